@@ -1,0 +1,169 @@
+"""Between LangGraph's objects and rows. Pure: no driver, no clock.
+
+A checkpoint's small values travel inside its `payload`; a value that is larger, or not a plain scalar, gets a row of
+its own keyed by channel version, so that an unchanged channel is stored once however many checkpoints name it. All of
+it goes through the saver's serializer, so an `EncryptedSerializer` leaves no state in the clear.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    PendingWrite,
+)
+
+from runtime.faults import ValueNotSerializable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.serde.base import SerializerProtocol
+
+__all__ = ["CheckpointRow", "WriteRows", "checkpoint_row", "checkpoint_tuple", "dump", "load_payload", "write_rows"]
+
+_INLINE_TEXT = 256  # bytes; longer text is worth a row that later checkpoints can share
+
+
+class CheckpointRow(NamedTuple):
+    """The columns of one checkpoint and of its new channel values, in the order the `put` statement takes them."""
+
+    kind: str
+    payload: bytes
+    channels: list[str]
+    versions: list[str]
+    metadata: str
+    new_channels: list[str]
+    new_versions: list[str]
+    new_kinds: list[str]
+    new_values: list[bytes]
+
+
+class WriteRows(NamedTuple):
+    """Pending writes as columns: task, idx, path, channel, kind, value."""
+
+    tasks: list[str]
+    idx: list[int]
+    paths: list[str]
+    channels: list[str]
+    kinds: list[str]
+    values: list[bytes]
+
+    @classmethod
+    def none(cls) -> WriteRows:
+        """No writes."""
+        return cls([], [], [], [], [], [])
+
+    def extend(self, other: WriteRows) -> None:
+        """Append the rows of `other`."""
+        for mine, theirs in zip(self, other, strict=True):
+            cast("list[Any]", mine).extend(cast("list[Any]", theirs))
+
+
+def dump(serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes]:
+    """Serialize one value.
+
+    Raises:
+        ValueNotSerializable: msgpack refuses the value. `what` names it in the message.
+    """
+    try:
+        return serde.dumps_typed(value)
+    except (TypeError, ValueError) as e:  # ormsgpack.MsgpackEncodeError is a TypeError
+        raise ValueNotSerializable(
+            f"{what} holds a {type(value).__name__} that cannot be stored as msgpack: {e}. Keep plain data, messages, "
+            f"dataclasses or pydantic models in the state, or give the saver a serde that knows the type."
+        ) from e
+
+
+def _is_inline(value: Any) -> bool:
+    return value is None or type(value) in (bool, int, float) or (type(value) is str and len(value) <= _INLINE_TEXT)
+
+
+def checkpoint_row(
+    serde: SerializerProtocol, checkpoint: Checkpoint, metadata: Mapping[str, Any], new_versions: ChannelVersions
+) -> CheckpointRow:
+    """Split a checkpoint into its payload, its references to channel values, and the values that are new."""
+    known = checkpoint["channel_versions"]
+    inline: dict[str, Any] = {}
+    channels: list[str] = []
+    versions: list[str] = []
+    for name, value in checkpoint["channel_values"].items():
+        if _is_inline(value) or name not in known:
+            inline[name] = value
+        else:
+            channels.append(name)
+            versions.append(str(known[name]))
+    body = {key: value for key, value in checkpoint.items() if key != "channel_values"}
+    kind, payload = dump(serde, [body, inline], "the checkpoint")
+    row = CheckpointRow(kind, payload, channels, versions, _json(metadata), [], [], [], [])
+    for name, version in zip(channels, versions, strict=True):
+        if name in new_versions:
+            value_kind, value = dump(serde, checkpoint["channel_values"][name], f"channel {name!r}")
+            row.new_channels.append(name)
+            row.new_versions.append(version)
+            row.new_kinds.append(value_kind)
+            row.new_values.append(value)
+    return row
+
+
+def write_rows(serde: SerializerProtocol, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str) -> WriteRows:
+    """A task's writes as rows. Special channels have their fixed negative index, the others their position."""
+    rows = WriteRows.none()
+    for position, (channel, value) in enumerate(writes):
+        kind, data = dump(serde, value, f"the write of task {task_path or task_id} to channel {channel!r}")
+        rows.tasks.append(task_id)
+        rows.idx.append(WRITES_IDX_MAP.get(channel, position))
+        rows.paths.append(task_path)
+        rows.channels.append(channel)
+        rows.kinds.append(kind)
+        rows.values.append(data)
+    return rows
+
+
+def load_payload(serde: SerializerProtocol, kind: str, payload: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The checkpoint without its values, and its inline values."""
+    body, inline = serde.loads_typed((kind, payload))
+    return body, inline
+
+
+def checkpoint_tuple(serde: SerializerProtocol, row: Mapping[str, Any]) -> CheckpointTuple:
+    """Put a row of `get_latest`, `get_one` or `list` together again."""
+    body, values = load_payload(serde, row["kind"], row["payload"])
+    for name, kind, value in zip(
+        row["value_names"] or (), row["value_kinds"] or (), row["value_values"] or (), strict=True
+    ):
+        values[name] = serde.loads_typed((kind, value))
+    pending: list[PendingWrite] = [
+        (task, channel, serde.loads_typed((kind, value)))
+        for task, channel, kind, value in zip(
+            row["write_tasks"] or (),
+            row["write_channels"] or (),
+            row["write_kinds"] or (),
+            row["write_values"] or (),
+            strict=True,
+        )
+    ]
+    parent = row["parent_id"]
+    return CheckpointTuple(
+        _config(row["thread_id"], row["ns"], row["checkpoint_id"]),
+        cast("Checkpoint", {**body, "channel_values": values}),
+        cast("CheckpointMetadata", json.loads(row["metadata"])),
+        _config(row["thread_id"], row["ns"], parent) if parent else None,
+        pending,
+    )
+
+
+def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}}
+
+
+def _json(metadata: Mapping[str, Any]) -> str:
+    text = json.dumps(metadata, default=str, ensure_ascii=False)
+    return text.replace("\\u0000", "")

@@ -1,0 +1,282 @@
+"""The barrier: everything a super-step read, wrote and produced becomes one transaction, or nothing does.
+
+Which interleavings could break it, and what stops them:
+
+*Another flow changes a row this step read, before our commit.* Direct commit: reads and writes are in one SERIALIZABLE
+transaction, so Postgres aborts one of the two (40001) or orders them. Replay commit: the reads are run again inside the
+committing transaction and compared, and from then on it is the same case.
+
+*An abort that is nobody's fault* (false positives of SSI, a deadlock, a lost connection): nothing is recomputed. The read
+log is run again in a fresh transaction; if it says the same, the very same results are committed there (repair).
+
+*Two runs of one thread.* Both would have to update the same row of `thread` with the token each was given; the second
+one finds another token or another head and inserts nothing.
+
+*The answer to COMMIT is lost.* The checkpoint is looked up before anything is decided. If it is not there because the
+server is still working on that COMMIT, the repeated transaction queues behind it on the thread's row, and then finds the
+head moved; the look-up that follows finds the checkpoint. So a commit is applied once whatever the network does.
+
+*A step without reads and staged writes* needs no snapshot: its only read is the thread's row, which it updates. It is one
+READ COMMITTED statement, atomic by itself, and serializable because that one row orders it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from checkpointer import failpoints
+from checkpointer.codec import CheckpointRow, WriteRows
+from checkpointer.connections import Connection, is_lost, is_serialization_failure
+from runtime.faults import DatabaseUnavailable, RuntimeFault, StagedWriteFailed, StepConflict
+
+if TYPE_CHECKING:
+    from checkpointer.facts import Effect, Staged
+    from checkpointer.run import Batch, Run
+    from checkpointer.superstep import SuperStep
+
+__all__ = ["Barrier", "MismatchedRows"]
+
+_REPAIRS = 12
+
+
+class MismatchedRows(StepConflict):
+    """A staged write touched another number of rows than it expected."""
+
+
+@dataclass(slots=True)
+class Barrier:
+    """One checkpoint about to be committed by a run, with all that goes into the same transaction.
+
+    `nodes` are the names of the tasks of the super-step, for the record.
+    """
+
+    run: Run
+    ns: str
+    checkpoint_id: str
+    parent_id: str | None
+    row: CheckpointRow
+    ends_step: bool
+    nodes: list[str]
+
+    async def commit(self) -> None:
+        """Commit, repairing as often as needed.
+
+        Raises:
+            StepConflict: facts of some tasks changed; their results are taken back, the others' are stored.
+            StagedWriteFailed: the database rejected a staged write; that task's result is taken back.
+            StaleRun: the thread has another owner. Nothing is stored.
+        """
+        step = self.run.steps.get((self.ns, self.parent_id or ""))
+        batch = self.run.take(self.ns, self.parent_id or "")
+        try:
+            if step is None or not step.rests_on_anything:
+                await self._alone(step, batch)
+            else:
+                async with step.lock:
+                    await self._with_step(step, batch)
+        except BaseException as e:
+            if step is not None:
+                await step.close()  # first: storing apart needs a connection
+            if batch is not None:
+                await self._store_apart(step, batch, e)
+            raise
+        finally:
+            if step is not None:
+                self.run.steps.pop((self.ns, step.checkpoint_id), None)
+                await step.close()
+        if batch is not None:
+            batch.settle()
+        self.run.arrived(self.ns, self.checkpoint_id)
+        self.run.commits += self.ends_step
+
+    # -- without reads -------------------------------------------------------------------------------------------
+
+    async def _alone(self, step: SuperStep | None, batch: Batch | None) -> None:
+        """One autocommitted statement."""
+        for attempt in range(_REPAIRS):
+            conn = await self.run.engine.connections.acquire()
+            try:
+                await failpoints.hit("commit.before_commit")
+                await self._insert(conn, self._stats(step, "direct", [], 0), batch)
+                await failpoints.hit("commit.committed")
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as e:
+                if not (is_serialization_failure(e) or is_lost(e, conn)):
+                    raise
+                await self.run.engine.pause(attempt)
+            else:
+                return
+            finally:
+                await self.run.engine.connections.give_back(conn)
+        raise self._unreachable()
+
+    # -- with reads or staged writes -----------------------------------------------------------------------------
+
+    async def _with_step(self, step: SuperStep, batch: Batch | None) -> None:
+        """Direct commit if the step's transaction is still open, else replay commit; repair until either holds."""
+        for attempt in range(_REPAIRS):
+            kind = "direct" if step.conn is not None or not step.has_reads else "replay"
+            try:
+                conn = await step.pin()
+                await failpoints.hit("commit.begun")
+                self._refuse_drift(step)
+                await failpoints.hit("commit.validated")
+                await self._apply(conn, step, kind, batch)
+                await self._finish(conn, step)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as e:
+                if not (is_serialization_failure(e) or is_lost(e, step.conn)):
+                    await step.lose()
+                    raise
+                await step.lose()
+                step.costs.repairs += 1
+                await self.run.engine.pause(attempt)
+            else:
+                return
+        raise self._unreachable()
+
+    def _refuse_drift(self, step: SuperStep) -> None:
+        if step.drifted:
+            names = sorted(set(step.drifted.values()))
+            raise StepConflict(
+                f"Facts that {', '.join(names)} had read in thread {self.run.thread_id!r} changed before the super-step "
+                f"could commit. Nothing was written; only these tasks run again when the thread is run with input None "
+                f"(transactional(graph) does that).",
+                tasks=names,
+                attempts=step.costs.attempts,
+            )
+
+    async def _apply(self, conn: Connection, step: SuperStep, kind: str, batch: Batch | None) -> None:
+        await conn.execute("ROLLBACK TO SAVEPOINT reads")
+        effects = step.effects()
+        for effect in effects:
+            for staged in effect.staged:
+                await self._stage(conn, step, effect, staged)
+        await failpoints.hit("commit.staged")
+        writes = sum(len(effect.staged) for effect in effects)
+        await self._insert(conn, self._stats(step, kind, effects, writes), batch)
+
+    async def _stage(self, conn: Connection, step: SuperStep, effect: Effect, staged: Staged) -> None:
+        """Apply one staged write, or roll back and take its task's result back."""
+        try:
+            status = await conn.execute(staged.sql, *staged.args)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TypeError) as e:
+            if is_serialization_failure(e) or is_lost(e, conn):
+                raise
+            await conn.execute("ROLLBACK")
+            await step.mark_drifted({effect.task_id: effect.node}, conn)
+            raise StagedWriteFailed(
+                f"The database rejected a write staged by {effect.node!r}: {e}. The super-step was rolled back; "
+                f"`runtime resume` (or input None) runs {effect.node!r} again. Statement: {_one_line(staged.sql)}",
+                task=effect.node,
+                sql=staged.sql,
+                sqlstate=getattr(e, "sqlstate", None) if isinstance(e, asyncpg.PostgresError) else None,
+            ) from e
+        touched = int(status.rsplit(" ", 1)[-1]) if status[-1:].isdigit() else 0
+        if staged.expect_rows is not None and touched != staged.expect_rows:
+            await conn.execute("ROLLBACK")
+            await step.mark_drifted({effect.task_id: effect.node}, conn)
+            raise MismatchedRows(
+                f"A write staged by {effect.node!r} was to touch {staged.expect_rows} row(s) and touched {touched}. "
+                f"Nothing was written; {effect.node!r} must decide again on what is there now. "
+                f"Statement: {_one_line(staged.sql)}",
+                tasks=[effect.node],
+                attempts=step.costs.attempts,
+            )
+
+    async def _finish(self, conn: Connection, step: SuperStep) -> None:
+        await failpoints.hit("commit.before_commit")
+        try:
+            await conn.execute("COMMIT")
+            await failpoints.hit("commit.lost_answer")
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as e:
+            if not is_lost(e, conn):
+                raise
+            await step.lose()
+            if not await self._is_there():
+                raise
+        else:
+            step.done()
+            await self.run.engine.connections.give_back(conn)
+        await failpoints.hit("commit.committed")
+
+    async def _insert(self, conn: Connection, stats: str | None, batch: Batch | None) -> None:
+        """The checkpoint with its values and writes, if the run still owns the thread."""
+        rows = WriteRows.none()
+        for result in batch.results if batch is not None else ():
+            rows.extend(result.rows)
+        right = "root" if self.ns == "" else "nested"
+        run = self.run
+        args: list[Any] = [run.thread_id, self.ns, self.checkpoint_id, self.parent_id, *self.row[:5], stats]
+        args += [*self.row[5:], *rows, run.token]
+        if right == "root":
+            args.append(run.head)
+        if await conn.fetchval(run.engine.sql[f"put_{right}"], *args) is None and not await self._there(conn):
+            raise run.stale()
+
+    async def _there(self, conn: Connection) -> bool:
+        found = await conn.fetchval(self.run.engine.sql["exists"], self.run.thread_id, self.ns, self.checkpoint_id)
+        return bool(found)
+
+    async def _is_there(self) -> bool:
+        """Whether our checkpoint was committed; asked on a new connection, as often as the server needs to return."""
+        for attempt in range(_REPAIRS):
+            try:
+                async with self.run.engine.connections.borrow() as conn:
+                    return await self._there(conn)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as e:
+                if not is_lost(e) and not isinstance(e, asyncpg.InterfaceError):
+                    raise
+                await self.run.engine.pause(attempt)
+        raise self._unreachable()
+
+    # -- around it -----------------------------------------------------------------------------------------------
+
+    async def _store_apart(self, step: SuperStep | None, batch: Batch, error: BaseException) -> None:
+        """The commit failed: results that were to go with it are stored by themselves, the drifted ones are not."""
+        drifted = step.drifted if step is not None else {}
+        kept = [result for result in batch.results if result.task_id not in drifted]
+        if not isinstance(error, RuntimeFault):
+            batch.settle(error)
+            return
+        try:
+            if kept:
+                async with self.run.engine.connections.borrow() as conn:
+                    await self.run.store(conn, self.ns, self.parent_id or "", kept)
+        except (RuntimeFault, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as e:
+            batch.settle(e)
+        else:
+            batch.settle()
+
+    def _stats(self, step: SuperStep | None, kind: str, effects: list[Effect], writes: int) -> str | None:
+        if not (self.ends_step and self.nodes):  # LangGraph's own step that only distributes the input has no nodes
+            return None
+        costs = step.costs if step is not None else None
+        return json.dumps(
+            {
+                "nodes": self.nodes,
+                "attempts": costs.attempts if costs else 1,
+                "repairs": costs.repairs if costs else 0,
+                "drifts": costs.drifts if costs else 0,
+                "escalated": False,
+                "commit": kind,
+                "reads": sum(len(effect.reads) for effect in effects),
+                "writes": writes,
+                "llm_reused": costs.llm_reused if costs else 0,
+                "ms": round(step.elapsed_ms(), 3) if step is not None else self.run.since_last(self.ns),
+            }
+        )
+
+    def _unreachable(self) -> DatabaseUnavailable:
+        return DatabaseUnavailable(
+            f"The database could not commit checkpoint {self.checkpoint_id} of thread {self.run.thread_id!r} in "
+            f"{_REPAIRS} tries (connection lost or persistent serialization failures). Nothing is half-written; "
+            f"continue with `runtime resume` when the database is back."
+        )
+
+
+def _one_line(sql: str) -> str:
+    text = " ".join(sql.split())
+    return text if len(text) <= 160 else text[:157] + "..."

@@ -1,0 +1,109 @@
+"""Who holds which connection: short loans, and the transactions that super-steps keep pinned between reads.
+
+A pinned transaction is a convenience, never a right: the read log can rebuild it. So whenever somebody waits for a
+connection, the step that has been idle longest gives its own back. Because of that no step can starve another one, not
+even with a pool of one connection and `hold_idle="forever"`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from asyncpg.pool import PoolConnectionProxy
+
+__all__ = ["Connection", "Connections", "Holder", "is_lost", "is_serialization_failure"]
+
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+_LOST = (
+    asyncpg.PostgresConnectionError,  # class 08, ConnectionDoesNotExistError among them
+    asyncpg.InterfaceError,  # the driver noticed first that the connection is closed
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    OSError,
+)
+
+
+def is_serialization_failure(error: BaseException) -> bool:
+    """SQLSTATE 40001 or 40P01: the transaction is over, and running it again may succeed."""
+    return isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError)
+
+
+def is_lost(error: BaseException, conn: Connection | None = None) -> bool:
+    """The connection is gone, so what its transaction did is unknown until looked up."""
+    if isinstance(error, asyncpg.InterfaceError):
+        return conn is None or conn.is_closed()
+    return isinstance(error, _LOST)
+
+
+class Holder(Protocol):
+    """Somebody who keeps a connection while idle and can give it back at any such moment."""
+
+    async def release(self) -> None:
+        """Give the connection back now, if still idle."""
+
+
+class Connections:
+    """The pool, and the idle holders in the order they became idle."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], hold_idle: float) -> None:
+        self.pool = pool
+        self.hold_idle = hold_idle
+        self.waits = 0
+        self._waiting = 0
+        self._idle: OrderedDict[Holder, None] = OrderedDict()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for a connection right now."""
+        return self._waiting > 0
+
+    async def acquire(self) -> Connection:
+        """A connection; the longest idle holder gives up its own if the pool has none left."""
+        self._waiting += 1
+        try:
+            while self._exhausted() and self._idle:
+                self.waits += 1
+                holder, _ = self._idle.popitem(last=False)
+                await holder.release()
+            return await self.pool.acquire()
+        finally:
+            self._waiting -= 1
+
+    async def give_back(self, conn: Connection) -> None:
+        """Return a connection that is in no transaction."""
+        await self.pool.release(conn)
+
+    async def discard(self, conn: Connection) -> None:
+        """Return a connection whose state is not known: it is closed, and the server rolls back."""
+        conn.terminate()
+        await self.pool.release(conn)
+
+    @asynccontextmanager
+    async def borrow(self) -> AsyncIterator[Connection]:
+        """A connection for a moment, in autocommit."""
+        conn = await self.acquire()
+        try:
+            yield conn
+        finally:
+            await asyncio.shield(self.give_back(conn))
+
+    def idle(self, holder: Holder) -> None:
+        """`holder` keeps its connection but does not use it at the moment."""
+        self._idle[holder] = None
+
+    def busy(self, holder: Holder) -> None:
+        """`holder` uses its connection, or has none any more."""
+        self._idle.pop(holder, None)
+
+    def _exhausted(self) -> bool:
+        return self.pool.get_idle_size() == 0 and self.pool.get_size() >= self.pool.get_max_size()

@@ -1,0 +1,18 @@
+"""An embedded PostgreSQL 18 with pgvector, for machines that have no server of their own.
+
+One server per folder (`.runtime` by default), shared by every command that asks for it, and gone a few seconds after
+the last of them, however that one ended. Nothing listens on the network.
+
+    `binaries`  where the server's programs are
+    `place`     which folders a server uses, and as which account it runs
+    `cluster`   the command lines: creating the data folder, starting the server
+    `watcher`   the parent process of the server; runs on its own, imports nothing of ours
+    `probe`     "does it accept connections?", asked over the socket
+    `locks`     the file locks that the other modules meet at
+    `server`    what callers use
+"""
+
+from checkpointer.embedded.binaries import bin_dir
+from checkpointer.embedded.server import EmbeddedServer, ServerStatus, status, stop
+
+__all__ = ["EmbeddedServer", "ServerStatus", "bin_dir", "status", "stop"]

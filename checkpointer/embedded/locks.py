@@ -1,0 +1,68 @@
+"""File locks that the kernel drops when their holder dies, even by `kill -9`.
+
+All are `flock(2)` locks on files in the server's home folder:
+
+    `users`    shared by every process that uses the server; the watcher takes it exclusively to stop the server
+    `start`    held by whoever is starting or stopping the server on request
+    `watcher`  held by the watcher for as long as it lives
+    `server`   inherited by the server and its backends; free only when all of them are gone
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if sys.platform != "win32":
+    import fcntl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["exclusive", "is_held", "share"]
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def share(path: Path) -> int:
+    """Takes a shared lock, waiting for an exclusive holder, and returns the descriptor whose closing drops it."""
+    fd = _open(path)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        # The watcher sees from the time stamp that somebody was here, even if they came and went between two looks.
+        os.utime(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock, waiting for other holders."""
+    fd = _open(path)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def is_held(path: Path) -> bool:
+    """Says whether some process holds the lock exclusively."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -1,0 +1,50 @@
+"""Asks a server over its socket whether it accepts connections, with the first message of the protocol and no driver.
+
+https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["OK", "probe"]
+
+OK = "00000"
+_PROTOCOL_3_0 = 196608
+
+
+def probe(path: Path, database: str, timeout: float = 5) -> str | None:
+    """Connects as `postgres` and disconnects.
+
+    Returns:
+        The SQLSTATE that the server answers with (`OK` when the connection is ready for a query), or `None` if nobody
+        answers within `timeout` seconds.
+    """
+    parameters = f"user\0postgres\0database\0{database}\0\0".encode()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout)
+        try:
+            connection.connect(str(path))
+            connection.sendall(struct.pack("!ii", 8 + len(parameters), _PROTOCOL_3_0) + parameters)
+            with connection.makefile("rb") as answer:
+                while header := answer.read(5):
+                    kind, length = struct.unpack("!ci", header)
+                    body = answer.read(length - 4)
+                    if kind == b"E":
+                        return _sqlstate(body)
+                    if kind == b"Z":  # ReadyForQuery
+                        connection.sendall(struct.pack("!ci", b"X", 4))
+                        return OK
+        except (OSError, struct.error):
+            return None
+    return None
+
+
+def _sqlstate(body: bytes) -> str:
+    fields = {field[:1]: field[1:].decode(errors="replace") for field in body.split(b"\0")}
+    return fields.get(b"C", "XX000")

@@ -1,0 +1,124 @@
+"""What a task saw and what it wants written: the read log and the staged writes. Pure data, no driver.
+
+A read is remembered by its statement, its arguments and a digest of the rows it returned; the rows themselves are not
+kept. Two reads of the same facts have equal digests, which is all that repair and drift detection need.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Effect", "Read", "Staged", "digest_rows", "is_ordered", "reads_only"]
+
+_COMMENT_OR_LITERAL = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
+_ORDER_BY = re.compile(r"\border\s+by\b", re.IGNORECASE)
+_FIRST_WORD = re.compile(r"[\s(]*([a-z]+)", re.IGNORECASE)
+_READ_WORDS = frozenset({"select", "with", "values", "table", "show", "explain"})
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One read of one task.
+
+    Attributes:
+        sql: the statement as given.
+        args: its arguments.
+        digest: 16 bytes over the rows it returned, see `digest_rows`.
+    """
+
+    sql: str
+    args: tuple[Any, ...]
+    digest: bytes
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal for reads that ask the same question."""
+        return self.sql, repr(self.args)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """One write to apply at the barrier. `expect_rows` is the row count the command must report, or `None`."""
+
+    sql: str
+    args: tuple[Any, ...]
+    expect_rows: int | None = None
+
+
+@dataclass(slots=True)
+class Effect:
+    """The facts and writes behind one task's result, as stored beside it.
+
+    Attributes:
+        task_id: LangGraph's id of the task.
+        node: name of the node, for messages and history.
+        reads: its read log, in call order.
+        staged: its writes, in call order.
+        path: LangGraph's task path; staged writes of a step are applied in its order.
+        asked: the task ended in an interrupt: the reads are what a human was shown.
+    """
+
+    task_id: str
+    node: str
+    reads: list[Read] = field(default_factory=list)
+    staged: list[Staged] = field(default_factory=list)
+    path: str = ""
+    asked: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to store or to validate."""
+        return not self.reads and not self.staged
+
+    def dump(self) -> list[Any]:
+        """A msgpack-ready form; `load` reads it back."""
+        reads = [[r.sql, list(r.args), r.digest] for r in self.reads]
+        staged = [[s.sql, list(s.args), s.expect_rows] for s in self.staged]
+        return [self.node, reads, staged, self.path, self.asked]
+
+    @classmethod
+    def load(cls, task_id: str, dumped: Sequence[Any]) -> Effect:
+        """The inverse of `dump`."""
+        node, reads, staged, path, asked = dumped
+        return cls(
+            task_id=task_id,
+            node=node,
+            reads=[Read(sql, tuple(args), digest) for sql, args, digest in reads],
+            staged=[Staged(sql, tuple(args), expect) for sql, args, expect in staged],
+            path=path,
+            asked=asked,
+        )
+
+
+def is_ordered(sql: str) -> bool:
+    """Whether the statement promises an order of its rows: it has ORDER BY outside comments and literals."""
+    return _ORDER_BY.search(_COMMENT_OR_LITERAL.sub(" ", sql)) is not None
+
+
+def digest_rows(rows: Iterable[Any], *, ordered: bool) -> bytes:
+    """A 16-byte digest of rows of Python values, equal exactly when the rows are.
+
+    SQL without ORDER BY promises no order, and a heap scan does change its order when a row is updated; so unordered
+    rows are digested as a multiset. `repr` is used because it is exact for every type the driver returns (floats and
+    decimals round-trip) and needs no per-type code.
+    """
+    hashes = [blake2b(repr(tuple(row)).encode(), digest_size=16).digest() for row in rows]
+    if not ordered:
+        hashes.sort()
+    return blake2b(b"".join(hashes), digest_size=16).digest()
+
+
+def reads_only(sql: str) -> bool:
+    """Whether the statement may be sent as a read: its first word is one that reads.
+
+    This keeps transaction control and utility commands out. That a SELECT or WITH does not write (a function, FOR
+    UPDATE, a data-modifying CTE) is the database's to refuse, in a read-only subtransaction.
+    """
+    word = _FIRST_WORD.match(_COMMENT_OR_LITERAL.sub(" ", sql))
+    return word is not None and word.group(1).lower() in _READ_WORDS

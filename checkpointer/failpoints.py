@@ -1,0 +1,57 @@
+"""Named places where a test can make the process stop, fail or wait.
+
+Off unless a test calls `arm`, or the variable `SUPERSTEP_FAILPOINT=name[:nth]` is set, which kills the process with
+SIGKILL when it reaches that place for the nth time: how the crash tests hit every point of a commit in a real process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+__all__ = ["NAMES", "arm", "disarm", "hit"]
+
+NAMES = (
+    "run.claimed",
+    "step.pinned",
+    "memo.before_store",
+    "memo.stored",
+    "writes.before_flush",
+    "writes.flushed",
+    "commit.begun",
+    "commit.validated",
+    "commit.staged",
+    "commit.before_commit",
+    "commit.committed",
+    "commit.lost_answer",
+)
+
+Action = Callable[[], Awaitable[None]]
+
+_armed: dict[str, Action] = {}
+_fatal, _, _nth = os.environ.get("SUPERSTEP_FAILPOINT", "").partition(":")
+_remaining = int(_nth or 1)
+
+
+def arm(name: str, action: Action) -> None:
+    """Await `action` whenever the named place is reached."""
+    if name not in NAMES:
+        raise KeyError(name)
+    _armed[name] = action
+
+
+def disarm(name: str) -> None:
+    """Forget the action of the named place."""
+    _armed.pop(name, None)
+
+
+async def hit(name: str) -> None:
+    """Called by the code that reaches the place."""
+    global _remaining
+    if _fatal == name:
+        _remaining -= 1
+        if _remaining == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if action := _armed.get(name):
+        await action()

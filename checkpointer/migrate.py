@@ -1,0 +1,142 @@
+"""Bringing a database to the tables that this release needs.
+
+Migrations are `sql/migrations/NNNN_name.sql`, applied in the order of their numbers, each once, all in one transaction.
+In them, `{schema}` stands for the quoted name of the schema. Names without a schema are looked up in `pg_catalog` and
+in the schema of the `vector` extension only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from runtime.faults import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from checkpointer.connect import Connection
+
+__all__ = ["FOLDER", "migrate", "pending"]
+
+FOLDER = Path(__file__).parent / "sql" / "migrations"
+_FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_LOCK = 0x5355504552  # any number that other users of advisory locks are unlikely to take
+
+
+@dataclass(frozen=True, slots=True)
+class _Migration:
+    version: int
+    name: str
+    path: Path
+
+
+async def migrate(conn: Connection, schema: str = "runtime", *, folder: Path = FOLDER) -> list[str]:
+    """Creates or upgrades the tables in `schema`. Idempotent; any number of processes may call it at once.
+
+    One query when there is nothing to do. Otherwise one transaction: all pending migrations are applied or none.
+
+    Args:
+        conn: an idle connection, not in a transaction.
+        schema: the schema's name, unquoted; created if missing, as is the extension `vector`.
+        folder: where the migrations are.
+
+    Returns:
+        The names of the migrations that this call applied, in order.
+
+    Raises:
+        DatabaseUnavailable: the user lacks a right, pgvector is missing, or the database was migrated by a newer
+            release. Nothing was changed.
+    """
+    if not await pending(conn, schema, folder=folder):
+        return []
+    quoted = _quote(schema)
+    try:
+        # READ COMMITTED, whatever the session's default: a snapshot taken before the wait for the lock would not see
+        # what its last holder did.
+        async with conn.transaction(isolation="read_committed"):
+            await _lock(conn)
+            await _prepare(conn, schema)
+            todo = _missing(await conn.fetch(f"SELECT version FROM {quoted}.migration"), folder, schema)  # noqa: S608
+            for each in todo:
+                await conn.execute(each.path.read_text(encoding="utf-8").replace("{schema}", quoted))
+                await conn.execute(
+                    f"INSERT INTO {quoted}.migration (version, name) VALUES ($1, $2)",  # noqa: S608 - quoted
+                    each.version,
+                    each.name,
+                )
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise DatabaseUnavailable(
+            f"this database user may not create what Superstep needs: {error.args[0]}. As a superuser, run "
+            f"`CREATE EXTENSION vector` in this database, and let the user own schema {quoted} or create schemas."
+        ) from error
+    except (asyncpg.UndefinedFileError, asyncpg.FeatureNotSupportedError) as error:
+        raise DatabaseUnavailable(
+            f"pgvector cannot be created on this server: {error.args[0]}. Install it there, or unset DATABASE_URL to "
+            "use the embedded PostgreSQL, which has it."
+        ) from error
+    return [each.name for each in todo]
+
+
+async def pending(conn: Connection, schema: str = "runtime", *, folder: Path = FOLDER) -> list[str]:
+    """Names the migrations that `migrate` would apply, in order. One query, no lock.
+
+    Raises:
+        DatabaseUnavailable: the database was migrated by a newer release.
+    """
+    try:
+        applied = await conn.fetch(f"SELECT version FROM {_quote(schema)}.migration")  # noqa: S608 - quoted
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        applied = []
+    return [each.name for each in _missing(applied, folder, schema)]
+
+
+async def _lock(conn: Connection) -> None:
+    """Waits for the end of other migrations of this database. The one place that needs an advisory lock."""
+    await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+
+
+async def _prepare(conn: Connection, schema: str) -> None:
+    """Creates the schema, the extension and the list of migrations, asking for no right that is not needed."""
+    quoted = _quote(schema)
+    # IF NOT EXISTS would check the right to create before it looks.
+    if not await conn.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema):
+        await conn.execute(f"CREATE SCHEMA {quoted}")
+    await conn.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    await conn.execute(
+        f"CREATE TABLE IF NOT EXISTS {quoted}.migration "
+        "(version int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    await conn.execute(
+        "SELECT set_config('search_path', 'pg_catalog, ' || quote_ident(nspname), true) "
+        "FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'"
+    )
+
+
+def _missing(applied: list[asyncpg.Record], folder: Path, schema: str) -> list[_Migration]:
+    known = _load(folder)
+    versions = {row["version"] for row in applied}
+    if unknown := versions - {each.version for each in known}:
+        raise DatabaseUnavailable(
+            f"schema {schema!r} was migrated by a newer release (migration {max(unknown)}; this one knows "
+            f"{max((each.version for each in known), default=0)}). Upgrade superstep-runtime."
+        )
+    return [each for each in known if each.version not in versions]
+
+
+def _load(folder: Path) -> list[_Migration]:
+    found = []
+    for path in sorted(folder.glob("*.sql")):
+        match = _FILE_NAME.fullmatch(path.name)
+        if match is None:
+            raise ValueError(f"{path} is not named like 0001_name.sql")
+        found.append(_Migration(int(match[1]), path.stem, path))
+    if len({each.version for each in found}) != len(found):
+        raise ValueError(f"two migrations in {folder} have the same number")
+    return found
+
+
+def _quote(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'

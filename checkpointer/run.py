@@ -1,0 +1,325 @@
+"""A run: one owner of one thread, from loading it to its last commit.
+
+*One writer per thread.* Loading a thread to run it raises the fencing token in its row. Every statement that stores
+something for the run requires that token under the row's lock, so a worker that was paused and wakes up late, or that
+lost the thread to `runtime resume`, stores nothing: not a checkpoint, not a pending write, not a discard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from langgraph.checkpoint.base import ERROR, INTERRUPT, WRITES_IDX_MAP, Checkpoint, copy_checkpoint
+
+from checkpointer import failpoints
+from checkpointer.codec import WriteRows, dump
+from checkpointer.nodes import NO_PROGRESS, Progress, nodes_between, progress
+from checkpointer.superstep import Costs, SuperStep
+from runtime.faults import StaleRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.serde.base import SerializerProtocol
+
+    from checkpointer.connections import Connection
+    from checkpointer.engine import Engine
+    from checkpointer.facts import Effect
+
+__all__ = ["Batch", "Result", "Run", "RunOptions", "control_of"]
+
+_RUNTIME = "__pregel_runtime"
+_TICKS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the caller of a run tells the saver, in `configurable` under `KEY`.
+
+    Attributes:
+        graph: name of the graph, kept with the thread; a thread of another graph is refused.
+        accept_stale_answers: an answer to an interrupt counts even if the facts its question showed have moved.
+    """
+
+    KEY = "__superstep_options"
+
+    graph: str | None = None
+    accept_stale_answers: bool = False
+
+
+def control_of(config: RunnableConfig) -> object | None:
+    """The object that identifies a run: LangGraph makes one run control a run and hands it to subgraphs too."""
+    runtime = config.get("configurable", {}).get(_RUNTIME)
+    return getattr(runtime, "control", None)
+
+
+@dataclass(slots=True)
+class Result:
+    """What LangGraph saves for one task: rows of pending writes, and the effect they rest on."""
+
+    task_id: str
+    rows: WriteRows
+    effect: Effect | None
+    finished: bool
+    forget_memo: bool
+
+
+@dataclass(slots=True)
+class Batch:
+    """Results of one super-step on their way to the database, alone or with the commit that follows them."""
+
+    results: list[Result] = field(default_factory=list)
+    stored: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def settle(self, error: BaseException | None = None) -> None:
+        """Tell the waiting `put_writes` calls how it went."""
+        if self.stored.done():
+            return
+        if error is None:
+            self.stored.set_result(None)
+        else:
+            self.stored.set_exception(error)
+            self.stored.exception()  # somebody else reports it too
+
+
+class Run:
+    """See the module. Lives on the engine's loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        control: object,
+        thread_id: str,
+        *,
+        token: int | None,
+        head: str | None,
+        options: RunOptions,
+        serde: SerializerProtocol,
+    ) -> None:
+        self.engine = engine
+        self.control = control
+        self.thread_id = thread_id
+        self.token = token
+        self.head = head
+        self.options = options
+        self.serde = serde
+        self.commits = 0
+        self.namespaces: set[str] = set()
+        self.steps: dict[tuple[str, str], SuperStep] = {}
+        self._last: dict[str, str | None] = {}
+        self._since: dict[str, float] = {}
+        self._progress: dict[str, Progress] = {}
+        self._arriving: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._batches: dict[tuple[str, str], Batch] = {}
+        self._failed: BaseException | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of the run is under way that only memory knows of."""
+        return not self.steps and not self._batches
+
+    # -- super-steps ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def outside(cls, engine: Engine, thread_id: str, serde: SerializerProtocol) -> Run:
+        """For a caller that is no run (a test, a script, update_state): it stores without owning the thread."""
+        return cls(engine, object(), thread_id, token=None, head=None, options=RunOptions(), serde=serde)
+
+    def loaded(self, ns: str, checkpoint: Checkpoint | None) -> None:
+        """LangGraph loaded this checkpoint to go on from it."""
+        self.namespaces.add(ns)
+        self._last[ns] = checkpoint["id"] if checkpoint else None
+        self._progress[ns] = progress(copy_checkpoint(checkpoint)) if checkpoint else NO_PROGRESS
+        self._since[ns] = time.perf_counter()
+
+    def step(self, ns: str, checkpoint_id: str) -> SuperStep:
+        """The super-step that started from this checkpoint."""
+        key = (ns, checkpoint_id)
+        if key not in self.steps:
+            self.steps[key] = SuperStep(self, ns, checkpoint_id)
+        return self.steps[key]
+
+    def hypothesize(
+        self, ns: str, checkpoint_id: str, effects: Iterable[Effect], costs: Costs | None, asked_again: Iterable[str]
+    ) -> None:
+        """Saved results were loaded with the checkpoint: they count only if what they rest on still holds."""
+        kept = [e for e in effects if not (e.asked and self.options.accept_stale_answers)]
+        if kept or costs is not None:
+            self.step(ns, checkpoint_id).load(kept, costs, asked_again)
+
+    def ran(self, ns: str, parent_id: str | None, checkpoint: Checkpoint) -> list[str]:
+        """Names of the nodes whose super-step this checkpoint ends."""
+        now = progress(checkpoint)
+        step = self.steps.get((ns, parent_id or ""))
+        names = nodes_between(self._progress.get(ns, NO_PROGRESS), now)
+        self._progress[ns] = now
+        return sorted(names | (step.node_names if step is not None else set()))
+
+    async def committed(self, ns: str, checkpoint_id: str) -> None:
+        """Wait until the checkpoint a step starts from is committed, and fail with it.
+
+        LangGraph starts a step while the checkpoint before it is still being saved (always after the input; under
+        durability "async" after every step). Reading before that commit could show a state without it.
+        """
+        if self._last.get(ns) == checkpoint_id:
+            return
+        if self._failed is not None:
+            raise self._failed
+        await asyncio.shield(self._arrival(ns, checkpoint_id))
+
+    def since_last(self, ns: str) -> float:
+        """Milliseconds since the namespace's last checkpoint was loaded or committed."""
+        return round((time.perf_counter() - self._since.get(ns, time.perf_counter())) * 1000, 3)
+
+    def _arrival(self, ns: str, checkpoint_id: str) -> asyncio.Future[None]:
+        key = (ns, checkpoint_id)
+        if key not in self._arriving:
+            self._arriving[key] = asyncio.get_running_loop().create_future()
+        return self._arriving[key]
+
+    def arrived(self, ns: str, checkpoint_id: str) -> None:
+        """The checkpoint is committed."""
+        self._last[ns] = checkpoint_id
+        self._since[ns] = time.perf_counter()
+        if ns == "":
+            self.head = checkpoint_id
+        waiting = self._arriving.pop((ns, checkpoint_id), None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        """A commit failed: steps that wait for it, or for one after it, fail with it."""
+        self._failed = error
+        for waiting in self._arriving.values():
+            if not waiting.done():
+                waiting.set_exception(error)
+                waiting.exception()
+        self._arriving.clear()
+
+    async def close(self) -> None:
+        """Release the transactions of steps that will not commit."""
+        for step in list(self.steps.values()):
+            await step.close()
+        self.steps.clear()
+
+    # -- pending writes ------------------------------------------------------------------------------------------
+
+    async def save(self, ns: str, checkpoint_id: str, result: Result) -> None:
+        """Store a task's result durably.
+
+        The last task of a super-step finishes just before the commit, so results wait a few turns of the event loop
+        for that commit to take them along; that makes a step without reads one round trip. If none comes (a sibling
+        still runs, the step was interrupted), they are stored by themselves.
+
+        Raises:
+            StaleRun: the thread has another owner by now.
+        """
+        key = (ns, checkpoint_id)
+        batch = self._batches.get(key)
+        if batch is None:
+            batch = self._batches[key] = Batch()
+            self.engine.spawn(lambda: self._flush_soon(key, batch))
+        batch.results.append(result)
+        await asyncio.shield(batch.stored)
+
+    def take(self, ns: str, checkpoint_id: str) -> Batch | None:
+        """The results that nobody has stored yet, now the caller's to store and to settle."""
+        return self._batches.pop((ns, checkpoint_id), None)
+
+    async def _flush_soon(self, key: tuple[str, str], batch: Batch) -> None:
+        for _ in range(_TICKS):
+            await asyncio.sleep(0)
+        if self._batches.get(key) is not batch:
+            return
+        del self._batches[key]
+        try:
+            await failpoints.hit("writes.before_flush")
+            async with self.engine.connections.borrow() as conn:
+                await self.store(conn, *key, batch.results)
+            await failpoints.hit("writes.flushed")
+        except BaseException as e:  # noqa: BLE001 - handed to every caller that waits for it
+            batch.settle(e)
+        else:
+            batch.settle()
+
+    async def store(self, conn: Connection, ns: str, checkpoint_id: str, results: list[Result]) -> None:
+        """Write results with their effects: one statement, nothing unless the run owns the thread.
+
+        Raises:
+            StaleRun: it does not.
+        """
+        rows = WriteRows.none()
+        for result in results:
+            rows.extend(result.rows)
+        finished = {r.task_id: sum(i >= 0 for i in r.rows.idx) for r in results if r.finished}
+        effects = [(r.task_id, *_dump_effect(self.serde, r.effect)) for r in results if r.effect is not None]
+        owned = await conn.fetchval(
+            self.engine.sql["put_writes"],
+            self.thread_id,
+            ns,
+            checkpoint_id,
+            *rows,
+            list(finished),
+            list(finished.values()),
+            [e[0] for e in effects],
+            [e[1] for e in effects],
+            [e[2] for e in effects],
+            [r.task_id for r in results if r.forget_memo],
+            self.token,
+        )
+        if not owned:
+            raise self.stale()
+
+    async def discard(self, step: SuperStep, conn: Connection, asked: list[str]) -> None:
+        """Take back the results of the step's drifted tasks; of those that `asked` a human, the answers as well.
+
+        Also forgets the checkpoints of subgraphs that a drifted task ran, so that it runs them again on the new facts,
+        unless those have committed domain writes: these stay, or running them again would write twice.
+        """
+        costs = step.costs
+        owned = await conn.fetchval(
+            self.engine.sql["discard"],
+            self.thread_id,
+            step.ns,
+            step.checkpoint_id,
+            self.token,
+            list(step.drifted),
+            costs.attempts,
+            costs.repairs,
+            costs.drifts,
+            costs.llm_reused,
+            step.elapsed_ms(),
+            asked,
+        )
+        if not owned:
+            raise self.stale()
+        for task_id in step.drifted:
+            pattern = f"%:{_like(task_id)}%"
+            if not await conn.fetchval(self.engine.sql["nested_domain_writes"], self.thread_id, pattern):
+                await conn.execute(self.engine.sql["forget_nested"], self.thread_id, pattern)
+
+    def stale(self) -> StaleRun:
+        """The error for a run that lost its thread."""
+        return StaleRun(
+            f"Thread {self.thread_id!r} was taken over by a later run, or its state was changed from outside, so this "
+            f"run was stopped before committing anything more. The later run carries on; to continue from the "
+            f"thread's latest state use `runtime resume`, or invoke the graph with input None."
+        )
+
+
+def _dump_effect(serde: SerializerProtocol, effect: Effect) -> tuple[str, bytes]:
+    return dump(serde, effect.dump(), f"a read or staged write of node {effect.node!r}")
+
+
+def _like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def is_output(writes: Iterable[tuple[str, Any]]) -> bool:
+    """Whether these writes say that the task finished: it has one that is not about control."""
+    channels = {channel for channel, _ in writes}
+    return bool(channels - set(WRITES_IDX_MAP) - {"__error_source_node__"}) and not channels & {ERROR, INTERRUPT}

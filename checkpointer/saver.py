@@ -1,0 +1,399 @@
+"""`TransactionalSaver`: LangGraph's checkpointer interface over the engine.
+
+Used with plain LangGraph it already gives every guarantee except retrying: a conflict is raised as `StepConflict`.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from langgraph.checkpoint.base import (
+    ERROR,
+    INTERRUPT,
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+    get_checkpoint_metadata,
+)
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from checkpointer import failpoints, history, maintenance, memo, migrate
+from checkpointer.bridge import SyncBridge
+from checkpointer.codec import checkpoint_row, checkpoint_tuple, write_rows
+from checkpointer.commit import Barrier
+from checkpointer.engine import Engine
+from checkpointer.facts import Effect
+from checkpointer.lifetime import Lifetime
+from checkpointer.run import Result, Run, RunOptions, control_of, is_output
+from checkpointer.step import NO_WRITES
+from checkpointer.superstep import Costs
+from runtime.faults import ConfigError, StaleRun, ThreadMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    import asyncpg
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.serde.base import SerializerProtocol
+
+__all__ = ["TransactionalSaver"]
+
+_CONTROL = frozenset({"__error__", "__interrupt__", "__resume__", "__error_source_node__"})
+
+
+class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
+    """A LangGraph checkpointer whose checkpoints commit together with what their super-step read and wrote.
+
+    Safe to share by any number of concurrent flows. Use `from_conn_string` as a context manager (`async with`, or
+    `with` for programs without an event loop), or give it an asyncpg pool of yours.
+
+    State is stored as msgpack, strictly: no pickle, and only LangGraph's, LangChain's and plain Python types are
+    rebuilt on loading. Give `serde` a `JsonPlusSerializer` with an allow-list for types of yours, or an
+    `EncryptedSerializer`.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        *,
+        schema: str = "runtime",
+        hold_idle: float | str = 0.25,
+        serde: SerializerProtocol | None = None,
+    ) -> None:
+        """Use an open pool; it stays the caller's to close. Call on the event loop that the pool belongs to."""
+        super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))
+        self.engine = Engine(pool, schema=schema, hold_idle=_seconds(hold_idle))
+        memo.install()
+
+    @classmethod
+    def from_conn_string(
+        cls,
+        url: str | None = None,
+        *,
+        schema: str = "runtime",
+        pool_min: int = 1,
+        pool_max: int = 10,
+        hold_idle: float | str = 0.25,
+        serde: SerializerProtocol | None = None,
+    ) -> Lifetime[Self]:
+        """A saver with a pool of its own, as a context manager.
+
+        Args:
+            url: of a PostgreSQL 14 or newer with pgvector; `None` is the embedded one.
+            schema: for the saver's own tables.
+            pool_min: connections kept open.
+            pool_max: connections at most.
+            hold_idle: seconds a super-step keeps its transaction between reads; "forever" or 0.
+            serde: see the class.
+
+        Raises:
+            DatabaseUnavailable: on entering, with the reason and what to do.
+        """
+
+        async def build(pool: asyncpg.Pool[asyncpg.Record]) -> Self:
+            return cls(pool, schema=schema, hold_idle=hold_idle, serde=serde)
+
+        _seconds(hold_idle)
+        return Lifetime(build, url=url, pool_min=pool_min, pool_max=pool_max)
+
+    async def setup(self) -> list[str]:
+        """Create or migrate the tables. Idempotent, safe to run in many processes at once. Names what was applied."""
+        async with self.engine.connections.borrow() as conn:
+            applied = await migrate.migrate(conn, self.engine.schema)
+        if applied:
+            await self.engine.connections.pool.expire_connections()  # pgvector's types exist only now
+        return applied
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """A SERIALIZABLE transaction of your own, outside any super-step: for setting up tables and loading data."""
+        async with self.engine.connections.borrow() as conn, conn.transaction(isolation="serializable"):
+            yield cast("asyncpg.Connection[asyncpg.Record]", conn)
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """A version greater than `current`, and different from what a fork of the same checkpoint would get."""
+        count = int(current[:8], 16) if current else 0
+        return f"{count + 1:08x}{random.getrandbits(32):08x}"
+
+    # -- loading -------------------------------------------------------------------------------------------------
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """A checkpoint with its pending writes. Loading it to run the thread also takes the thread over.
+
+        Raises:
+            ThreadMismatch: the run is of another graph than the thread.
+            ConfigError: durability "exit", under which a super-step has no barrier to commit at.
+        """
+        return await self.engine.on_loop(self._get(config))
+
+    async def _get(self, config: RunnableConfig) -> CheckpointTuple | None:
+        conf = config["configurable"]
+        thread_id, ns = str(conf["thread_id"]), conf.get("checkpoint_ns", "")
+        control = control_of(config)
+        async with self.engine.connections.borrow() as conn:
+            run = None
+            if control is not None:
+                run = self.engine.find(control, thread_id)
+                if run is None or (ns == "" and "__pregel_task_id" not in conf):
+                    run = await self._claim(conn, control, thread_id, conf)
+            if checkpoint_id := conf.get("checkpoint_id"):
+                row = await conn.fetchrow(self.engine.sql["get_one"], thread_id, ns, checkpoint_id)
+            else:
+                row = await conn.fetchrow(self.engine.sql["get_latest"], thread_id, ns)
+            if run is not None:
+                if row and (row["write_tasks"] or row["tried_before"]):
+                    await self._hypothesize(conn, run, ns, row["checkpoint_id"])
+        loaded = checkpoint_tuple(self.serde, row) if row else None
+        if run is not None:
+            run.loaded(ns, loaded.checkpoint if loaded else None)
+        return loaded
+
+    async def _claim(self, conn: Any, control: object, thread_id: str, conf: Mapping[str, Any]) -> Run:
+        if conf.get("__pregel_durability") == "exit":
+            raise ConfigError(
+                'durability="exit" saves nothing between super-steps, so there is no barrier at which reads could be '
+                'validated and writes applied. Use durability="sync" (or "async").'
+            )
+        options = conf.get(RunOptions.KEY, RunOptions())
+        owner = await conn.fetchrow(self.engine.sql["claim"], thread_id, options.graph)
+        if owner is None:
+            raise ThreadMismatch(
+                f"Thread {thread_id!r} belongs to another graph than {options.graph!r}. Use a new thread id, or run "
+                f"the graph it belongs to (see `runtime threads`)."
+            )
+        await failpoints.hit("run.claimed")
+        run = Run(
+            self.engine,
+            control,
+            thread_id,
+            token=owner["token"],
+            head=owner["head"],
+            options=options,
+            serde=self.serde,
+        )
+        self.engine.register(run)
+        return run
+
+    async def _hypothesize(self, conn: Any, run: Run, ns: str, checkpoint_id: str) -> None:
+        rows = await conn.fetch(self.engine.sql["hypotheses"], run.thread_id, ns, checkpoint_id)
+        effects = [
+            Effect.load(row["task_id"], self.serde.loads_typed((row["kind"], row["effect"])))
+            for row in rows
+            if row["task_id"] is not None
+        ]
+        costs = next((row for row in rows if row["task_id"] is None), None)
+        run.hypothesize(
+            ns,
+            checkpoint_id,
+            effects,
+            Costs(*(costs[k] for k in ("attempts", "repairs", "drifts", "llm_reused", "ms"))) if costs else None,
+            costs["asked_again"] if costs else (),
+        )
+
+    def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """Checkpoints, newest first, that match thread, namespace, id and metadata."""
+        run = self._known(config) if config else None
+        if run is not None and config is not None:
+            run.namespaces.add(config["configurable"].get("checkpoint_ns", ""))
+        return history.list_checkpoints(self.engine, self.serde, config, filter, before, limit)
+
+    # -- saving --------------------------------------------------------------------------------------------------
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Commit a checkpoint; at the end of a super-step together with all that the step read and wrote.
+
+        Raises:
+            StepConflict: facts of the step have changed; results that still hold were kept.
+            StagedWriteFailed: the database rejected a staged write.
+            StaleRun: the thread has another owner, or the parent is not its head any more.
+            ValueNotSerializable: msgpack refuses a value. Nothing was stored.
+        """
+        conf = config["configurable"]
+        ns = conf.get("checkpoint_ns", "")
+        full = get_checkpoint_metadata(config, metadata)
+        run = self._known(config)
+        try:
+            row = checkpoint_row(self.serde, checkpoint, full, new_versions)
+            await self.engine.on_loop(self._put(run, conf, ns, checkpoint, row, metadata.get("source")))
+        except BaseException as e:
+            if run is not None:
+                run.fail(e)
+            raise
+        return {
+            "configurable": {
+                "thread_id": conf["thread_id"],
+                "checkpoint_ns": ns,
+                "checkpoint_id": checkpoint["id"],
+            }
+        }
+
+    async def _put(
+        self, run: Run | None, conf: Mapping[str, Any], ns: str, checkpoint: Checkpoint, row: Any, source: str | None
+    ) -> None:
+        parent_id = conf.get("checkpoint_id")
+        if run is None:
+            await self._put_outside(conf, ns, checkpoint["id"], row, continues=source == "loop" and bool(parent_id))
+            return
+        nodes = run.ran(ns, parent_id, checkpoint)
+        barrier = Barrier(run, ns, checkpoint["id"], parent_id, row, source == "loop", nodes)
+        # Cancelling the run must not tear a commit apart: it finishes, then the cancellation goes on.
+        await self.engine.shielded(barrier.commit())
+
+    async def _put_outside(
+        self, conf: Mapping[str, Any], ns: str, checkpoint_id: str, row: Any, *, continues: bool
+    ) -> None:
+        thread_id, parent_id = str(conf["thread_id"]), conf.get("checkpoint_id")
+        none: list[list[Any]] = [[], [], [], [], [], []]
+        args = [thread_id, ns, checkpoint_id, parent_id, *row[:5], None, *row[5:], *none, continues]
+        async with self.engine.connections.borrow() as conn:
+            if await conn.fetchval(self.engine.sql["put_outside"], *args) is None:
+                raise StaleRun(
+                    f"Checkpoint {parent_id} is not the head of thread {thread_id!r} any more, so nothing can "
+                    f"continue it. Load the thread's latest checkpoint, or fork with update_state."
+                )
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store what a task produced, with the facts it rests on. Durable when it returns.
+
+        Raises:
+            StaleRun: the thread has another owner. Nothing was stored.
+            ValueNotSerializable: msgpack refuses a value. Nothing was stored.
+        """
+        run = self._known(config)
+        conf = config["configurable"]
+        ns, checkpoint_id = conf.get("checkpoint_ns", ""), conf["checkpoint_id"]
+        token, clean = _unmark(writes)
+        finished = is_output(clean)
+        failure = next((value for channel, value in clean if channel == ERROR), None)
+        effect: Effect | None = None
+        if run is not None:
+            step = run.steps.get((ns, checkpoint_id))
+            if step is not None:
+                if task_id in step.drifted:
+                    return
+                effect = _effect_of(step, task_id, task_path, token, clean, finished=finished)
+        result = Result(
+            task_id,
+            write_rows(self.serde, clean, task_id, task_path),
+            effect if effect is not None and not effect.empty else None,
+            finished,
+            forget_memo=isinstance(failure, Exception),
+        )
+        if run is None:
+            outside = Run.outside(self.engine, str(conf["thread_id"]), self.serde)
+            await self.engine.on_loop(outside.save(ns, checkpoint_id, result))
+        else:
+            await self.engine.on_loop(run.save(ns, checkpoint_id, result))
+
+    def _known(self, config: RunnableConfig) -> Run | None:
+        control = control_of(config)
+        return self.engine.find(control, str(config["configurable"]["thread_id"])) if control is not None else None
+
+    # -- the rest ------------------------------------------------------------------------------------------------
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Delete a thread with all that belongs to it."""
+        await self.engine.on_loop(maintenance.delete_threads(self.engine, [str(thread_id)]))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints of runs, by the `run_id` of their metadata."""
+        await self.engine.on_loop(maintenance.delete_runs(self.engine, list(run_ids)))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread with its whole history to a new id."""
+        await self.engine.on_loop(maintenance.copy_thread(self.engine, str(source_thread_id), str(target_thread_id)))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Keep only what the latest checkpoint of each namespace needs, or delete the threads ("delete")."""
+        await self.engine.on_loop(maintenance.prune(self.engine, self.serde, list(thread_ids), strategy))
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """What rebuilds delta channels: their writes along the parent chain, and the snapshot they start from."""
+        return await self.engine.on_loop(history.delta_history(self.engine, self.serde, config, channels))
+
+    async def athreads(self, limit: int | None = None) -> list[history.ThreadSummary]:
+        """Threads, the most recently changed first."""
+        return await self.engine.on_loop(history.threads(self.engine, None, limit))
+
+    async def athread(self, thread_id: str) -> history.ThreadSummary | None:
+        """One thread, or `None`."""
+        return next(iter(await self.engine.on_loop(history.threads(self.engine, thread_id, 1))), None)
+
+    async def asteps(self, thread_id: str) -> list[history.StepRecord]:
+        """The committed super-steps of a thread, oldest first, subgraphs' included."""
+        return await self.engine.on_loop(history.steps(self.engine, thread_id))
+
+    async def aasked_again(self, thread_id: str) -> set[str]:
+        """Ids of tasks whose question to a human was withdrawn because its facts had moved."""
+        return await self.engine.on_loop(history.asked_again(self.engine, thread_id))
+
+    async def afinish(self, config: RunnableConfig, control: object, status: str, error: str | None) -> None:
+        """Record how a run ended, unless a later run has the thread, and release what it still holds."""
+        thread_id = str(config["configurable"]["thread_id"])
+        await self.engine.on_loop(self._finish(thread_id, control, status, error))
+
+    async def _finish(self, thread_id: str, control: object, status: str, error: str | None) -> None:
+        run = self.engine.find(control, thread_id)
+        await self.engine.end(control)
+        if run is not None and run.token is not None:
+            async with self.engine.connections.borrow() as conn:
+                await conn.execute(self.engine.sql["finish"], thread_id, run.token, status, error)
+
+
+def _seconds(hold_idle: float | str) -> float:
+    if hold_idle == "forever":
+        return float("inf")
+    if isinstance(hold_idle, int | float) and hold_idle >= 0:
+        return float(hold_idle)
+    raise ConfigError(f'hold_idle must be a number of seconds, 0 or more, or "forever"; not {hold_idle!r}.')
+
+
+def _unmark(writes: Sequence[tuple[str, Any]]) -> tuple[str | None, list[tuple[str, Any]]]:
+    """Take our mark out of a task's writes; of a task that failed keep nothing but the failure."""
+    token: str | None = None
+    clean: list[tuple[str, Any]] = []
+    failed = any(channel == ERROR for channel, _ in writes)
+    for channel, value in writes:
+        if channel == NO_WRITES and isinstance(value, str):
+            token = value
+        elif not failed or channel in _CONTROL:
+            clean.append((channel, value))
+    if token is not None and not failed and not any(channel not in _CONTROL for channel, _ in clean):
+        clean.append((NO_WRITES, None))
+    return token, clean
+
+
+def _effect_of(
+    step: Any, task_id: str, path: str, token: str | None, writes: Sequence[tuple[str, Any]], *, finished: bool
+) -> Effect | None:
+    channels = {channel for channel, _ in writes}
+    effect: Effect | None = None
+    if finished:
+        effect = step.finish(task_id, token, path)
+    elif INTERRUPT in channels:
+        effect = step.ask(task_id, path)
+    elif ERROR in channels:
+        step.fail(task_id)
+    return effect

@@ -1,0 +1,154 @@
+"""The errors of the whole project, from one base.
+
+This module is the floor of the layer diagram: it imports nothing of ours, so that libraries which do not know each
+other (`checkpointer`, `providers`, `prompts`) can still raise errors that one `except RuntimeFault` catches.
+
+Every message says what happened, to what, and what to do. None carries a secret: connection strings are shown without
+their password, SQL without its arguments. Nothing in this project decides on message text; decide on the class, or on
+`sqlstate` where an error carries one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "RuntimeFault",
+    "ConfigError",
+    "DatabaseUnavailable",
+    "SchemaMissing",
+    "GraphNotFound",
+    "GraphInvalid",
+    "InputInvalid",
+    "ThreadNotFound",
+    "ThreadMismatch",
+    "ThreadFinished",
+    "ThreadBusy",
+    "StaleRun",
+    "NoActiveStep",
+    "ReadRefused",
+    "ReadFailed",
+    "ValueNotSerializable",
+    "StepConflict",
+    "ConflictExhausted",
+    "StagedWriteFailed",
+    "ProviderUnavailable",
+]
+
+
+class RuntimeFault(Exception):
+    """Base of every error this project raises on purpose."""
+
+
+class ConfigError(RuntimeFault):
+    """A setting is missing, malformed or contradicts another one."""
+
+
+class DatabaseUnavailable(RuntimeFault):
+    """The database cannot be reached, is too old, lacks pgvector, or refuses us rights."""
+
+
+class SchemaMissing(DatabaseUnavailable):
+    """The tables of the checkpointer are not there, or are of an older version."""
+
+
+class GraphNotFound(RuntimeFault):
+    """No module, attribute or `langgraph.json` entry of that name."""
+
+
+class GraphInvalid(RuntimeFault):
+    """The name exists but is not a graph, or the graph does not compile."""
+
+
+class InputInvalid(RuntimeFault):
+    """The input is not JSON, or does not fit the graph's state."""
+
+
+class ThreadNotFound(RuntimeFault):
+    """No thread, or no checkpoint of that thread, under the given id."""
+
+
+class ThreadMismatch(RuntimeFault):
+    """The thread belongs to another graph."""
+
+
+class ThreadFinished(RuntimeFault):
+    """There is nothing to resume: the thread's last run completed."""
+
+
+class ThreadBusy(RuntimeFault):
+    """Another run of this process is working on the thread right now."""
+
+
+class StaleRun(RuntimeFault):
+    """The run was fenced: a later run owns the thread, or its head moved. Nothing of this run was committed."""
+
+
+class NoActiveStep(RuntimeFault):
+    """`current_step()` was called where no super-step is running."""
+
+
+class ReadRefused(RuntimeFault):
+    """A statement given to a read method is not a read."""
+
+
+class ReadFailed(RuntimeFault):
+    """The database rejected a read. The step's snapshot and the other tasks are untouched.
+
+    Attributes:
+        sql: the statement, without its arguments.
+        sqlstate: the five-character SQLSTATE, or `None` for an error raised before the statement was sent.
+    """
+
+    def __init__(self, message: str, *, sql: str, sqlstate: str | None) -> None:
+        super().__init__(message)
+        self.sql = sql
+        self.sqlstate = sqlstate
+
+
+class ValueNotSerializable(RuntimeFault):
+    """A state value cannot be written as msgpack. Nothing was stored."""
+
+
+class StepConflict(RuntimeFault):
+    """The facts some tasks read have changed, so the super-step did not commit.
+
+    Nothing of the super-step is in the database except the results of the tasks whose facts still hold. Running the
+    thread again with input `None` runs only the tasks named here. `transactional(graph)` does that by itself.
+
+    Attributes:
+        tasks: names of the nodes whose facts changed.
+        attempts: how often this super-step has been tried, this attempt included.
+    """
+
+    def __init__(self, message: str, *, tasks: Sequence[str] = (), attempts: int = 1) -> None:
+        super().__init__(message)
+        self.tasks = tuple(tasks)
+        self.attempts = attempts
+
+
+class ConflictExhausted(StepConflict):
+    """A super-step kept conflicting until its bound of attempts. The thread can be resumed later."""
+
+
+class StagedWriteFailed(RuntimeFault):
+    """The database rejected a staged write. The super-step was rolled back; resuming runs that task again.
+
+    Attributes:
+        task: name of the node that staged the write.
+        sql: the statement, without its arguments.
+        sqlstate: the five-character SQLSTATE, or `None` for an argument the driver could not encode.
+    """
+
+    def __init__(self, message: str, *, task: str, sql: str, sqlstate: str | None) -> None:
+        super().__init__(message)
+        self.task = task
+        self.sql = sql
+        self.sqlstate = sqlstate
+
+
+class ProviderUnavailable(RuntimeFault):
+    """A model route cannot be served: its package or its key variable is missing."""

@@ -1,0 +1,393 @@
+"""`transactional(graph)`: the same graph, with conflicts retried and streams that show a super-step once."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from langgraph.errors import GraphDrained
+from langgraph.pregel import Pregel
+from langgraph.pregel.protocol import PregelProtocol
+from langgraph.runtime import RunControl
+from langgraph.types import Command, GraphOutput, Interrupt, StateSnapshot, StateUpdate
+from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
+
+from checkpointer import TransactionalSaver, history
+from checkpointer.commit import MismatchedRows
+from checkpointer.run import RunOptions
+from runtime.faults import ConfigError, ConflictExhausted, GraphInvalid, StepConflict
+from runtime.report import RunReport
+from runtime.streams import Gate, Shape
+from runtime.wiring import join
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from langchain_core.runnables import RunnableConfig
+
+__all__ = ["Settings", "Transactional", "transactional"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a transactional graph behaves.
+
+    Attributes:
+        max_attempts: how often one super-step is tried before `ConflictExhausted`.
+        max_mismatches: the same for a staged write that keeps touching another number of rows than it expects. Facts
+            that do not change explain this as well as a race does, so it is given up earlier.
+        first_pause: upper bound in seconds of the random pause after a first conflict; doubles with each one.
+        longest_pause: upper bound of that bound.
+        on_stale_answer: what a human's answer is worth when the facts the question showed have moved: "ask" again on
+            the new facts, or "accept" it.
+    """
+
+    max_attempts: int = 40
+    max_mismatches: int = 5
+    first_pause: float = 0.005
+    longest_pause: float = 0.5
+    on_stale_answer: str = "ask"
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1 or self.max_mismatches < 1:
+            raise ConfigError("max_attempts and max_mismatches must be at least 1.")
+        if self.on_stale_answer not in ("ask", "accept"):
+            raise ConfigError(f'on_stale_answer must be "ask" or "accept", not {self.on_stale_answer!r}.')
+
+
+def transactional(graph: Any, *, settings: Settings | None = None, name: str | None = None) -> Transactional:
+    """Wrap a compiled graph so that conflicts are retried. The result is used like the graph itself.
+
+    Args:
+        graph: compiled with `checkpointer=` a `TransactionalSaver`.
+        settings: see `Settings`.
+        name: kept with each thread; running a thread of another name is refused.
+
+    Re-run contract: nodes may run more than once. What they do through `current_step()` and chat models is consistent
+    by itself; other effects happen each time.
+
+    Raises:
+        GraphInvalid: not a compiled graph, or compiled with another checkpointer.
+    """
+    if not isinstance(graph, Pregel):
+        raise GraphInvalid(
+            f"transactional() takes a compiled graph, not {type(graph).__name__}: call .compile() first."
+        )
+    if not isinstance(graph.checkpointer, TransactionalSaver):
+        raise GraphInvalid("transactional() needs a graph compiled with checkpointer=TransactionalSaver.")
+    return Transactional(graph, settings or Settings(), name)
+
+
+class Transactional(PregelProtocol[Any, Any, Any, Any]):
+    """A compiled graph whose super-steps are retried on conflicts. Attributes it lacks are the graph's.
+
+    Attributes:
+        graph: the wrapped graph.
+        on_conflict: called with each `StepConflict` before the retry, for showing progress.
+    """
+
+    def __init__(self, graph: Pregel[Any, Any, Any, Any], settings: Settings, name: str | None) -> None:
+        join()
+        self.graph = graph
+        self.settings = settings
+        self.name = name or graph.name
+        self.on_conflict: Callable[[StepConflict], None] | None = None
+        self._label = name
+        self._saver = cast("TransactionalSaver", graph.checkpointer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["graph"], name)
+
+    def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> Self:
+        """A copy with other default configuration."""
+        copy = type(self)(self.graph.with_config(config, **kwargs), self.settings, self._label)
+        copy.on_conflict = self.on_conflict
+        return copy
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    async def astream(  # type: ignore[override]  # one signature for LangGraph's overloads
+        self,
+        input: Any,  # noqa: A002 - LangGraph's name
+        config: RunnableConfig | None = None,
+        *,
+        stream_mode: str | Sequence[str] | None = None,
+        subgraphs: bool = False,
+        durability: str | None = None,
+        control: RunControl | None = None,
+        version: str = "v1",
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """Run and stream as LangGraph does; values and updates of a super-step come once, after its commit.
+
+        `durability` "sync" and "async" are the same here: a super-step is committed before the next one starts.
+
+        Raises:
+            ConflictExhausted: a super-step conflicted `max_attempts` times. The thread can be resumed.
+            StagedWriteFailed: the database rejected a staged write.
+            StaleRun: a later run took the thread over.
+            ThreadBusy: this process is running the thread already.
+            ConfigError: no thread_id, or durability "exit".
+        """
+        thread_id = _thread_id(config)
+        shape = Shape.of(stream_mode or self.graph.stream_mode, subgraphs=subgraphs, version=version)
+        control = control or RunControl()
+        options = RunOptions(self._label, self.settings.on_stale_answer == "accept")
+        call = {
+            **kwargs,
+            "config": _with_options(config, options),
+            "stream_mode": shape.asked,
+            "subgraphs": subgraphs,
+            "durability": durability if durability == "exit" else "sync",
+            "control": control,
+            "version": version,
+        }
+        ending = _Ending()
+        with self._saver.engine.exclusive(thread_id):
+            try:
+                async with aclosing(self._attempts(input, call, shape, thread_id, ending)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            except GraphDrained:
+                raise
+            except Exception as e:
+                ending.status, ending.error = "failed", f"{type(e).__name__}: {e}"
+                raise
+            finally:
+                await self._saver.afinish(call["config"], control, ending.status, ending.error)
+
+    async def _attempts(
+        self, given: Any, call: dict[str, Any], shape: Shape, thread_id: str, ending: _Ending
+    ) -> AsyncIterator[Any]:
+        """One attempt after the other, each from where the thread's last commit left it."""
+        tried = _Tries(self.settings)
+        control = call["control"]
+        while True:
+            gate = Gate(shape, again=tried.conflicts > 0)
+            try:
+                async with aclosing(self.graph.astream(given, **call)) as chunks:
+                    async for raw in chunks:
+                        for chunk in gate.push(raw):
+                            yield chunk
+                for chunk in gate.finish():
+                    yield chunk
+            except StepConflict as conflict:
+                pause = tried.after(conflict, progressed=self._progressed(control, thread_id))
+                if self.on_conflict is not None:
+                    self.on_conflict(conflict)
+                await asyncio.sleep(pause)
+                given = await self._go_on(given, call["config"])
+            else:
+                ending.status = "interrupted" if gate.interrupted else "completed"
+                return
+
+    async def _go_on(self, given: Any, config: RunnableConfig) -> Any:
+        """What to re-enter with: nothing new, except answers to interrupts that are not stored with the thread.
+
+        LangGraph keeps a single answer among the pending writes, but a map of answers only in the run's memory. Those
+        whose questions were withdrawn, or that were taken already, are left out.
+        """
+        if not (isinstance(given, Command) and isinstance(given.resume, dict)):
+            return None
+        state = await self.graph.aget_state(_plain(config))
+        open_ids = {interrupt.id for interrupt in state.interrupts}
+        left = {key: value for key, value in given.resume.items() if key in open_ids}
+        return Command(resume=left) if left else None
+
+    def _progressed(self, control: RunControl, thread_id: str) -> bool:
+        run = self._saver.engine.find(control, thread_id)
+        return run is not None and run.commits > 0
+
+    async def ainvoke(  # type: ignore[override]
+        self,
+        input: Any,  # noqa: A002
+        config: RunnableConfig | None = None,
+        *,
+        stream_mode: str = "values",
+        version: str = "v1",
+        **kwargs: Any,
+    ) -> Any:
+        """Run to the end, or to the next interrupt, and return the state. See `astream` for what it raises."""
+        modes = ["updates", "values"] if stream_mode == "values" and version == "v1" else stream_mode
+        latest: Any = None
+        chunks: list[Any] = []
+        interrupts: list[Interrupt] = []
+        async for chunk in self.astream(input, config, stream_mode=modes, version=version, **kwargs):
+            if stream_mode != "values":
+                chunks.append(chunk)
+            elif version == "v2":
+                latest = chunk["data"]
+                interrupts.extend(chunk.get("interrupts", ()))
+            elif chunk[0] == "values":
+                latest = chunk[1]
+            elif isinstance(chunk[1], dict):
+                interrupts.extend(chunk[1].get("__interrupt__", ()))
+        if stream_mode != "values":
+            return chunks
+        if version == "v2":
+            return GraphOutput(value=latest, interrupts=tuple(interrupts))
+        if interrupts:
+            return {**(latest if isinstance(latest, dict) else {}), "__interrupt__": interrupts}
+        return latest
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # type: ignore[override]  # noqa: A002
+        """`astream` for callers without an event loop; the saver's loop does the work, this thread waits."""
+        engine = self._saver.engine
+        items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+        async def pump() -> None:
+            try:
+                async for chunk in self.astream(input, config, **kwargs):
+                    items.put(("chunk", chunk))
+            except BaseException as e:  # noqa: BLE001 - raised in the waiting thread
+                items.put(("error", e))
+            else:
+                items.put(("end", None))
+
+        engine.refuse_own_loop()
+        task = asyncio.run_coroutine_threadsafe(pump(), engine.loop)
+        try:
+            while True:
+                kind, item = items.get()
+                if kind == "end":
+                    return
+                if kind == "error":
+                    raise item
+                yield item
+        finally:
+            task.cancel()
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # type: ignore[override]  # noqa: A002
+        """`ainvoke` for callers without an event loop; the saver's loop does the work, this thread waits."""
+        return self._saver.engine.from_thread(self.ainvoke(input, config, **kwargs))
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    async def areport(self, config: RunnableConfig) -> RunReport:
+        """The thread's latest run. See `RunReport`."""
+        thread_id = _thread_id(config)
+        engine = self._saver.engine
+        thread = await self._saver.athread(thread_id)
+        state = await self.graph.aget_state({"configurable": {"thread_id": thread_id}})
+        since = await engine.on_loop(history.last_input(engine, thread_id))
+        steps = await engine.on_loop(history.steps(engine, thread_id, since))
+        usage = await engine.on_loop(history.usage(engine, thread_id, since))
+        again = await self._saver.aasked_again(thread_id)
+        usage["llm_reused"] = sum(step.llm_reused for step in steps)
+        usage["usd"] = 0.0 if usage["offline"] else None
+        error = None
+        if thread is not None and thread.error:
+            kind, _, message = thread.error.partition(": ")
+            error = {"type": kind, "message": message}
+        return RunReport(
+            thread_id=thread_id,
+            graph=thread.graph if thread else self._label,
+            status=thread.status if thread else "unfinished",
+            values=state.values,
+            interrupts=[
+                {"id": i.id, "value": i.value, **({"facts_changed": True} if task.id in again else {})}
+                for task in state.tasks
+                for i in task.interrupts
+            ],
+            steps=steps,
+            usage=usage,
+            error=error,
+        )
+
+    def get_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Any:
+        """See LangGraph."""
+        return self.graph.get_graph(config, xray=xray)
+
+    async def aget_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Any:
+        """See LangGraph."""
+        return await self.graph.aget_graph(config, xray=xray)
+
+    def get_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
+        """See LangGraph."""
+        return self.graph.get_state(config, subgraphs=subgraphs)
+
+    async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
+        """See LangGraph."""
+        return await self.graph.aget_state(config, subgraphs=subgraphs)
+
+    def get_state_history(self, config: RunnableConfig, **kwargs: Any) -> Iterator[StateSnapshot]:
+        """See LangGraph."""
+        return self.graph.get_state_history(config, **kwargs)
+
+    def aget_state_history(self, config: RunnableConfig, **kwargs: Any) -> AsyncIterator[StateSnapshot]:
+        """See LangGraph."""
+        return self.graph.aget_state_history(config, **kwargs)
+
+    def bulk_update_state(self, config: RunnableConfig, updates: Sequence[Sequence[StateUpdate]]) -> RunnableConfig:
+        """See LangGraph. Fences a run of the thread that is under way."""
+        return self.graph.bulk_update_state(config, updates)
+
+    async def abulk_update_state(
+        self, config: RunnableConfig, updates: Sequence[Sequence[StateUpdate]]
+    ) -> RunnableConfig:
+        """See LangGraph. Fences a run of the thread that is under way."""
+        return await self.graph.abulk_update_state(config, updates)
+
+    def update_state(self, config: RunnableConfig, values: Any, as_node: str | None = None) -> RunnableConfig:
+        """See LangGraph. Fences a run of the thread that is under way."""
+        return self.graph.update_state(config, values, as_node)
+
+    async def aupdate_state(self, config: RunnableConfig, values: Any, as_node: str | None = None) -> RunnableConfig:
+        """See LangGraph. Fences a run of the thread that is under way."""
+        return await self.graph.aupdate_state(config, values, as_node)
+
+
+@dataclass(slots=True)
+class _Ending:
+    """How a run ended. "unfinished" stands for a run that was cancelled, closed early or drained."""
+
+    status: str = "unfinished"
+    error: str | None = None
+
+
+class _Tries:
+    """Counts conflicts of one super-step and says how long to pause after each."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.conflicts = 0
+        self._in_a_row = 0
+        self._mismatches = 0
+        self._settings = settings
+        self._wait = wait_random_exponential(multiplier=settings.first_pause, max=settings.longest_pause)
+
+    def after(self, conflict: StepConflict, *, progressed: bool) -> float:
+        """Seconds to pause, or `ConflictExhausted` if that was one conflict too many."""
+        self.conflicts += 1
+        self._in_a_row = 1 if progressed else self._in_a_row + 1
+        mismatch = isinstance(conflict, MismatchedRows)
+        self._mismatches = self._mismatches + 1 if mismatch and not progressed else int(mismatch)
+        settings = self._settings
+        if self._in_a_row >= settings.max_attempts or self._mismatches >= settings.max_mismatches:
+            raise ConflictExhausted(
+                f"Gave up after {self._in_a_row} attempts of one super-step. Nothing of it was written; the thread "
+                f"can be resumed when there is less contention. Last conflict: {conflict}",
+                tasks=conflict.tasks,
+                attempts=self._in_a_row,
+            ) from conflict
+        state = RetryCallState(AsyncRetrying(), None, (), {})
+        state.attempt_number = self._in_a_row
+        return self._wait(state)
+
+
+def _thread_id(config: RunnableConfig | None) -> str:
+    thread_id = ((config or {}).get("configurable") or {}).get("thread_id")
+    if thread_id is None:
+        raise ConfigError('A run needs a thread: pass {"configurable": {"thread_id": "..."}} as config.')
+    return str(thread_id)
+
+
+def _with_options(config: RunnableConfig | None, options: RunOptions) -> RunnableConfig:
+    config = config or {}
+    return {**config, "configurable": {**config.get("configurable", {}), RunOptions.KEY: options}}
+
+
+def _plain(config: RunnableConfig) -> RunnableConfig:
+    return {"configurable": {"thread_id": config["configurable"]["thread_id"]}}

@@ -1,0 +1,95 @@
+"""A thread's latest run as one JSON-ready object: what `runtime run --json` prints."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import BaseMessage
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from checkpointer import StepRecord
+
+__all__ = ["RunReport", "jsonable"]
+
+_STEP_FIELDS = (
+    "step",
+    "nodes",
+    "checkpoint_id",
+    "checkpoint_ns",
+    "attempts",
+    "repairs",
+    "drifts",
+    "escalated",
+    "commit",
+    "reads",
+    "writes",
+    "llm_paid",
+    "llm_reused",
+    "ms",
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunReport:
+    """What happened in the latest run of a thread.
+
+    Attributes:
+        thread_id: the thread.
+        graph: the name the graph was run under, if it was given one.
+        status: "completed", "interrupted", "failed", or "unfinished" for a run that was stopped or killed.
+        values: the state after the last committed super-step.
+        interrupts: open questions: `id`, `value`, and `facts_changed` if the question was asked before about facts
+            that have moved since.
+        steps: the committed super-steps of the run.
+        usage: `llm_paid`, `llm_reused`, `input_tokens`, `output_tokens`, `usd`, and `offline` if no real model was
+            called. `usd` is 0 for offline models and `None` where no price is known.
+        error: `type` and `message` of what the run failed with.
+    """
+
+    thread_id: str
+    graph: str | None
+    status: str
+    values: Any
+    interrupts: list[dict[str, Any]]
+    steps: list[StepRecord]
+    usage: dict[str, Any]
+    error: dict[str, str] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return {
+            "thread_id": self.thread_id,
+            "graph": self.graph,
+            "status": self.status,
+            "values": jsonable(self.values),
+            "interrupts": jsonable(self.interrupts),
+            "steps": [{name: getattr(step, name) for name in _STEP_FIELDS} for step in self.steps],
+            "usage": self.usage,
+            "error": self.error,
+        }
+
+
+def jsonable(value: Any) -> Any:
+    """A value of graph state as JSON values; what JSON has no form for becomes text."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, BaseMessage):
+        return {"type": value.type, "content": jsonable(value.content), "id": value.id}
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(item) for item in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return str(value)

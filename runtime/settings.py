@@ -1,0 +1,161 @@
+"""Settings: `runtime.toml`, overridden by `RUNTIME_*` variables, overridden by flags.
+
+The database address has one more source: `DATABASE_URL`, below `RUNTIME_DATABASE_URL` and above the file, because it is
+what hosting platforms set. Without any address the embedded Postgres is used.
+
+Every error names the place a wrong value came from and never shows the value, which may hold a password.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from runtime.faults import ConfigError
+from runtime.settings_file import FIELDS, parsed, read_settings_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["DatabaseSettings", "RunSettings", "Settings", "load_settings", "without_password"]
+
+DEFAULT_FILE = "runtime.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """Where the database is and how it is used.
+
+    Attributes:
+        url: connection string, or `None` for the embedded Postgres.
+        schema: Postgres schema that holds the runtime's own tables.
+        pool_min: connections kept open.
+        pool_max: connections at most.
+        hold_idle: seconds without a database call after which a super-step gives its connection back; `"forever"`
+            keeps the transaction open.
+    """
+
+    url: str | None = None
+    schema: str = "runtime"
+    pool_min: int = 1
+    pool_max: int = 10
+    hold_idle: float | Literal["forever"] = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How runs behave.
+
+    Attributes:
+        max_attempts: how often a super-step is tried before `ConflictExhausted`; `None` leaves it to the runtime.
+        on_stale_answer: what happens to a human's answer when the facts of its question have moved: ask again, or
+            accept it all the same.
+    """
+
+    max_attempts: int | None = None
+    on_stale_answer: Literal["ask", "accept"] = "ask"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one command, resolved.
+
+    Attributes:
+        database: where the database is and how it is used.
+        run: how runs behave.
+        file: the settings file that was read, if any.
+    """
+
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+    file: Path | None = None
+
+
+def variable(key: str) -> str:
+    """Return the name of the environment variable that overrides a setting."""
+    return "RUNTIME_DATABASE_URL" if key == "url" else f"RUNTIME_{key.upper()}"
+
+
+def load_settings(
+    *,
+    file: str | Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Settings:
+    """Resolve the settings of one command.
+
+    Args:
+        file: Settings file; it must exist. Without it, `runtime.toml` of the folder is read if there is one.
+        flags: Values given on the command line by key (`url`, `schema`, …); `None` means not given.
+        env: Environment to read instead of the process's own.
+        folder: Folder to look in instead of the current one.
+
+    Returns:
+        The settings, each from the first of: flag, variable, file, default.
+
+    Raises:
+        ConfigError: A file is missing or broken, a key is unknown, or a value has the wrong type. The message names
+            file, line and key, and never a value.
+    """
+    env = os.environ if env is None else env
+    path = _settings_file(file if file is not None else env.get("RUNTIME_CONFIG") or None, folder or Path())
+    found = read_settings_file(path) if path else {section: {} for section in FIELDS}
+    _refuse_misspelt_variables(env)
+    for section, keys in FIELDS.items():
+        for key, parse in keys.items():
+            given = _override(key, flags or {}, env)
+            if given:
+                found[section][key] = parsed(parse, *given)
+    database = DatabaseSettings(**found["database"])
+    if database.pool_min > database.pool_max:
+        raise ConfigError(
+            f"pool_min ({database.pool_min}) is larger than pool_max ({database.pool_max}). Lower pool_min or raise "
+            "pool_max in [database] of runtime.toml, or in RUNTIME_POOL_MIN and RUNTIME_POOL_MAX."
+        )
+    return Settings(database=database, run=RunSettings(**found["run"]), file=path)
+
+
+def _override(key: str, flags: Mapping[str, Any], env: Mapping[str, str]) -> tuple[Any, str] | None:
+    """Return what overrides the file for one key, and where it comes from. An empty variable counts as not set."""
+    if flags.get(key) is not None:
+        return flags[key], "--db" if key == "url" else f"--{key}"
+    names = [variable(key)] + (["DATABASE_URL"] if key == "url" else [])
+    return next(((env[name], f"the variable {name}") for name in names if env.get(name)), None)
+
+
+def _settings_file(file: str | Path | None, folder: Path) -> Path | None:
+    if file is not None:
+        path = folder / file
+        if not path.is_file():
+            raise ConfigError(f"There is no settings file {path}. Check --config, or leave it out to use the defaults.")
+        return path
+    path = folder / DEFAULT_FILE
+    return path if path.is_file() else None
+
+
+def _refuse_misspelt_variables(env: Mapping[str, str]) -> None:
+    """Refuse a `RUNTIME_*` variable that nearly has a known name; others may belong to other programs."""
+    known = [variable(key) for keys in FIELDS.values() for key in keys] + ["RUNTIME_CONFIG"]
+    for name in env:
+        if name.startswith("RUNTIME_") and name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
+            if close:
+                raise ConfigError(f"The variable {name} is not a setting. Did you mean {close[0]}?")
+
+
+def without_password(text: str) -> str:
+    """Replace the password in every connection string of a text by `***`.
+
+    Args:
+        text: Any text: a connection string, an error message, a traceback.
+
+    Returns:
+        The text with the passwords of `user:password@host` and `password=…` masked.
+    """
+    text = re.sub(r"(://[^\s:/@'\"]*):[^\s'\"]*@", r"\1:***@", text)
+    return re.sub(r"((?:ssl)?password=)[^\s&'\"]+", r"\1***", text, flags=re.IGNORECASE)

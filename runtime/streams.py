@@ -1,0 +1,131 @@
+"""Showing a super-step once, after it has committed. Pure: it sees chunks, nothing else.
+
+LangGraph emits a task's `updates` when the task finishes, before the super-step's commit, and emits a super-step again
+when it is run again. `Gate` holds such chunks back until the commit they belong to has happened and forgets them when
+it fails, so a consumer sees each super-step exactly once. Tokens (`messages`) and `custom` events pass at once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Chunk", "Gate", "Shape"]
+
+_LIVE = frozenset({"messages", "custom", "tools"})
+_INTERRUPT = "__interrupt__"
+_HIDDEN = ("updates", "checkpoints")  # asked for always: interrupts show in the first, commits in the second
+
+
+class Chunk(NamedTuple):
+    """One item of a LangGraph stream, whatever the shape it came in."""
+
+    ns: tuple[str, ...]
+    mode: str
+    data: Any
+    raw: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the caller wants chunks, and how to ask LangGraph for them."""
+
+    modes: tuple[str, ...]
+    single: bool
+    subgraphs: bool
+    version: str
+
+    @classmethod
+    def of(cls, stream_mode: str | Sequence[str], *, subgraphs: bool, version: str) -> Shape:
+        """From the arguments of `stream`."""
+        single = isinstance(stream_mode, str)
+        modes = (stream_mode,) if isinstance(stream_mode, str) else tuple(stream_mode)
+        return cls(modes, single, subgraphs, version)
+
+    @property
+    def asked(self) -> list[str]:
+        """The modes to ask LangGraph for."""
+        return list(dict.fromkeys((*self.modes, *_HIDDEN)))
+
+    def read(self, raw: Any) -> Chunk:
+        """A chunk as LangGraph gives it for a list of modes."""
+        if self.version == "v2":
+            return Chunk(tuple(raw["ns"]), raw["type"], raw["data"], raw)
+        if self.subgraphs:
+            ns, mode, data = raw
+            return Chunk(tuple(ns), mode, data, raw)
+        mode, data = raw
+        return Chunk((), mode, data, raw)
+
+    def show(self, chunk: Chunk) -> Any:
+        """The chunk in the shape the caller asked for."""
+        if self.version == "v2":
+            return {**chunk.raw, "data": chunk.data}
+        if self.single:
+            return (chunk.ns, chunk.data) if self.subgraphs else chunk.data
+        return (chunk.ns, chunk.mode, chunk.data) if self.subgraphs else (chunk.mode, chunk.data)
+
+
+@dataclass(slots=True)
+class Gate:
+    """Holds chunks of one attempt of a run until their super-step has committed.
+
+    The mark of a commit is LangGraph's own `checkpoints` event: under durability "sync" it is emitted when the next
+    super-step is about to start, after the previous one was saved, and behind all chunks of that one.
+
+    Attributes:
+        again: this attempt re-enters after a conflict: LangGraph first repeats the values it started from, and marks
+            results it kept as cached; neither is news to the consumer.
+        interrupted: a question to a human came by.
+    """
+
+    shape: Shape
+    again: bool = False
+    interrupted: bool = False
+    _begun: set[str] = field(default_factory=set)
+    _held: defaultdict[str, list[Chunk]] = field(default_factory=lambda: defaultdict(list))
+    _last: list[Chunk] = field(default_factory=list)
+
+    def push(self, raw: Any) -> Iterator[Any]:
+        """Take a chunk; give what may be shown now."""
+        chunk = self.shape.read(raw)
+        ns = "|".join(chunk.ns)
+        if _asks(chunk):
+            self.interrupted = self.interrupted or (chunk.mode == "updates" and not ns)
+            self._last.append(chunk)
+        elif chunk.mode in _LIVE:
+            yield from self._show(chunk)
+        elif chunk.mode == "checkpoints":
+            for held in self._held.pop(ns, ()):
+                yield from self._show(held)
+            if not self.again or ns in self._begun:
+                yield from self._show(chunk)
+            self._begun.add(ns)
+        elif not (self.again and chunk.mode == "values" and ns not in self._begun):
+            self._held[ns].append(chunk)
+
+    def finish(self) -> Iterator[Any]:
+        """The run has ended without an error: show the questions that are open now.
+
+        Results of tasks beside an interrupted one are not shown: they are not committed, and a resume shows them.
+        """
+        for chunk in self._last:
+            yield from self._show(chunk)
+
+    def _show(self, chunk: Chunk) -> Iterator[Any]:
+        if chunk.mode not in self.shape.modes:
+            return
+        if self.again and chunk.mode == "updates" and isinstance(chunk.data, dict) and "__metadata__" in chunk.data:
+            data = {key: value for key, value in chunk.data.items() if key != "__metadata__"}
+            chunk = chunk._replace(data=data)
+        yield self.shape.show(chunk)
+
+
+def _asks(chunk: Chunk) -> bool:
+    if chunk.mode == "values" and isinstance(chunk.raw, dict) and chunk.raw.get("interrupts"):
+        return True
+    return chunk.mode in ("updates", "values") and isinstance(chunk.data, dict) and _INTERRUPT in chunk.data
