@@ -6,18 +6,18 @@ Which interleavings could break it, and what stops them:
 transaction, so Postgres aborts one of the two (40001) or orders them. Replay commit: the reads are run again inside the
 committing transaction and compared, and from then on it is the same case.
 
-*An abort that is nobody's fault* (false positives of SSI, a deadlock, a lost connection): nothing is recomputed. The read
-log is run again in a fresh transaction; if it says the same, the very same results are committed there (repair).
+*An abort that is nobody's fault* (false positives of SSI, a deadlock, a lost connection): nothing is recomputed. The
+read log is run again in a fresh transaction; if it says the same, the very same results are committed there (repair).
 
 *Two runs of one thread.* Both would have to update the same row of `thread` with the token each was given; the second
 one finds another token or another head and inserts nothing.
 
 *The answer to COMMIT is lost.* The checkpoint is looked up before anything is decided. If it is not there because the
-server is still working on that COMMIT, the repeated transaction queues behind it on the thread's row, and then finds the
-head moved; the look-up that follows finds the checkpoint. So a commit is applied once whatever the network does.
+server is still working on that COMMIT, the repeated transaction queues behind it on the thread's row, and then finds
+the head moved; the look-up that follows finds the checkpoint. So a commit is applied once whatever the network does.
 
-*A step without reads and staged writes* needs no snapshot: its only read is the thread's row, which it updates. It is one
-READ COMMITTED statement, atomic by itself, and serializable because that one row orders it.
+*A step without reads and staged writes* needs no snapshot: its only read is the thread's row, which it updates. It is
+one READ COMMITTED statement, atomic by itself, and serializable because that one row orders it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import asyncpg
 from checkpointer import failpoints
 from checkpointer.codec import CheckpointRow, WriteRows
 from checkpointer.connections import Connection, is_lost, is_serialization_failure
+from checkpointer.superstep import plain
 from runtime.faults import DatabaseUnavailable, RuntimeFault, StagedWriteFailed, StepConflict
 
 if TYPE_CHECKING:
@@ -141,9 +142,9 @@ class Barrier:
         if step.drifted:
             names = sorted(set(step.drifted.values()))
             raise StepConflict(
-                f"Facts that {', '.join(names)} had read in thread {self.run.thread_id!r} changed before the super-step "
-                f"could commit. Nothing was written; only these tasks run again when the thread is run with input None "
-                f"(transactional(graph) does that).",
+                f"Facts that {', '.join(names)} had read in thread {self.run.thread_id!r} changed before the "
+                f"super-step could commit. Nothing was written; only these tasks run again when the thread "
+                f"is run with input None (transactional(graph) does that).",
                 tasks=names,
                 attempts=step.costs.attempts,
             )
@@ -168,7 +169,7 @@ class Barrier:
             await conn.execute("ROLLBACK")
             await step.mark_drifted({effect.task_id: effect.node}, conn)
             raise StagedWriteFailed(
-                f"The database rejected a write staged by {effect.node!r}: {e}. The super-step was rolled back; "
+                f"The database rejected a write staged by {effect.node!r}: {plain(e)}. The super-step was rolled back; "
                 f"`runtime resume` (or input None) runs {effect.node!r} again. Statement: {_one_line(staged.sql)}",
                 task=effect.node,
                 sql=staged.sql,

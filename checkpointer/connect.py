@@ -28,6 +28,9 @@ __all__ = ["OLDEST_SERVER", "check_server", "describe", "open_pool", "register_c
 OLDEST_SERVER = 14
 _CONNECT_SECONDS = 10.0
 
+_BROKEN_OFF = (
+    "what listens there broke off, or does not speak as a PostgreSQL server should. Check host, port and sslmode."
+)
 _WHAT_TO_DO = {
     "28P01": "the password was not accepted. Check the password of that user",
     "28000": "the server does not let that user in from here. Check the user name and the server's pg_hba.conf",
@@ -52,10 +55,11 @@ async def open_pool(url: str, *, min_size: int, max_size: int) -> asyncpg.Pool[a
         DatabaseUnavailable: the URL is malformed, the server is not reachable, refuses us, is too old, or has no
             pgvector. The message has no password.
     """
+    pool = asyncpg.create_pool(
+        url, min_size=min_size, max_size=max_size, timeout=_CONNECT_SECONDS, init=register_codecs, reset=_reset
+    )
     with unavailable(url):
-        pool = await asyncpg.create_pool(
-            url, min_size=min_size, max_size=max_size, timeout=_CONNECT_SECONDS, init=register_codecs, reset=_reset
-        )
+        await pool
         try:
             async with pool.acquire() as connection:
                 await check_server(connection)
@@ -108,15 +112,17 @@ def unavailable(url: str) -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         code = error.sqlstate or "XX000"
+        if isinstance(error, asyncpg.PostgresConnectionError):  # class 08, raised by the driver itself
+            raise DatabaseUnavailable(f"no connection to {describe(url)}: {_BROKEN_OFF}") from error
         reason = _WHAT_TO_DO.get(code, f"the server answered: {error.args[0] if error.args else code}")
         raise DatabaseUnavailable(f"no connection to {describe(url)}: {reason} (SQLSTATE {code}).") from error
     except (asyncpg.ClientConfigurationError, ValueError):
         # `from None`: asyncpg quotes parts of the URL, and the part may be a password.
         raise DatabaseUnavailable(
-            "the database URL is malformed. It should look like postgresql://user:password@host:5432/database, with "
-            "special characters of user and password percent-encoded."
+            "the database URL is malformed, or names a certificate that cannot be read. It should look like "
+            "postgresql://user:password@host:5432/database, with special characters in the parts percent-encoded."
         ) from None
-    except (OSError, asyncpg.InterfaceError) as error:
+    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise DatabaseUnavailable(f"no connection to {describe(url)}: {_network_reason(error)}") from error
 
 
@@ -131,6 +137,8 @@ def describe(url: str) -> str:
         database = unquote(parts.path.lstrip("/")) or query.get("database", query.get("dbname", [user]))[0]
     except ValueError:
         return "the database"
+    if "@" in database:  # a password with an unencoded slash: the rest of it is here
+        return "the database"
     return f"database {database!r} on {host}{port} as {user!r}"
 
 
@@ -142,15 +150,15 @@ def _network_reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {_CONNECT_SECONDS:.0f} s. Check host, port and firewall."
     if isinstance(error, ssl.SSLError):
-        return "the encrypted connection failed. Check sslmode and certificates."
+        return f"the encrypted connection failed ({error.reason}). Check sslmode and certificates."
     if isinstance(error, PermissionError):
         return "the operating system denies access to the socket or file."
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}. Check host and port."
-    return "what listens there does not answer like a PostgreSQL server. Check host and port."
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+        return f"{error.strerror or type(error).__name__}. Check host and port."
+    return _BROKEN_OFF
 
 
 async def _reset(conn: Connection) -> None:
-    # asyncpg rolls transactions of its own back; this one was begun by hand, with execute("BEGIN").
+    # asyncpg rolls back before it calls this; should a version not do so, no transaction may reach the next borrower.
     if conn.is_in_transaction():
         await conn.execute("ROLLBACK")

@@ -69,10 +69,12 @@ class Connections:
 
     async def acquire(self) -> Connection:
         """A connection; the longest idle holder gives up its own if the pool has none left."""
+        if not self._exhausted():
+            return await self.pool.acquire()
+        self.waits += 1
         self._waiting += 1
         try:
             while self._exhausted() and self._idle:
-                self.waits += 1
                 holder, _ = self._idle.popitem(last=False)
                 await holder.release()
             return await self.pool.acquire()

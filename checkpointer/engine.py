@@ -10,7 +10,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from checkpointer.connections import Connections
 from checkpointer.sql import queries
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from checkpointer.run import Run
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "set_embedder"]
 
 T = TypeVar("T")
 Embed: TypeAlias = Callable[[list[str]], Awaitable[list[list[float]]]]
@@ -31,15 +31,21 @@ _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.25
 
 
+_embedder: list[Embed | None] = [None]
+
+
+def set_embedder(embed: Embed) -> None:
+    """Set what embeds texts for `nearest(text=...)` in this process. For whoever joins the libraries."""
+    _embedder[0] = embed
+
+
 class Engine:
     """Shared by a saver and its clones; bound to the event loop its pool was made on.
 
     Attributes:
-        default_embed: embeds texts for `nearest(text=...)`; set by whoever joins the libraries.
-        embed: the same for one saver only.
+        embed: embeds texts for `nearest(text=...)` of this saver, instead of the process's `set_embedder`.
+        active: threads that a transactional flow of this process is running.
     """
-
-    default_embed: ClassVar[Embed | None] = None
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, schema: str, hold_idle: float) -> None:
         self.schema = schema
@@ -154,7 +160,7 @@ class Engine:
         Raises:
             ConfigError: none is set: the saver is used without the `runtime` package.
         """
-        embed = self.embed or self.default_embed
+        embed = self.embed or _embedder[0]
         if embed is None:
             raise ConfigError("nearest(text=...) needs an embedder: import `runtime`, or set saver.engine.embed.")
         return (await embed([text]))[0]

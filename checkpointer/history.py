@@ -116,7 +116,7 @@ async def list_checkpoints(
         )
         rows = await engine.on_loop(_fetch(engine, "list", *args))
         for row in rows:
-            yield checkpoint_tuple(serde, row)
+            yield checkpoint_tuple(serde, dict(row))
         if thread_id is None or len(rows) < size:
             return
         cursor = rows[-1]["checkpoint_id"]

@@ -2,8 +2,8 @@
 
 `StepMemo` is LangChain's own kind of cache, so any `BaseChatModel` used in a node goes through it. Its key is the place
 in the run plus the request; the answer is durable before the node sees it, and is served again when the node runs again
-after a conflict, a crash or an answered interrupt. Inside one execution of a node the n-th identical request has its own
-answer, so asking a model several times for the same thing still samples several answers. A retry by LangGraph's
+after a conflict, a crash or an answered interrupt. Inside one execution of a node the n-th identical request has its
+own answer, so asking a model several times for the same thing still samples several answers. A retry by LangGraph's
 `RetryPolicy` has another attempt number and samples anew.
 
 Not covered: a node that iterates `model.astream()` itself (LangChain consults no cache there; `ainvoke` under

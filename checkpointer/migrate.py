@@ -72,16 +72,13 @@ async def migrate(conn: Connection, schema: str = "runtime", *, folder: Path = F
             f"this database user may not create what Superstep needs: {error.args[0]}. As a superuser, run "
             f"`CREATE EXTENSION vector` in this database, and let the user own schema {quoted} or create schemas."
         ) from error
-    except (asyncpg.UndefinedFileError, asyncpg.FeatureNotSupportedError) as error:
-        raise DatabaseUnavailable(
-            f"pgvector cannot be created on this server: {error.args[0]}. Install it there, or unset DATABASE_URL to "
-            "use the embedded PostgreSQL, which has it."
-        ) from error
     return [each.name for each in todo]
 
 
 async def pending(conn: Connection, schema: str = "runtime", *, folder: Path = FOLDER) -> list[str]:
     """Names the migrations that `migrate` would apply, in order. One query, no lock.
+
+    The query fails inside the database if nothing was ever applied, which ends a transaction that `conn` is in.
 
     Raises:
         DatabaseUnavailable: the database was migrated by a newer release.
@@ -104,7 +101,13 @@ async def _prepare(conn: Connection, schema: str) -> None:
     # IF NOT EXISTS would check the right to create before it looks.
     if not await conn.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema):
         await conn.execute(f"CREATE SCHEMA {quoted}")
-    await conn.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    try:
+        await conn.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    except (asyncpg.UndefinedFileError, asyncpg.FeatureNotSupportedError) as error:
+        raise DatabaseUnavailable(
+            f"pgvector cannot be created on this server: {error.args[0]}. Install it there, or unset DATABASE_URL to "
+            "use the embedded PostgreSQL, which has it."
+        ) from error
     await conn.execute(
         f"CREATE TABLE IF NOT EXISTS {quoted}.migration "
         "(version int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"

@@ -12,7 +12,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from langgraph.checkpoint.base import ERROR, INTERRUPT, WRITES_IDX_MAP, Checkpoint, copy_checkpoint
+from langgraph.checkpoint.base import WRITES_IDX_MAP, Checkpoint, copy_checkpoint
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 
 from checkpointer import failpoints
 from checkpointer.codec import WriteRows, dump
@@ -115,6 +116,7 @@ class Run:
         self._progress: dict[str, Progress] = {}
         self._arriving: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._batches: dict[tuple[str, str], Batch] = {}
+        self._storing: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
         self._failed: BaseException | None = None
 
     @property
@@ -249,9 +251,26 @@ class Run:
     async def store(self, conn: Connection, ns: str, checkpoint_id: str, results: list[Result]) -> None:
         """Write results with their effects: one statement, nothing unless the run owns the thread.
 
+        Results of tasks that drifted while they waited are left out. `discard` waits for a statement that is already
+        under way, so a result never comes back after it was taken back.
+
         Raises:
-            StaleRun: it does not.
+            StaleRun: the run does not own the thread.
         """
+        step = self.steps.get((ns, checkpoint_id))
+        kept = [r for r in results if step is None or r.task_id not in step.drifted]
+        under_way = asyncio.get_running_loop().create_future()
+        self._storing.setdefault((ns, checkpoint_id), []).append(under_way)
+        try:
+            if kept:
+                await self._store(conn, ns, checkpoint_id, kept)
+        finally:
+            under_way.set_result(None)
+            self._storing[ns, checkpoint_id].remove(under_way)
+            if not self._storing[ns, checkpoint_id]:
+                del self._storing[ns, checkpoint_id]
+
+    async def _store(self, conn: Connection, ns: str, checkpoint_id: str, results: list[Result]) -> None:
         rows = WriteRows.none()
         for result in results:
             rows.extend(result.rows)
@@ -280,6 +299,8 @@ class Run:
         Also forgets the checkpoints of subgraphs that a drifted task ran, so that it runs them again on the new facts,
         unless those have committed domain writes: these stay, or running them again would write twice.
         """
+        if storing := self._storing.get((step.ns, step.checkpoint_id)):
+            await asyncio.wait(storing)
         costs = step.costs
         owned = await conn.fetchval(
             self.engine.sql["discard"],

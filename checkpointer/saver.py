@@ -10,8 +10,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from langgraph.checkpoint.base import (
-    ERROR,
-    INTERRUPT,
     BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
@@ -21,6 +19,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 
 from checkpointer import failpoints, history, maintenance, memo, migrate
 from checkpointer.bridge import SyncBridge
@@ -145,10 +144,9 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
                 row = await conn.fetchrow(self.engine.sql["get_one"], thread_id, ns, checkpoint_id)
             else:
                 row = await conn.fetchrow(self.engine.sql["get_latest"], thread_id, ns)
-            if run is not None:
-                if row and (row["write_tasks"] or row["tried_before"]):
-                    await self._hypothesize(conn, run, ns, row["checkpoint_id"])
-        loaded = checkpoint_tuple(self.serde, row) if row else None
+            if run is not None and row and (row["write_tasks"] or row["tried_before"]):
+                await self._hypothesize(conn, run, ns, row["checkpoint_id"])
+        loaded = checkpoint_tuple(self.serde, dict(row)) if row else None
         if run is not None:
             run.loaded(ns, loaded.checkpoint if loaded else None)
         return loaded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langgraph.config import get_config
 
@@ -13,7 +13,7 @@ from checkpointer.sql import quote_identifier
 from runtime.faults import ConfigError, NoActiveStep, ReadRefused, StaleRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     import asyncpg
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from checkpointer.superstep import Attempt, SuperStep
 
 __all__ = ["Step", "SyncStep", "current_step", "locate", "NO_WRITES"]
+
+T = TypeVar("T")
 
 NO_WRITES = "__no_writes__"  # LangGraph's channel for "finished without output"; its values are ignored
 
@@ -160,7 +162,7 @@ class SyncStep:
         """See `Step.stage`."""
         self._step.stage(sql, *args, expect_rows=expect_rows)
 
-    def _block(self, work: Any) -> Any:
+    def _block(self, work: Coroutine[Any, Any, T]) -> T:
         return self._step._engine.from_thread(work)  # noqa: SLF001 - two halves of one class
 
 

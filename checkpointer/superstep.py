@@ -9,8 +9,8 @@ extension, as in the LSA and TL2 software transactional memories). Tasks whose r
 at their next call, their results are not kept, and the others go on in the new snapshot.
 
 *Reads cannot write.* The transaction's reads run in a subtransaction that is read-only; ROLLBACK TO it ends that, keeps
-the snapshot, and also repairs the transaction after a read the database rejected. The snapshot is taken before read-only
-is set, since SSI decides at that moment whether to treat a transaction as read-only for good.
+the snapshot, and also repairs the transaction after a read the database rejected. The snapshot is taken before
+read-only is set, since SSI decides at that moment whether to treat a transaction as read-only for good.
 
 *One attempt, one result.* A task's attempts (LangGraph's retry policy) have separate logs, and only the attempt that
 LangGraph says has finished counts.
@@ -30,14 +30,14 @@ from langgraph.errors import GraphBubbleUp
 from checkpointer import failpoints
 from checkpointer.connections import Connection, is_lost, is_serialization_failure
 from checkpointer.facts import Effect, Read, Staged, digest_rows, is_ordered, reads_only
-from runtime.faults import ReadFailed, ReadRefused, StepConflict
+from runtime.faults import DatabaseUnavailable, ReadFailed, ReadRefused, StepConflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from checkpointer.run import Run
 
-__all__ = ["Attempt", "Costs", "Drift", "SuperStep"]
+__all__ = ["Attempt", "Costs", "Drift", "SuperStep", "plain"]
 
 _OPEN = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1; SAVEPOINT reads; SET LOCAL transaction_read_only = on"
 _MEND = "ROLLBACK TO SAVEPOINT reads; SET LOCAL transaction_read_only = on"
@@ -358,8 +358,17 @@ def _short(sql: str) -> str:
     return text if len(text) <= 160 else text[:157] + "..."
 
 
+def plain(error: BaseException) -> str:
+    """What the database said. What the driver says of an argument it cannot encode quotes the argument: left out."""
+    if type(error) is asyncpg.DataError:  # the server's own errors of this class are subclasses
+        return "an argument does not fit the type of its parameter"
+    return str(error)
+
+
 def _read_error(error: BaseException, sql: str) -> Exception:
     state = getattr(error, "sqlstate", None)
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return ReadRefused(f"The statement would write: {_short(sql)}. Use step.stage(...) for it.")
-    return ReadFailed(f"The database rejected a read: {error}. Statement: {_short(sql)}", sql=sql, sqlstate=state)
+    if is_lost(error):
+        return DatabaseUnavailable(f"The database went away during a read and did not come back: {type(error).__name__}.")
+    return ReadFailed(f"The database rejected a read: {plain(error)}. Statement: {_short(sql)}", sql=sql, sqlstate=state)

@@ -100,7 +100,7 @@ class ReadFailed(RuntimeFault):
 
     Attributes:
         sql: the statement, without its arguments.
-        sqlstate: the five-character SQLSTATE, or `None` for an error raised before the statement was sent.
+        sqlstate: the five-character SQLSTATE, or `None` if the driver gave none.
     """
 
     def __init__(self, message: str, *, sql: str, sqlstate: str | None) -> None:
@@ -140,7 +140,7 @@ class StagedWriteFailed(RuntimeFault):
     Attributes:
         task: name of the node that staged the write.
         sql: the statement, without its arguments.
-        sqlstate: the five-character SQLSTATE, or `None` for an argument the driver could not encode.
+        sqlstate: the five-character SQLSTATE, or `None` if the driver gave none.
     """
 
     def __init__(self, message: str, *, task: str, sql: str, sqlstate: str | None) -> None:

@@ -24,7 +24,7 @@ from runtime.streams import Gate, Shape
 from runtime.wiring import join
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
     from langchain_core.runnables import RunnableConfig
 
@@ -120,7 +120,7 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
         control: RunControl | None = None,
         version: str = "v1",
         **kwargs: Any,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Run and stream as LangGraph does; values and updates of a super-step come once, after its commit.
 
         `durability` "sync" and "async" are the same here: a super-step is committed before the next one starts.
@@ -161,14 +161,14 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
 
     async def _attempts(
         self, given: Any, call: dict[str, Any], shape: Shape, thread_id: str, ending: _Ending
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """One attempt after the other, each from where the thread's last commit left it."""
         tried = _Tries(self.settings)
         control = call["control"]
         while True:
             gate = Gate(shape, again=tried.conflicts > 0)
             try:
-                async with aclosing(self.graph.astream(given, **call)) as chunks:
+                async with aclosing(cast("AsyncGenerator[Any, None]", self.graph.astream(given, **call))) as chunks:
                     async for raw in chunks:
                         for chunk in gate.push(raw):
                             yield chunk
@@ -201,7 +201,7 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
         run = self._saver.engine.find(control, thread_id)
         return run is not None and run.commits > 0
 
-    async def ainvoke(  # type: ignore[override]
+    async def ainvoke(
         self,
         input: Any,  # noqa: A002
         config: RunnableConfig | None = None,
@@ -233,7 +233,7 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
             return {**(latest if isinstance(latest, dict) else {}), "__interrupt__": interrupts}
         return latest
 
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # type: ignore[override]  # noqa: A002
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002
         """`astream` for callers without an event loop; the saver's loop does the work, this thread waits."""
         engine = self._saver.engine
         items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
@@ -260,7 +260,7 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
         finally:
             task.cancel()
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # type: ignore[override]  # noqa: A002
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         """`ainvoke` for callers without an event loop; the saver's loop does the work, this thread waits."""
         return self._saver.engine.from_thread(self.ainvoke(input, config, **kwargs))
 

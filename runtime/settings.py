@@ -21,7 +21,7 @@ from runtime.settings_file import FIELDS, parsed, read_settings_file
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DatabaseSettings", "RunSettings", "Settings", "load_settings", "without_password"]
+__all__ = ["DatabaseSettings", "RunSettings", "CommandSettings", "load_settings", "without_password"]
 
 DEFAULT_FILE = "runtime.toml"
 
@@ -61,7 +61,7 @@ class RunSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class CommandSettings:
     """All settings of one command, resolved.
 
     Attributes:
@@ -86,7 +86,7 @@ def load_settings(
     flags: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
     folder: Path | None = None,
-) -> Settings:
+) -> CommandSettings:
     """Resolve the settings of one command.
 
     Args:
@@ -117,7 +117,7 @@ def load_settings(
             f"pool_min ({database.pool_min}) is larger than pool_max ({database.pool_max}). Lower pool_min or raise "
             "pool_max in [database] of runtime.toml, or in RUNTIME_POOL_MIN and RUNTIME_POOL_MAX."
         )
-    return Settings(database=database, run=RunSettings(**found["run"]), file=path)
+    return CommandSettings(database=database, run=RunSettings(**found["run"]), file=path)
 
 
 def _override(key: str, flags: Mapping[str, Any], env: Mapping[str, str]) -> tuple[Any, str] | None:

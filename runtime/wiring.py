@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from checkpointer.engine import Engine
+from checkpointer.engine import set_embedder
 
 __all__ = ["join"]
 
 
 def join() -> None:
     """Give every saver of the process an embedder for `nearest(text=...)`, loaded when first used."""
-    Engine.default_embed = staticmethod(_embed)
+    set_embedder(_embed)
 
 
 async def _embed(texts: list[str]) -> list[list[float]]:

@@ -1,7 +1,8 @@
 """The parent process of the embedded server: starts it, counts its users, stops it.
 
-Run by path as `python -I -S watcher.py` with the plan on standard input, in a session of its own, so that Ctrl-C in a terminal does not reach it.
-Imports the standard library only, and little of it: the first command of the day waits for this interpreter.
+Run by path as `python -I -S watcher.py` with the plan on standard input, in a session of its own, so that Ctrl-C in a
+terminal does not reach it. Imports the standard library only, and little of it: the first command of the day waits for
+this interpreter.
 
 The server ends when
 - nobody has held the users' lock for `grace` seconds. The lock is kept exclusively while the server stops, so a

@@ -46,7 +46,8 @@ def ensure_template(admin: Admin, server_url: str) -> str:
     name = f"superstep_template_{digest.hexdigest()[:12]}"
     admin.execute("SELECT pg_advisory_lock(hashtext(%s))", [name])
     try:
-        if not admin.execute("SELECT FROM pg_database WHERE datname = %s AND datistemplate", [name]).fetchone():
+        finished = "SELECT 1 FROM pg_database WHERE datname = %s AND datistemplate"
+        if admin.execute(finished, [name]).fetchone() is None:
             admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
             run(_migrate(with_database(server_url, name)))

@@ -1,0 +1,75 @@
+"""A saver on a fresh database, and a table worth racing for."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from checkpointer import TransactionalSaver, failpoints
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from langchain_core.runnables import RunnableConfig
+
+
+class Bank:
+    """Accounts 1 to 5 with a balance of 100 each, changed from outside any flow."""
+
+    def __init__(self, saver: TransactionalSaver) -> None:
+        self._saver = saver
+
+    async def balance(self, account: int = 1) -> int:
+        async with self._saver.transaction() as tx:
+            return int(await tx.fetchval("SELECT balance FROM account WHERE id = $1", account))
+
+    async def set(self, balance: int, account: int = 1) -> None:
+        async with self._saver.transaction() as tx:
+            await tx.execute("UPDATE account SET balance = $2 WHERE id = $1", account, balance)
+
+    async def do(self, sql: str, *args: Any) -> Any:
+        async with self._saver.transaction() as tx:
+            return await tx.fetch(sql, *args)
+
+
+@pytest.fixture
+async def saver(database_url: str) -> AsyncIterator[TransactionalSaver]:
+    async with TransactionalSaver.from_conn_string(database_url) as saver:
+        await make_bank(saver)
+        yield saver
+
+
+@pytest.fixture
+def bank(saver: TransactionalSaver) -> Bank:
+    return Bank(saver)
+
+
+@pytest.fixture
+def new_thread() -> Callable[[], RunnableConfig]:
+    def make() -> RunnableConfig:
+        return {"configurable": {"thread_id": str(uuid.uuid4())}}
+
+    return make
+
+
+@pytest.fixture
+def thread(new_thread: Callable[[], RunnableConfig]) -> RunnableConfig:
+    return new_thread()
+
+
+@pytest.fixture(autouse=True)
+def no_failpoints() -> Iterator[None]:
+    yield
+    for name in failpoints.NAMES:
+        failpoints.disarm(name)
+
+
+async def make_bank(saver: TransactionalSaver) -> None:
+    async with saver.transaction() as tx:
+        await tx.execute(
+            "CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL CHECK (balance >= 0), note text);"
+            "INSERT INTO account SELECT i, 100 FROM generate_series(1, 5) i;"
+            "CREATE TABLE journal (seq serial PRIMARY KEY, line text NOT NULL)"
+        )

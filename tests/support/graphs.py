@@ -1,0 +1,44 @@
+"""Building small graphs in tests."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+from langgraph.graph import END, START, StateGraph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langgraph.graph.state import CompiledStateGraph
+
+    from checkpointer import TransactionalSaver
+
+
+class State(TypedDict, total=False):
+    """Something for every test: a number, a list that grows, and a bag."""
+
+    n: int
+    seen: Annotated[list[Any], operator.add]
+    bag: dict[str, Any]
+
+
+def chain(saver: TransactionalSaver, *nodes: Callable[..., Any], **options: Any) -> CompiledStateGraph[Any]:
+    """Nodes one after the other."""
+    builder = StateGraph(State)
+    for node in nodes:
+        builder.add_node(node.__name__, node, **options)
+    names = [START, *(node.__name__ for node in nodes), END]
+    for here, there in zip(names, names[1:], strict=False):
+        builder.add_edge(here, there)
+    return builder.compile(checkpointer=saver)
+
+
+def fan(saver: TransactionalSaver, *nodes: Callable[..., Any], **options: Any) -> CompiledStateGraph[Any]:
+    """Nodes side by side in one super-step."""
+    builder = StateGraph(State)
+    for node in nodes:
+        builder.add_node(node.__name__, node, **options)
+        builder.add_edge(START, node.__name__)
+        builder.add_edge(node.__name__, END)
+    return builder.compile(checkpointer=saver)
