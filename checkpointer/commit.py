@@ -30,7 +30,7 @@ import asyncpg
 
 from checkpointer import failpoints
 from checkpointer.codec import CheckpointRow, WriteRows
-from checkpointer.connections import Connection, is_lost, is_serialization_failure
+from checkpointer.connections import DRIVER_ERRORS, Connection, is_lost, is_serialization_failure
 from checkpointer.superstep import plain
 from runtime.faults import DatabaseUnavailable, RuntimeFault, StagedWriteFailed, StepConflict
 
@@ -104,7 +104,7 @@ class Barrier:
                 await failpoints.hit("commit.before_commit")
                 await self._insert(conn, self._stats(step, "direct", [], 0), batch)
                 await failpoints.hit("commit.committed")
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as e:
+            except DRIVER_ERRORS as e:
                 if not (is_serialization_failure(e) or is_lost(e, conn)):
                     raise
                 await self.run.engine.pause(attempt)
@@ -127,7 +127,7 @@ class Barrier:
                 await failpoints.hit("commit.validated")
                 await self._apply(conn, step, kind, batch)
                 await self._finish(conn, step)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as e:
+            except DRIVER_ERRORS as e:
                 if not (is_serialization_failure(e) or is_lost(e, step.conn)):
                     await step.lose()
                     raise
@@ -163,7 +163,7 @@ class Barrier:
         """Apply one staged write, or roll back and take its task's result back."""
         try:
             status = await conn.execute(staged.sql, *staged.args)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TypeError) as e:
+        except (*DRIVER_ERRORS, ValueError, TypeError) as e:
             if is_serialization_failure(e) or is_lost(e, conn):
                 raise
             await conn.execute("ROLLBACK")
@@ -192,7 +192,7 @@ class Barrier:
         try:
             await conn.execute("COMMIT")
             await failpoints.hit("commit.lost_answer")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as e:
+        except DRIVER_ERRORS as e:
             if not is_lost(e, conn):
                 raise
             await step.lose()
@@ -223,15 +223,7 @@ class Barrier:
 
     async def _is_there(self) -> bool:
         """Whether our checkpoint was committed; asked on a new connection, as often as the server needs to return."""
-        for attempt in range(_REPAIRS):
-            try:
-                async with self.run.engine.connections.borrow() as conn:
-                    return await self._there(conn)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as e:
-                if not is_lost(e) and not isinstance(e, asyncpg.InterfaceError):
-                    raise
-                await self.run.engine.pause(attempt)
-        raise self._unreachable()
+        return await self.run.engine.autocommit(self._there)
 
     # -- around it -----------------------------------------------------------------------------------------------
 
@@ -244,9 +236,9 @@ class Barrier:
             return
         try:
             if kept:
-                async with self.run.engine.connections.borrow() as conn:
-                    await self.run.store(conn, self.ns, self.parent_id or "", kept)
-        except (RuntimeFault, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as e:
+                parent = self.parent_id or ""
+                await self.run.engine.autocommit(lambda conn: self.run.store(conn, self.ns, parent, kept))
+        except (RuntimeFault, *DRIVER_ERRORS) as e:
             batch.settle(e)
         else:
             batch.settle()

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
     from asyncpg.pool import PoolConnectionProxy
 
-__all__ = ["Connection", "Connections", "Holder", "is_lost", "is_serialization_failure"]
+__all__ = ["DRIVER_ERRORS", "Connection", "Connections", "Holder", "is_closed", "is_lost", "is_serialization_failure"]
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""Everything that talking to the database can raise."""
+
 _LOST = (
+    asyncpg.InternalClientError,  # the driver lost track, as it does when a server ends a connection between two calls
     asyncpg.PostgresConnectionError,  # class 08, ConnectionDoesNotExistError among them
     asyncpg.InterfaceError,  # the driver noticed first that the connection is closed
     asyncpg.AdminShutdownError,
@@ -41,8 +45,16 @@ def is_serialization_failure(error: BaseException) -> bool:
 def is_lost(error: BaseException, conn: Connection | None = None) -> bool:
     """The connection is gone, so what its transaction did is unknown until looked up."""
     if isinstance(error, asyncpg.InterfaceError):
-        return conn is None or conn.is_closed()
+        return conn is None or is_closed(conn)
     return isinstance(error, _LOST)
+
+
+def is_closed(conn: Connection) -> bool:
+    """Whether the connection is gone. The pool takes a broken one back by itself, and its proxy then raises."""
+    try:
+        return conn.is_closed()
+    except asyncpg.InterfaceError:
+        return True
 
 
 class Holder(Protocol):
@@ -87,7 +99,8 @@ class Connections:
 
     async def discard(self, conn: Connection) -> None:
         """Return a connection whose state is not known: it is closed, and the server rolls back."""
-        conn.terminate()
+        if not is_closed(conn):
+            conn.terminate()
         await self.pool.release(conn)
 
     @asynccontextmanager

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from checkpointer.connections import Connections
+from checkpointer.connections import DRIVER_ERRORS, Connection, Connections, is_lost, is_serialization_failure
 from checkpointer.sql import queries
-from runtime.faults import ConfigError, NoActiveStep, ThreadBusy
+from runtime.faults import ConfigError, DatabaseUnavailable, NoActiveStep, ThreadBusy
 
 if TYPE_CHECKING:
     import asyncpg
@@ -27,6 +27,7 @@ T = TypeVar("T")
 Embed: TypeAlias = Callable[[list[str]], Awaitable[list[list[float]]]]
 
 _IDLE_RUNS = 4096
+_TRIES = 12
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.25
 
@@ -101,6 +102,28 @@ class Engine:
         """The caller knows that the run with this control is over: release whatever its steps hold."""
         for key in [key for key in self._runs if key[0] == id(control)]:
             await self._runs.pop(key).close()
+
+    # -- the database ----------------------------------------------------------------------------------------------
+
+    async def autocommit(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run single statements on a connection, again if it breaks. `work` must bear being repeated.
+
+        Raises:
+            DatabaseUnavailable: the database did not come back.
+        """
+        for attempt in range(_TRIES):
+            try:
+                async with self.connections.borrow() as conn:
+                    return await work(conn)
+            except DRIVER_ERRORS as e:
+                if not (is_lost(e) or is_serialization_failure(e)):
+                    raise
+                failure = e
+            await self.pause(attempt)
+        raise DatabaseUnavailable(
+            f"The database did not answer in {_TRIES} tries ({type(failure).__name__}). Nothing is half-written; "
+            f"continue with `runtime resume` when it is back."
+        ) from failure
 
     # -- the loop ------------------------------------------------------------------------------------------------
 

@@ -14,12 +14,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Effect", "Read", "Staged", "digest_rows", "is_ordered", "reads_only"]
+__all__ = ["Effect", "Read", "Staged", "digest_rows", "ends_transaction", "is_ordered", "reads_only"]
 
 _COMMENT_OR_LITERAL = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
 _ORDER_BY = re.compile(r"\border\s+by\b", re.IGNORECASE)
 _FIRST_WORD = re.compile(r"[\s(]*([a-z]+)", re.IGNORECASE)
 _READ_WORDS = frozenset({"select", "with", "values", "table", "show", "explain"})
+_CONTROL_WORDS = frozenset(
+    {
+        "begin",
+        "start",
+        "commit",
+        "end",
+        "rollback",
+        "abort",
+        "savepoint",
+        "release",
+        "prepare",
+        "set",
+        "reset",
+        "discard",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +128,12 @@ def digest_rows(rows: Iterable[Any], *, ordered: bool) -> bytes:
     if not ordered:
         hashes.sort()
     return blake2b(b"".join(hashes), digest_size=16).digest()
+
+
+def ends_transaction(sql: str) -> bool:
+    """Whether the statement is transaction control, which is the barrier's alone."""
+    word = _FIRST_WORD.match(_COMMENT_OR_LITERAL.sub(" ", sql))
+    return word is None or word.group(1).lower() in _CONTROL_WORDS
 
 
 def reads_only(sql: str) -> bool:

@@ -124,8 +124,7 @@ async def list_checkpoints(
 
 
 async def _fetch(engine: Engine, name: str, *args: Any) -> list[Any]:
-    async with engine.connections.borrow() as conn:
-        return list(await conn.fetch(engine.sql[name], *args))
+    return list(await engine.autocommit(lambda conn: conn.fetch(engine.sql[name], *args)))
 
 
 async def delta_history(

@@ -65,8 +65,7 @@ class StepMemo(BaseCache):
 
     async def _find(self, call: _Call, prompt: str, llm_string: str) -> Any:
         engine = call.run.engine
-        async with engine.connections.borrow() as conn:
-            row = await conn.fetchrow(engine.sql["memo_get"], *call.key)
+        row = await engine.autocommit(lambda conn: conn.fetchrow(engine.sql["memo_get"], *call.key))
         if row is not None:
             call.step.costs.llm_reused += 1
             return _load(call.run.serde.loads_typed((row["kind"], row["answer"])))
@@ -85,8 +84,8 @@ class StepMemo(BaseCache):
         kind, data = dump(call.run.serde, _dumped(answer), "the answer of a language model")
         model, tokens_in, tokens_out = _usage(answer)
         engine = call.run.engine
-        async with engine.connections.borrow() as conn:
-            await conn.execute(engine.sql["memo_put"], *call.key, model, tokens_in, tokens_out, kind, data)
+        row = (*call.key, model, tokens_in, tokens_out, kind, data)
+        await engine.autocommit(lambda conn: conn.execute(engine.sql["memo_put"], *row))
         await failpoints.hit("memo.stored")
 
     def lookup(self, prompt: str, llm_string: str) -> Any:

@@ -240,8 +240,7 @@ class Run:
         del self._batches[key]
         try:
             await failpoints.hit("writes.before_flush")
-            async with self.engine.connections.borrow() as conn:
-                await self.store(conn, *key, batch.results)
+            await self.engine.autocommit(lambda conn: self.store(conn, *key, batch.results))
             await failpoints.hit("writes.flushed")
         except BaseException as e:  # noqa: BLE001 - handed to every caller that waits for it
             batch.settle(e)

@@ -133,23 +133,31 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
     async def _get(self, config: RunnableConfig) -> CheckpointTuple | None:
         conf = config["configurable"]
         thread_id, ns = str(conf["thread_id"]), conf.get("checkpoint_ns", "")
-        control = control_of(config)
-        async with self.engine.connections.borrow() as conn:
-            run = None
-            if control is not None:
-                run = self.engine.find(control, thread_id)
-                if run is None or (ns == "" and "__pregel_task_id" not in conf):
-                    run = await self._claim(conn, control, thread_id, conf)
-            if checkpoint_id := conf.get("checkpoint_id"):
-                row = await conn.fetchrow(self.engine.sql["get_one"], thread_id, ns, checkpoint_id)
-            else:
-                row = await conn.fetchrow(self.engine.sql["get_latest"], thread_id, ns)
-            if run is not None and row and (row["write_tasks"] or row["tried_before"]):
-                await self._hypothesize(conn, run, ns, row["checkpoint_id"])
+        run, row = await self.engine.autocommit(lambda conn: self._load(conn, config, thread_id, ns))
         loaded = checkpoint_tuple(self.serde, dict(row)) if row else None
         if run is not None:
             run.loaded(ns, loaded.checkpoint if loaded else None)
         return loaded
+
+    async def _load(self, conn: Any, config: RunnableConfig, thread_id: str, ns: str) -> tuple[Run | None, Any]:
+        """The row, and the run that loads it, which owns the thread from here on.
+
+        First the claim, then the row: no earlier owner can commit between the two, so the row is the thread's head.
+        """
+        conf = config["configurable"]
+        control = control_of(config)
+        run = None
+        if control is not None:
+            run = self.engine.find(control, thread_id)
+            if run is None or (ns == "" and "__pregel_task_id" not in conf):
+                run = await self._claim(conn, control, thread_id, conf)
+        if checkpoint_id := conf.get("checkpoint_id"):
+            row = await conn.fetchrow(self.engine.sql["get_one"], thread_id, ns, checkpoint_id)
+        else:
+            row = await conn.fetchrow(self.engine.sql["get_latest"], thread_id, ns)
+        if run is not None and row and (row["write_tasks"] or row["tried_before"]):
+            await self._hypothesize(conn, run, ns, row["checkpoint_id"])
+        return run, row
 
     async def _claim(self, conn: Any, control: object, thread_id: str, conf: Mapping[str, Any]) -> Run:
         if conf.get("__pregel_durability") == "exit":

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from langgraph.config import get_config
 
-from checkpointer.facts import Staged
+from checkpointer.facts import Staged, ends_transaction
 from checkpointer.sql import quote_identifier
-from runtime.faults import ConfigError, NoActiveStep, ReadRefused, StaleRun
+from runtime.faults import ConfigError, NoActiveStep, StaleRun, StatementRefused
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -112,8 +112,11 @@ class Step:
             *args: its arguments.
             expect_rows: the row count that the command must report; another one is a conflict, and the task runs again.
         """
-        if not isinstance(sql, str) or not sql.strip():
-            raise ReadRefused("stage() needs an SQL statement.")
+        if ends_transaction(sql):
+            raise StatementRefused(
+                f"stage() takes one statement that writes rows; {sql.strip()[:40]!r} would control the transaction, "
+                f"which is the super-step's."
+            )
         self._step.check(self._attempt)
         self._attempt.staged.append(Staged(sql, args, expect_rows))
 

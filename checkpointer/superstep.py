@@ -28,7 +28,7 @@ import asyncpg
 from langgraph.errors import GraphBubbleUp
 
 from checkpointer import failpoints
-from checkpointer.connections import Connection, is_lost, is_serialization_failure
+from checkpointer.connections import DRIVER_ERRORS, Connection, is_closed, is_lost, is_serialization_failure
 from checkpointer.facts import Effect, Read, Staged, digest_rows, is_ordered, reads_only
 from runtime.faults import DatabaseUnavailable, ReadFailed, ReadRefused, StepConflict
 
@@ -212,7 +212,7 @@ class SuperStep:
                 conn = await self.pin()
                 self.check(attempt)
                 return await self._fetch(conn, sql, args)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as e:
+            except DRIVER_ERRORS as e:
                 # A failed transaction or connection is nobody's fault here: what was read is in the log.
                 if not (is_serialization_failure(e) or is_lost(e, self.conn)) or not remaining:
                     raise _read_error(e, sql) from e
@@ -326,14 +326,14 @@ class SuperStep:
         conn, self.conn = self.conn, None
         try:
             await conn.execute("ROLLBACK")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except DRIVER_ERRORS:
             await self.run.engine.connections.discard(conn)
         else:
             await self.run.engine.connections.give_back(conn)
 
     async def lose(self) -> None:
         """The transaction failed. Call with the lock held; the next `pin` opens another."""
-        if self.conn is not None and self.conn.is_closed():
+        if self.conn is not None and is_closed(self.conn):
             conn, self.conn = self.conn, None
             self.run.engine.connections.busy(self)
             await self.run.engine.connections.give_back(conn)  # the pool replaces a closed connection
@@ -370,5 +370,9 @@ def _read_error(error: BaseException, sql: str) -> Exception:
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return ReadRefused(f"The statement would write: {_short(sql)}. Use step.stage(...) for it.")
     if is_lost(error):
-        return DatabaseUnavailable(f"The database went away during a read and did not come back: {type(error).__name__}.")
-    return ReadFailed(f"The database rejected a read: {plain(error)}. Statement: {_short(sql)}", sql=sql, sqlstate=state)
+        return DatabaseUnavailable(
+            f"The database went away during a read and did not come back: {type(error).__name__}."
+        )
+    return ReadFailed(
+        f"The database rejected a read: {plain(error)}. Statement: {_short(sql)}", sql=sql, sqlstate=state
+    )

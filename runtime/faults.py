@@ -29,6 +29,7 @@ __all__ = [
     "ThreadBusy",
     "StaleRun",
     "NoActiveStep",
+    "StatementRefused",
     "ReadRefused",
     "ReadFailed",
     "ValueNotSerializable",
@@ -91,7 +92,11 @@ class NoActiveStep(RuntimeFault):
     """`current_step()` was called where no super-step is running."""
 
 
-class ReadRefused(RuntimeFault):
+class StatementRefused(RuntimeFault):
+    """A statement cannot be part of a super-step's transaction: it would end it or move it."""
+
+
+class ReadRefused(StatementRefused):
     """A statement given to a read method is not a read."""
 
 

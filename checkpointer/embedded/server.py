@@ -86,10 +86,10 @@ class EmbeddedServer:
             except BaseException:
                 os.close(users)
                 raise
-        except PermissionError as error:
+        except OSError as error:
             raise DatabaseUnavailable(
-                f"the embedded PostgreSQL in {place.home} belongs to another account ({error.strerror}: "
-                f"{error.filename}). Use that account, another folder, or DATABASE_URL."
+                f"the embedded PostgreSQL in {place.home} cannot be used: {error.strerror}: {error.filename}. If it "
+                "belongs to another account, use that one; or work in another folder, or set DATABASE_URL."
             ) from error
         return cls(place, users)
 

@@ -239,9 +239,7 @@ async def test_nearest_reads_in_the_snapshot_and_its_rows_are_facts(
         if len(answers) == 1:
             await bank.do("INSERT INTO policy VALUES (3, 'more east', '{}', '[1,0.1]')")
             await bank.set(99)
-        filtered = await step.nearest(
-            "policy", embedding=[1.0, 0.0], k=5, where="metadata ->> 't' = $1", args=["1"]
-        )
+        filtered = await step.nearest("policy", embedding=[1.0, 0.0], k=5, where="metadata ->> 't' = $1", args=["1"])
         assert [row["id"] for row in filtered] == [2]
         step.stage("UPDATE account SET balance = balance - 1 WHERE id = 1", expect_rows=1)
         return {"seen": [row["content"] for row in rows]}

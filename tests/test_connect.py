@@ -1,0 +1,304 @@
+"""Opening a pool: what a usable one does, and the ways of not getting one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import tempfile
+import traceback
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import psycopg
+import pytest
+from pgvector import HalfVector, Vector
+
+from checkpointer import connect
+from checkpointer.connect import check_server, describe, open_pool, register_codecs
+from checkpointer.embedded import EmbeddedServer, bin_dir, server, stop
+from checkpointer.migrate import migrate
+from runtime.faults import DatabaseUnavailable
+from tests.support.databases import with_database
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+SECRET = "s3cr3t"
+
+
+@asynccontextmanager
+async def opened(url: str, max_size: int = 1) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    pool = await open_pool(url, min_size=0, max_size=max_size)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@asynccontextmanager
+async def listening(answer: Callable[[asyncio.StreamReader], Awaitable[bytes]]) -> AsyncIterator[int]:
+    """A port where something listens that is not PostgreSQL."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(await answer(reader))
+            await writer.drain()
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as running:
+        yield running.sockets[0].getsockname()[1]
+
+
+async def fault(url: str) -> str:
+    """The message of the error that opening `url` raises; neither it nor its traceback may show the password."""
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await open_pool(url, min_size=1, max_size=1)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def strict_url() -> Iterator[str]:
+    """A server of our own: without pgvector, and with roles that it does not let in."""
+    root = Path(tempfile.mkdtemp(prefix="superstep-strict-"))
+    root.chmod(0o755)
+
+    def without_vector(_folder: str, names: list[str]) -> set[str]:
+        return {name for name in names if name.startswith("vector")}
+
+    install = bin_dir().parent
+    package = root / install.parent.name / install.name  # programs find their libraries by the relative path
+    shutil.copytree(install, package, ignore=without_vector)
+    for libraries in install.parents[1].glob(f"{install.parent.name}.libs"):
+        shutil.copytree(libraries, root / libraries.name)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(server, "bin_dir", lambda *_: package / "bin")
+            running = EmbeddedServer.acquire(root)
+        with running, psycopg.connect(running.url, autocommit=True) as admin:
+            hba = running.home / "data" / "pg_hba.conf"
+            rules = "local all with_password scram-sha-256\nlocal all kept_out reject\n"
+            hba.write_text(rules + hba.read_text())
+            admin.execute("CREATE ROLE with_password LOGIN PASSWORD 'other'")
+            admin.execute("CREATE ROLE kept_out LOGIN")
+            admin.execute("CREATE ROLE no_rights LOGIN")
+            admin.execute("REVOKE CONNECT ON DATABASE superstep FROM PUBLIC")
+            admin.execute("SELECT pg_reload_conf()")
+            yield running.url
+    finally:
+        stop(root)
+        shutil.rmtree(root)
+
+
+class TestPool:
+    """What connections of a pool are like."""
+
+    async def test_vectors_are_objects_and_json_is_text(self, database_url: str) -> None:
+        async with opened(database_url) as pool:
+            row = await pool.fetchrow("SELECT $1::vector AS v, $2::halfvec AS h, '{\"a\": 1}'::jsonb AS j", [1, 2], [3])
+        assert row is not None
+        assert row["v"] == Vector([1, 2])
+        assert row["h"] == HalfVector([3])
+        assert row["j"] == '{"a": 1}'
+
+    async def test_the_extension_may_be_in_any_schema(self, empty_database_url: str) -> None:
+        async with opened(empty_database_url) as pool:
+            await pool.execute('CREATE SCHEMA "Odd one"')
+            await pool.execute('CREATE EXTENSION vector SCHEMA "Odd one"')
+            await pool.expire_connections()
+            assert await pool.fetchval('SELECT $1::"Odd one".vector', [1, 2]) == Vector([1, 2])
+
+    async def test_a_database_without_the_extension_is_fine(self, empty_database_url: str) -> None:
+        async with opened(empty_database_url) as pool, pool.acquire() as connection:
+            await register_codecs(connection)
+            assert await connection.fetchval("SELECT 1") == 1
+
+    async def test_giving_back_runs_no_reset_query(self, database_url: str) -> None:
+        async with opened(database_url) as pool:
+            async with pool.acquire() as connection:
+                await connection.execute("SET work_mem = '5MB'")
+            async with pool.acquire() as connection:
+                assert await connection.fetchval("SHOW work_mem") == "5MB"
+
+    async def test_an_open_transaction_does_not_reach_the_next_borrower(self, database_url: str) -> None:
+        async with opened(database_url) as pool:
+            async with pool.acquire() as connection:
+                await connection.execute("BEGIN; CREATE TABLE abandoned ()")
+            async with pool.acquire() as connection:
+                assert not connection.is_in_transaction()
+                assert await connection.fetchval("SELECT to_regclass('abandoned')") is None
+
+    async def test_our_reset_rolls_back_by_itself(self, database_url: str) -> None:
+        connection = await asyncpg.connect(database_url)
+        try:
+            await connection.execute("BEGIN")
+            await connect._reset(connection)
+            assert not connection.is_in_transaction()
+            await connect._reset(connection)
+        finally:
+            await connection.close()
+
+    async def test_the_check_is_one_query(self, database_url: str) -> None:
+        connection = await asyncpg.connect(database_url)
+        try:
+            seen: list[object] = []
+            with connection.query_logger(seen.append):
+                await check_server(connection)
+                await asyncio.sleep(0)  # asyncpg calls loggers on the loop's next turn
+            assert len(seen) == 1
+        finally:
+            await connection.close()
+
+    async def test_contradicting_sizes_are_not_blamed_on_the_database(self, database_url: str) -> None:
+        with pytest.raises(ValueError, match="size"):
+            await open_pool(database_url, min_size=5, max_size=1)
+
+
+class TestUnreachable:
+    """Nobody there, or somebody else."""
+
+    async def test_a_closed_port(self) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            port = unused.getsockname()[1]
+            text = await fault(f"postgresql://u:{SECRET}@127.0.0.1:{port}/d")
+        assert f"database 'd' on 127.0.0.1:{port} as 'u'" in text
+        assert "nothing listens there" in text
+
+    async def test_a_socket_that_is_not_there(self, tmp_path: Path) -> None:
+        assert "no such socket" in await fault(f"postgresql://u:{SECRET}@/d?host={tmp_path}")
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+    async def test_a_socket_that_is_out_of_reach(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0)  # noqa: ASYNC240
+        assert "denies access" in await fault(f"postgresql://u:{SECRET}@/d?host={tmp_path}")
+
+    async def test_a_certificate_that_is_not_there(self) -> None:
+        url = f"postgresql://u:{SECRET}@h/d?sslmode=verify-full&sslrootcert=/no/such/file"
+        assert "no such socket or file" in await fault(url)
+
+    async def test_a_host_that_does_not_exist(self) -> None:
+        assert "Check host and port" in await fault(f"postgresql://u:{SECRET}@nowhere.invalid/d")
+
+    async def test_something_that_hangs_up(self) -> None:
+        async def hang_up(_: asyncio.StreamReader) -> bytes:
+            return b""
+
+        async with listening(hang_up) as port:
+            assert "broke off" in await fault(f"postgresql://u:{SECRET}@127.0.0.1:{port}/d")
+
+    async def test_something_that_speaks_another_protocol(self) -> None:
+        async def http(reader: asyncio.StreamReader) -> bytes:
+            await reader.read(8)
+            return b"HTTP/1.1 400 Bad Request\r\n\r\n"
+
+        async with listening(http) as port:
+            assert "broke off" in await fault(f"postgresql://u:{SECRET}@127.0.0.1:{port}/d?sslmode=disable")
+
+    async def test_a_server_that_refuses_encryption(self) -> None:
+        async def refuse(reader: asyncio.StreamReader) -> bytes:
+            await reader.read(8)
+            return b"N"
+
+        async with listening(refuse) as port:
+            assert "sslmode" in await fault(f"postgresql://u:{SECRET}@127.0.0.1:{port}/d?sslmode=require")
+
+    async def test_silence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connect, "_CONNECT_SECONDS", 0.2)
+
+        async def wait(reader: asyncio.StreamReader) -> bytes:
+            while await reader.read(100):
+                pass
+            return b""
+
+        async with listening(wait) as port:
+            assert "no answer within" in await fault(f"postgresql://u:{SECRET}@127.0.0.1:{port}/d")
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            SECRET,
+            f"mysql://u:{SECRET}@h/d",
+            f"host=h user=u password={SECRET}",
+            f"postgresql://u:{SECRET}@h:port/d",
+            f"postgresql://u:{SECRET}/+@h/d",  # a slash that should have been encoded makes it look like a port
+            f"postgresql://u:{SECRET}@[::1/d",
+            f"postgresql://u:{SECRET}@h/d?sslmode=perhaps",
+        ],
+    )
+    async def test_a_malformed_url(self, url: str) -> None:
+        assert "URL is malformed" in await fault(url)
+
+
+class TestRefused:
+    """A server that does not want us."""
+
+    async def test_an_unknown_database(self, server_url: str) -> None:
+        text = await fault(with_database(server_url, "no_such_database"))
+        assert "database 'no_such_database'" in text
+        assert "3D000" in text
+        assert "Create it" in text
+
+    async def test_a_wrong_password(self, strict_url: str) -> None:
+        text = await fault(strict_url.replace("//postgres@", f"//with_password:{SECRET}@"))
+        assert "as 'with_password'" in text
+        assert "28P01" in text
+
+    async def test_a_missing_password(self, strict_url: str) -> None:
+        await fault(strict_url.replace("//postgres@", "//with_password@"))
+
+    async def test_a_user_kept_out(self, strict_url: str) -> None:
+        assert "pg_hba.conf" in await fault(strict_url.replace("//postgres@", "//kept_out@"))
+
+    async def test_an_unknown_user(self, strict_url: str) -> None:
+        assert "28000" in await fault(strict_url.replace("//postgres@", "//stranger@"))
+
+    async def test_a_user_without_the_right_to_connect(self, strict_url: str) -> None:
+        assert "42501" in await fault(strict_url.replace("//postgres@", "//no_rights@"))
+
+
+class TestUnfit:
+    """A server that cannot carry the schema."""
+
+    async def test_no_pgvector(self, strict_url: str) -> None:
+        text = await fault(strict_url)
+        assert "no pgvector" in text
+        assert "Install it" in text
+
+    async def test_no_pgvector_when_migrating(self, strict_url: str) -> None:
+        connection = await asyncpg.connect(strict_url)
+        try:
+            with pytest.raises(DatabaseUnavailable, match="pgvector cannot be created"):
+                await migrate(connection)
+            assert await connection.fetchval("SELECT to_regnamespace('runtime')") is None
+        finally:
+            await connection.close()
+
+    async def test_too_old(self) -> None:
+        class Old:
+            async def fetchrow(self, _: str) -> dict[str, object]:
+                return {"version": "13.4", "major": 13, "available": True, "installed": True}
+
+        with pytest.raises(DatabaseUnavailable, match=r"PostgreSQL 13\.4; 14 or newer"):
+            await check_server(Old())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:p@h:1/d", "database 'd' on h:1 as 'u'"),
+        ("postgresql://u%40x:p@h/d%20e", "database 'd e' on h as 'u@x'"),
+        ("postgresql://u@/d?host=/tmp/s&password=p4ss", "database 'd' on /tmp/s as 'u'"),
+        ("postgresql://h?user=u&dbname=d", "database 'd' on h as 'u'"),
+        ("postgresql://u:12/p4ss@h/d", "the database"),
+        ("postgresql://h1:1,h2:2/d", "the database"),
+        ("postgresql://", "database 'the default user' on the default host as 'the default user'"),
+    ],
+)
+def test_describing_a_database_shows_no_password(url: str, shown: str) -> None:
+    assert describe(url) == shown
