@@ -22,7 +22,7 @@ from langgraph.checkpoint.base import (
 from runtime.faults import ValueNotSerializable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -61,10 +61,12 @@ class WriteRows(NamedTuple):
         """No writes."""
         return cls([], [], [], [], [], [])
 
-    def extend(self, other: WriteRows) -> None:
-        """Append the rows of `other`."""
-        for mine, theirs in zip(self, other, strict=True):
-            cast("list[Any]", mine).extend(cast("list[Any]", theirs))
+    @classmethod
+    def merged(cls, parts: Iterable[WriteRows]) -> WriteRows:
+        """All rows of all parts. Of two with one task and index (a special channel written twice) the later counts."""
+        rows = {(row[0], row[1]): row for part in parts for row in zip(*part, strict=True)}
+        columns = zip(*rows.values(), strict=True) if rows else ((),) * 6
+        return cls(*(cast("list[Any]", list(column)) for column in columns))
 
 
 def dump(serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes]:

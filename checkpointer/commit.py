@@ -205,9 +205,7 @@ class Barrier:
 
     async def _insert(self, conn: Connection, stats: str | None, batch: Batch | None) -> None:
         """The checkpoint with its values and writes, if the run still owns the thread."""
-        rows = WriteRows.none()
-        for result in batch.results if batch is not None else ():
-            rows.extend(result.rows)
+        rows = WriteRows.merged(result.rows for result in (batch.results if batch is not None else ()))
         right = "root" if self.ns == "" else "nested"
         run = self.run
         args: list[Any] = [run.thread_id, self.ns, self.checkpoint_id, self.parent_id, *self.row[:5], stats]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP, Checkpoint, copy_checkpoint
-from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 from checkpointer import failpoints
 from checkpointer.codec import WriteRows, dump
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Result", "Run", "RunOptions", "control_of"]
 
 _RUNTIME = "__pregel_runtime"
+_NULL_TASK = "00000000-0000-0000-0000-000000000000"
 _TICKS = 4
 
 
@@ -67,6 +68,11 @@ class Result:
     effect: Effect | None
     finished: bool
     forget_memo: bool
+
+    @property
+    def answers(self) -> bool:
+        """Whether this is a human's answer to an interrupt, on its way to the task that asked."""
+        return self.task_id == _NULL_TASK and self.rows.idx == [WRITES_IDX_MAP[RESUME]]
 
 
 @dataclass(slots=True)
@@ -117,6 +123,7 @@ class Run:
         self._arriving: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._batches: dict[tuple[str, str], Batch] = {}
         self._storing: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
+        self._answers_withdrawn = False
         self._failed: BaseException | None = None
 
     @property
@@ -258,6 +265,8 @@ class Run:
         """
         step = self.steps.get((ns, checkpoint_id))
         kept = [r for r in results if step is None or r.task_id not in step.drifted]
+        if self._answers_withdrawn:
+            kept = [r for r in kept if not r.answers]
         under_way = asyncio.get_running_loop().create_future()
         self._storing.setdefault((ns, checkpoint_id), []).append(under_way)
         try:
@@ -270,9 +279,7 @@ class Run:
                 del self._storing[ns, checkpoint_id]
 
     async def _store(self, conn: Connection, ns: str, checkpoint_id: str, results: list[Result]) -> None:
-        rows = WriteRows.none()
-        for result in results:
-            rows.extend(result.rows)
+        rows = WriteRows.merged(result.rows for result in results)
         finished = {r.task_id: sum(i >= 0 for i in r.rows.idx) for r in results if r.finished}
         effects = [(r.task_id, *_dump_effect(self.serde, r.effect)) for r in results if r.effect is not None]
         owned = await conn.fetchval(
@@ -298,6 +305,7 @@ class Run:
         Also forgets the checkpoints of subgraphs that a drifted task ran, so that it runs them again on the new facts,
         unless those have committed domain writes: these stay, or running them again would write twice.
         """
+        self._answers_withdrawn = self._answers_withdrawn or bool(asked)
         if storing := self._storing.get((step.ns, step.checkpoint_id)):
             await asyncio.wait(storing)
         costs = step.costs

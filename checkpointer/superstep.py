@@ -201,9 +201,11 @@ class SuperStep:
             raise ReadRefused(f"Not a read: {_short(sql)}. Use step.stage(...) for statements that write.")
         self.check(attempt)
         async with self.lock:
-            rows = await self._read_locked(attempt, sql, args)
-            attempt.reads.append(Read(sql, args, digest_rows(rows, ordered=is_ordered(sql))))
-            await self._rest()
+            try:
+                rows = await self._read_locked(attempt, sql, args)
+                attempt.reads.append(Read(sql, args, digest_rows(rows, ordered=is_ordered(sql))))
+            finally:
+                await self._rest()
         return rows
 
     async def _read_locked(self, attempt: Attempt, sql: str, args: tuple[Any, ...]) -> list[asyncpg.Record]:
@@ -369,7 +371,7 @@ def _read_error(error: BaseException, sql: str) -> Exception:
     state = getattr(error, "sqlstate", None)
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return ReadRefused(f"The statement would write: {_short(sql)}. Use step.stage(...) for it.")
-    if is_lost(error):
+    if is_lost(error) and not isinstance(error, asyncpg.InterfaceError):
         return DatabaseUnavailable(
             f"The database went away during a read and did not come back: {type(error).__name__}."
         )

@@ -95,13 +95,14 @@ SELECT count(*) FROM own
 -- name: discard
 -- Take back the results of tasks (their answers to interrupts included), and note what the attempt has cost.
 -- $1 thread $2 ns $3 checkpoint $4 token or null $5 tasks  $6 attempts $7 repairs $8 drifts $9 llm_reused $10 ms
--- $11 tasks that had asked a human: with any, the answers given for the step (the null task's RESUME, index -4) go too
+-- $11 tasks that had asked a human: with any, the answers on their way go too (the null task's RESUME, index -4, which
+-- is kept with the root's checkpoint also when the question came from a subgraph)
 WITH own AS (SELECT 1 WHERE $4::bigint IS NULL OR EXISTS (
         SELECT 1 FROM {schema}.thread WHERE thread_id = $1 AND token = $4 FOR SHARE)),
 writes AS (
     DELETE FROM {schema}.task_write w USING own
-    WHERE w.thread_id = $1 AND w.ns = $2 AND w.checkpoint_id = $3
-      AND (w.task_id = ANY ($5::text[])
+    WHERE w.thread_id = $1
+      AND (w.ns = $2 AND w.checkpoint_id = $3 AND w.task_id = ANY ($5::text[])
            OR cardinality($11::text[]) > 0 AND w.idx = -4 AND w.task_id = '00000000-0000-0000-0000-000000000000')
 ), effects AS (
     DELETE FROM {schema}.task_effect e USING own

@@ -1,0 +1,1 @@
+"""Flows that come with the project. Each is a package that `runtime run graphs.<name>` can run."""

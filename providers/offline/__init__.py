@@ -1,0 +1,13 @@
+"""A chat model without a model: deterministic, instant, labelled as offline wherever it shows.
+
+It lets every flow, test and demonstration run on a machine without keys or network. A flow brings its own rules; a
+request that no rule answers gets the smallest valid answer.
+"""
+
+from __future__ import annotations
+
+from providers.offline.model import OfflineChatModel
+from providers.offline.request import OfflineReply, OfflineRequest, OfflineRules, ToolCall
+from providers.offline.schema import minimal_instance
+
+__all__ = ["OfflineChatModel", "OfflineReply", "OfflineRequest", "OfflineRules", "ToolCall", "minimal_instance"]
