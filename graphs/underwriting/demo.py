@@ -53,7 +53,8 @@ async def _race() -> int:
     granted = sum(report["values"]["decision"]["amount"] for report in reports)
     holds = limit - OPEN + granted == drawn <= limit
     _say(f"  line: {_money(drawn)} of {_money(limit)} drawn, {'never exceeded' if holds else 'WRONG'}")
-    _say(f"\n$ runtime history {reports[1]['thread_id']}")
+    longest = max(reports, key=lambda report: len(report["steps"]))["thread_id"]
+    _say(f"\n$ runtime history {longest}")
     await asyncio.to_thread(subprocess.run, [*_RUNTIME, "history", longest], check=False)
     return 0 if holds else 1
 

@@ -1,0 +1,92 @@
+"""The command line.
+
+Each command is a thin function: it reads its options, calls the layers below, and returns its exit code. Everything
+heavy (LangGraph, the driver, rich) is imported inside the commands, so that `runtime --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.cli import database, flows, inspection
+from runtime.cli.options import Common, common_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["cli", "main"]
+
+
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"runtime {version('superstep-runtime')}")
+        except PackageNotFoundError:
+            click.echo("runtime, from a source folder that is not installed")
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+@common_options
+def cli() -> None:
+    """Run LangGraph flows whose super-steps are serializable Postgres transactions."""
+
+
+for command in (
+    flows.run,
+    flows.resume,
+    inspection.threads,
+    inspection.history,
+    inspection.show,
+    inspection.graph,
+    database.db,
+):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: The arguments, by default the process's own.
+
+    Returns:
+        0 completed, 1 unexpected, 2 usage, 3 graph or input invalid, 4 database unavailable, 5 conflict exhausted,
+        6 providers exhausted, 7 fenced or busy, 10 interrupted, 128 + n after a signal.
+    """
+    common = Common()
+    try:
+        code = cli.main(arguments, prog_name="runtime", standalone_mode=False, obj=common)
+        sys.stdout.flush()
+    except click.exceptions.Exit as request:
+        return request.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (BrokenPipeError, SystemExit):  # click turns a closed pipe into SystemExit, and nothing else
+        return _quiet()
+    except (KeyboardInterrupt, click.Abort):
+        return 128 + signal.SIGINT
+    except Exception as error:  # noqa: BLE001 - the last resort: every error becomes one block and a code
+        from runtime.cli.exits import exit_code, explain
+
+        with suppress(BrokenPipeError):
+            explain(error, debug=common.debug)
+        return exit_code(error)
+    return code if isinstance(code, int) else 0
+
+
+def _quiet() -> int:
+    """Whoever read the output has seen enough. Close it, so that the interpreter's last flush does not complain."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + getattr(signal, "SIGPIPE", 13)

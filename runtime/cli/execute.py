@@ -1,0 +1,167 @@
+"""What `runtime run` and `runtime resume` have in common: a flow on a thread, shown while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import shlex
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from runtime.cli.exits import Stopped
+from runtime.cli.follow import following
+from runtime.cli.outcome import Outcome, blank_report
+from runtime.cli.progress import Progress
+from runtime.faults import DatabaseUnavailable, RuntimeFault
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from checkpointer import TransactionalSaver
+    from runtime.cli.session import Stop
+    from runtime.flow import Transactional
+    from runtime.loader import LoadedGraph
+    from runtime.settings import CommandSettings
+
+__all__ = ["Turn", "prepared", "take_turn", "wrapped"]
+
+NO_KEY = "models: offline, deterministic answers (no OPENAI_API_KEY or ANTHROPIC_API_KEY is set)"
+
+
+@dataclass(slots=True)
+class Turn:
+    """One run of a graph on a thread.
+
+    Attributes:
+        loaded: the graph.
+        name: the name the thread knows the graph by.
+        thread: the thread.
+        payload: input, `Command`, or `None` to continue.
+        checkpoint: checkpoint to fork from.
+        known: whether the thread was there before.
+    """
+
+    loaded: LoadedGraph
+    name: str
+    thread: str
+    payload: Any
+    checkpoint: str | None = None
+    known: bool = False
+
+    @property
+    def config(self) -> Any:
+        """The LangGraph config of the thread, at the checkpoint to fork from if there is one."""
+        at = {"checkpoint_id": self.checkpoint, "checkpoint_ns": ""} if self.checkpoint else {}
+        return {"configurable": {"thread_id": self.thread, **at}}
+
+
+@asynccontextmanager
+async def prepared(loaded: LoadedGraph, saver: TransactionalSaver) -> AsyncIterator[None]:
+    """Call the optional hooks of a graph's module around a run: `setup(saver)`, then within `lifespan(saver)`."""
+    async with AsyncExitStack() as stack:
+        if setup := loaded.hook("setup"):
+            done = setup(saver)
+            if inspect.isawaitable(done):
+                await done
+        if lifespan := loaded.hook("lifespan"):
+            await stack.enter_async_context(lifespan(saver))
+        yield
+
+
+def wrapped(turn: Turn, saver: TransactionalSaver, settings: CommandSettings) -> Transactional:
+    """Return the graph on the saver, with conflicts retried as the settings say."""
+    from runtime import Settings, transactional
+
+    given = {"max_attempts": settings.run.max_attempts} if settings.run.max_attempts else {}
+    how = Settings(on_stale_answer=settings.run.on_stale_answer, **given)
+    return transactional(turn.loaded.compile(saver), name=turn.name, settings=how)
+
+
+async def take_turn(
+    turn: Turn, saver: TransactionalSaver, settings: CommandSettings, stop: Stop, *, stream: str | None, as_json: bool
+) -> Outcome:
+    """Run, show and report.
+
+    Args:
+        turn: What to run.
+        saver: The open saver.
+        settings: The settings.
+        stop: Tells a cancellation by signal from others.
+        stream: Stream mode to print as it comes.
+        as_json: Whether standard output is for the report alone.
+
+    Returns:
+        How it ended. Errors of the run are in it; they are not raised.
+    """
+    from runtime.cli.render import OutputClosed, console
+
+    out = console(stderr=as_json)
+    progress = Progress(out, quiet=as_json and not out.is_terminal, stream=stream)
+    flow = wrapped(turn, saver, settings)
+    flow.on_conflict = progress.conflict
+    error: Exception | None = None
+    async with prepared(turn.loaded, saver):
+        with progress:
+            try:
+                await _drive(flow, turn, saver, progress)
+            except asyncio.CancelledError:
+                error = _stopped(stop)
+            except OutputClosed:
+                raise
+            except Exception as raised:  # noqa: BLE001 - whatever a node raises is the run's outcome
+                error = raised
+        return await _outcome(flow, turn, saver, progress, error)
+
+
+async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, progress: Progress) -> None:
+    from runtime.cli.watch import Watch
+
+    progress.say(f"thread {turn.thread} · {turn.name} · resume with: runtime resume {shlex.quote(turn.thread)}")
+    if offline():
+        progress.say(NO_KEY, "yellow")
+    if turn.known and not progress.quiet:
+        progress.skip([asdict(step) for step in await saver.asteps(turn.thread)])
+    modes = [progress.stream] if progress.stream else []
+    config: Any = {**turn.config, "callbacks": [Watch(progress)]}
+    async with following(lambda: _catch_up(turn, saver, progress)) as nudge:
+        async for mode, chunk in flow.astream(turn.payload, config, stream_mode=[*modes, "values"]):
+            progress.chunk(mode, chunk)
+            nudge()
+
+
+async def _catch_up(turn: Turn, saver: TransactionalSaver, progress: Progress) -> None:
+    """Show what has committed."""
+    if not progress.quiet:
+        progress.committed([asdict(step) for step in await saver.asteps(turn.thread)])
+
+
+def _stopped(stop: Stop) -> Stopped:
+    try:
+        stop.check()
+    except Stopped as stopped:
+        return stopped
+    raise asyncio.CancelledError
+
+
+async def _outcome(
+    flow: Transactional, turn: Turn, saver: TransactionalSaver, progress: Progress, error: Exception | None
+) -> Outcome:
+    try:
+        await _catch_up(turn, saver, progress)
+        report = (await flow.areport(turn.config)).to_dict()
+        return Outcome(report, error, started=error is None or await saver.athread(turn.thread) is not None)
+    except Exception as second:
+        if error is None:
+            raise
+        if isinstance(second, DatabaseUnavailable) and not isinstance(error, RuntimeFault):
+            # The database is gone: whatever the run stumbled over (a socket, a file) says so less well.
+            second.__cause__, error = error, second
+        return Outcome(blank_report(turn.thread, turn.name), error, started=turn.known or progress.shown)
+
+
+def offline() -> bool:
+    """Tell whether models answer offline, for lack of a key."""
+    from providers.routes import deployment_for
+
+    return deployment_for("default").provider == "offline"

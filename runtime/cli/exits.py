@@ -1,0 +1,121 @@
+"""Exit codes by error class, and the one block on standard error that explains a failure.
+
+Decided by class alone, never by message text.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from typing import Any
+
+from runtime import faults
+from runtime.settings import without_password
+
+__all__ = ["COMPLETED", "INTERRUPTED", "USAGE", "Stopped", "error_object", "exit_code", "explain"]
+
+COMPLETED = 0
+UNEXPECTED = 1
+USAGE = 2
+INTERRUPTED = 10
+
+# Ordered: the first class that matches decides, so a subclass stands before its base.
+CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (faults.DatabaseUnavailable, 4),
+    (faults.StepConflict, 5),
+    (faults.ProviderUnavailable, 6),
+    (faults.StaleRun, 7),
+    (faults.ThreadBusy, 7),
+    (faults.ConfigError, 3),
+    (faults.GraphNotFound, 3),
+    (faults.GraphInvalid, 3),
+    (faults.InputInvalid, 3),
+    (faults.ThreadNotFound, 3),
+    (faults.ThreadMismatch, 3),
+    (faults.ThreadFinished, 3),
+)
+
+RESUME = "Nothing committed is lost. Continue with: runtime resume {thread}"
+ADVICE: tuple[tuple[type[BaseException], str], ...] = (
+    (faults.SchemaMissing, "Create or update the runtime's tables with: runtime db migrate"),
+    (faults.DatabaseUnavailable, "When the database is back: runtime resume {thread}"),
+    (faults.StepConflict, "Other writers keep changing what this step reads. " + RESUME),
+    (faults.StaleRun, "A later run owns the thread. See where it is with: runtime show {thread}"),
+    (faults.ThreadBusy, "Wait for the other run to end, then: runtime resume {thread}"),
+    (faults.ThreadFinished, "Start another turn with: runtime run GRAPH --thread {thread} --input JSON"),
+    (faults.StagedWriteFailed, "Correct the cause, then: runtime resume {thread}"),
+)
+
+
+class Stopped(Exception):
+    """The command was asked to stop by a signal.
+
+    Attributes:
+        number: the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"Stopped by {signal.Signals(number).name}.")
+        self.number = number
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of an error: the documented one of its class, 128 + n for a signal, else 1."""
+    if isinstance(error, Stopped):
+        return 128 + error.number
+    return next((code for kind, code in CODES if isinstance(error, kind)), UNEXPECTED)
+
+
+def advice(error: BaseException, thread: str | None) -> str | None:
+    """Return what to do about an error, or `None` if its message has to do."""
+    for kind, text in ADVICE:
+        if isinstance(error, kind):
+            return text.format(thread=thread) if thread or "{thread}" not in text else None
+    if isinstance(error, faults.RuntimeFault) or not thread:
+        return None
+    if isinstance(error, Stopped):
+        return RESUME.format(thread=thread)
+    return f"Correct the cause, then: runtime resume {thread}"
+
+
+def error_object(error: BaseException, thread: str | None = None) -> dict[str, Any]:
+    """Return the `error` of `runtime run --json`: type, message and, where there is one, what to do."""
+    what = {"type": type(error).__name__, "message": without_password(str(error)) or type(error).__name__}
+    todo = advice(error, thread)
+    return {**what, "what_to_do": todo} if todo else what
+
+
+def explain(error: BaseException, *, thread: str | None = None, debug: bool = False) -> None:
+    """Print one block on standard error: what happened, to what, and what to do.
+
+    Args:
+        error: What ended the command.
+        thread: The thread that was being run, if any.
+        debug: Print the traceback too.
+    """
+    lines = []
+    if debug:
+        lines.append("".join(traceback.format_exception(error)).rstrip())
+    described = error_object(error, thread)
+    lines.append(described["message"] if isinstance(error, Stopped) else f"{described['type']}: {described['message']}")
+    node = _node_line(error)
+    if node:
+        lines.append(f"  at {node}")
+    lines.extend(f"  {note}" for note in getattr(error, "__notes__", ()))
+    if "what_to_do" in described:
+        lines.append(f"  {described['what_to_do']}")
+    if not debug and not isinstance(error, faults.RuntimeFault | Stopped):
+        lines.append("  The traceback is shown with --debug.")
+    sys.stderr.write(without_password("\n".join(lines)) + "\n")
+    sys.stderr.flush()
+
+
+def _node_line(error: BaseException) -> str | None:
+    """Return the line of user code an unexpected error came from."""
+    if isinstance(error, faults.RuntimeFault | Stopped):
+        return None
+    from runtime.modules import last_own_frame
+
+    frame = last_own_frame(error)
+    return f"{frame.filename}, line {frame.lineno}, in {frame.name}: {frame.line}" if frame else None

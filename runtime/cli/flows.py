@@ -1,0 +1,182 @@
+"""`runtime run` and `runtime resume`."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtime.cli.options import Common, common_options, json_option, pass_common
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from checkpointer import TransactionalSaver
+    from runtime.cli.outcome import Outcome
+    from runtime.cli.session import Stop
+    from runtime.loader import LoadedGraph
+
+__all__ = ["resume", "run"]
+
+stream_option = click.option(
+    "--stream",
+    type=click.Choice(["updates", "values", "messages"]),
+    help="Also print node updates, the state after each step, or tokens of models as they come.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a command line asks for.
+
+    Attributes:
+        common: the common options.
+        graph: GRAPH, if it was named.
+        thread: the thread, if it was named.
+        given: the text of `--input` or `--value`.
+        checkpoint: the checkpoint to fork from.
+        stream: stream mode to print.
+        as_json: whether standard output is for one JSON object.
+    """
+
+    common: Common
+    graph: str | None
+    thread: str | None
+    given: str | None
+    checkpoint: str | None = None
+    stream: str | None = None
+    as_json: bool = False
+
+
+@click.command()
+@click.argument("graph")
+@click.option("--input", "given", metavar="JSON|@FILE|-", help="Input. Default: the graph's example_input.")
+@click.option("--thread", metavar="ID", help="Thread to run on. Default: a new one.")
+@stream_option
+@json_option
+@common_options
+@pass_common
+def run(common: Common, /, **options: Any) -> int:
+    """Run a flow.
+
+    GRAPH is package.module, package.module:attribute, or a name in langgraph.json.
+    """
+    return _outcome_of(_run, Request(common, **options))
+
+
+@click.command()
+@click.argument("thread")
+@click.option("--value", "given", metavar="JSON", help="Answer to the interrupt the thread waits at.")
+@click.option("--checkpoint", metavar="ID", help="Fork from this checkpoint instead of the latest.")
+@click.option("--graph", metavar="GRAPH", help="Where the thread's graph is now, if it has moved.")
+@stream_option
+@json_option
+@common_options
+@pass_common
+def resume(common: Common, /, **options: Any) -> int:
+    """Answer an interrupt, continue after a crash, or fork from a checkpoint."""
+    return _outcome_of(_resume, Request(common, **options))
+
+
+def _outcome_of(perform: Callable[[Request, Stop], Awaitable[Outcome]], request: Request) -> int:
+    """Perform a request, show its outcome, and return the exit code.
+
+    An error before the run is an outcome too, so that `--json` always prints one object.
+    """
+    from runtime.cli.outcome import Outcome, blank_report
+    from runtime.cli.render import OutputClosed
+    from runtime.cli.session import run_async
+
+    def show(outcome: Outcome) -> int:
+        return outcome.show(as_json=request.as_json, debug=request.common.debug)
+
+    async def main(stop: Stop) -> int:
+        return show(await perform(request, stop))
+
+    try:
+        return run_async(main)
+    except OutputClosed:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever ended the command is its outcome
+        return show(Outcome(blank_report(request.thread, request.graph), error, started=False))
+
+
+async def _run(request: Request, stop: Stop) -> Outcome:
+    # From cheap to dear: nothing is imported, connected or written for an input that cannot be run.
+    from runtime.cli.inputs import fit_input, read_json, require_fields
+
+    settings = request.common.settings()
+    given = None if request.given is None else (read_json(request.given, "--input"),)
+
+    from runtime.cli.execute import Turn, take_turn
+    from runtime.cli.session import open_saver
+    from runtime.loader import load_graph
+
+    loaded = await load_graph(str(request.graph))
+    graph = loaded.compile()
+    value = fit_input(given[0], graph, loaded.name) if given else _example(loaded)
+    if request.thread is None:
+        require_fields(value, graph, loaded.name)
+    async with open_saver(settings, prepare=True) as saver:
+        known = await _is_known(request, loaded, saver)
+        if not known:
+            require_fields(value, graph, loaded.name)
+        turn = Turn(loaded, loaded.name, request.thread or str(uuid.uuid4()), value, known=known)
+        return await take_turn(turn, saver, settings, stop, stream=request.stream, as_json=request.as_json)
+
+
+def _example(loaded: LoadedGraph) -> Any:
+    from runtime.cli.inputs import input_fields
+    from runtime.faults import InputInvalid
+
+    example = loaded.hook("example_input")
+    if example is None:
+        fields = ", ".join(input_fields(loaded.compile()))
+        raise InputInvalid(
+            f"{loaded.name} needs an input{f' with the fields {fields}' if fields else ''}. "
+            "Give it with --input JSON, --input @FILE, or --input - for standard input."
+        )
+    return example() if callable(example) else example
+
+
+async def _is_known(request: Request, loaded: LoadedGraph, saver: TransactionalSaver) -> bool:
+    """Tell whether the thread is there already. The example is an input for a new thread only."""
+    from runtime.faults import InputInvalid, ThreadMismatch
+
+    summary = await saver.athread(request.thread) if request.thread else None
+    if summary is None:
+        return False
+    if summary.graph not in (None, loaded.name):
+        raise ThreadMismatch(
+            f"The thread {request.thread} belongs to the graph {summary.graph}, not {loaded.name}. Use another "
+            f"--thread, or continue it with: runtime resume {request.thread}"
+        )
+    if request.given is None:
+        raise InputInvalid(
+            f"The thread {request.thread} exists already ({summary.status}). Give --input for another turn, or "
+            f"continue it with: runtime resume {request.thread}"
+        )
+    return True
+
+
+async def _resume(request: Request, stop: Stop) -> Outcome:
+    from runtime.cli.inputs import read_json
+
+    settings = request.common.settings()
+    answer = None if request.given is None else (read_json(request.given, "--value"),)
+
+    from runtime.cli.execute import Turn, prepared, take_turn
+    from runtime.cli.resuming import WAITING, find_thread, next_payload, waiting_outcome
+    from runtime.cli.session import open_saver
+
+    thread = str(request.thread)
+    async with open_saver(settings, prepare=False) as saver:
+        summary, loaded = await find_thread(saver, thread, request.graph, settings)
+        turn = Turn(loaded, summary.graph or loaded.name, thread, None, request.checkpoint, known=True)
+        turn.payload = await next_payload(saver, turn, answer)
+        if turn.payload is WAITING:
+            async with prepared(loaded, saver):
+                return await waiting_outcome(saver, turn, settings)
+        return await take_turn(turn, saver, settings, stop, stream=request.stream, as_json=request.as_json)

@@ -1,0 +1,127 @@
+"""`runtime threads`, `history`, `show` and `graph`: looking without changing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtime.cli.options import Common, common_options, json_option, pass_common
+
+if TYPE_CHECKING:
+    from runtime.cli.session import Stop
+
+__all__ = ["graph", "history", "show", "threads"]
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many, latest first.")
+@json_option
+@common_options
+@pass_common
+def threads(common: Common, limit: int, as_json: bool) -> int:
+    """List threads, the one that changed last first."""
+    from runtime.cli.render import console, print_json, print_threads
+    from runtime.cli.session import open_saver, run_async
+
+    settings = common.settings()
+
+    async def main(_: Stop) -> list[Any]:
+        async with open_saver(settings, prepare=False) as saver:
+            return list(await saver.athreads(limit=limit))
+
+    found = run_async(main)
+    if as_json:
+        print_json([asdict(thread) for thread in found])
+    else:
+        print_threads(found, console())
+    return 0
+
+
+@click.command()
+@click.argument("thread")
+@json_option
+@common_options
+@pass_common
+def history(common: Common, thread: str, as_json: bool) -> int:
+    """Show the super-steps of THREAD in the order they committed."""
+    from runtime.cli.render import console, print_history, print_json
+    from runtime.cli.resuming import thread_summary
+    from runtime.cli.session import open_saver, run_async
+
+    settings = common.settings()
+
+    async def main(_: Stop) -> list[dict[str, Any]]:
+        async with open_saver(settings, prepare=False) as saver:
+            await thread_summary(saver, thread, settings)
+            return [asdict(step) for step in await saver.asteps(thread)]
+
+    steps = run_async(main)
+    if as_json:
+        print_json(steps)
+    else:
+        print_history(steps, console())
+    return 0
+
+
+@click.command()
+@click.argument("thread")
+@click.option("--checkpoint", metavar="ID", help="A checkpoint of the thread instead of the latest.")
+@json_option
+@common_options
+@pass_common
+def show(common: Common, thread: str, checkpoint: str | None, as_json: bool) -> int:
+    """Show the state of THREAD: values, what runs next, and what it waits for."""
+    from runtime.cli.render import console, print_json, print_state
+    from runtime.cli.resuming import thread_summary
+    from runtime.cli.session import open_saver, run_async
+    from runtime.cli.states import described_state
+
+    settings = common.settings()
+
+    async def main(_: Stop) -> dict[str, Any]:
+        async with open_saver(settings, prepare=False) as saver:
+            return await described_state(saver, await thread_summary(saver, thread, settings), checkpoint)
+
+    state = run_async(main)
+    if as_json:
+        print_json(state)
+    else:
+        print_state(state, console())
+    return 0
+
+
+@click.command()
+@click.argument("graph")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["mermaid", "ascii", "png"]),
+    default="mermaid",
+    show_default=True,
+    help="png is drawn by pygraphviz if that is installed, else by the web service mermaid.ink.",
+)
+@click.option("-o", "--output", metavar="FILE", help="Write to a file instead of standard output.")
+@common_options
+@pass_common
+def graph(common: Common, graph: str, kind: str, output: str | None) -> int:
+    """Draw GRAPH. No database is needed."""
+    import asyncio
+    import sys
+    from pathlib import Path
+
+    from runtime.cli.drawing import draw
+    from runtime.loader import load_graph
+
+    del common
+    if kind == "png" and output is None and sys.stdout.isatty():
+        raise click.UsageError("A picture does not fit a terminal: add --output FILE, or redirect the output.")
+    loaded = asyncio.run(load_graph(graph))
+    picture = draw(loaded.compile(), kind)
+    if output is not None:
+        Path(output).write_bytes(picture)
+    else:
+        sys.stdout.buffer.write(picture)
+        sys.stdout.buffer.flush()
+    return 0

@@ -1,0 +1,92 @@
+"""Options that every command takes, before or after its name, and the settings that come of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runtime.settings import CommandSettings
+
+__all__ = ["Common", "common_options", "json_option", "pass_common"]
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+
+@dataclass(slots=True)
+class Common:
+    """What was given of the common options.
+
+    Attributes:
+        db: connection string.
+        schema: Postgres schema of the runtime's tables.
+        config: settings file.
+        debug: whether errors show their traceback.
+    """
+
+    db: str | None = None
+    schema: str | None = None
+    config: str | None = None
+    debug: bool = False
+
+    def settings(self) -> CommandSettings:
+        """Resolve the settings, after setting the variables of `langgraph.json`.
+
+        Raises:
+            ConfigError: A file or a value is wrong.
+        """
+        import logging
+
+        from runtime.project import read_project
+        from runtime.settings import load_settings
+
+        if not self.debug:
+            # The driver logs lost connections with tracebacks; what they mean for the command is in its own error.
+            logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
+        read_project().activate()
+        return load_settings(file=self.config, flags={"url": self.db, "schema": self.schema})
+
+
+def _remember(context: click.Context, option: click.Parameter, value: Any) -> None:
+    """Keep the value in the one `Common` of the command line: the option nearest to the command's end wins."""
+    common = context.ensure_object(Common)
+    if value and option.name in {field.name for field in fields(Common)}:
+        setattr(common, option.name, value)
+
+
+def common_options(command: Command) -> Command:
+    """Add the common options to a command."""
+    for decorate in (
+        click.option("--debug", is_flag=True, expose_value=False, callback=_remember, help="Show tracebacks."),
+        click.option(
+            "--config",
+            metavar="FILE",
+            expose_value=False,
+            callback=_remember,
+            help="Settings file. Default: runtime.toml, if there is one.",
+        ),
+        click.option(
+            "--schema",
+            metavar="NAME",
+            expose_value=False,
+            callback=_remember,
+            help="Postgres schema of the runtime's tables. Default: runtime.",
+        ),
+        click.option(
+            "--db",
+            metavar="URL",
+            expose_value=False,
+            callback=_remember,
+            help="Database. Default: DATABASE_URL, else an embedded Postgres in .runtime/.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+pass_common = click.make_pass_decorator(Common, ensure=True)

@@ -1,0 +1,154 @@
+"""What a resume continues with: an answer, nothing, or a reason why it cannot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runtime.cli.outcome import Outcome
+from runtime.cli.session import where
+from runtime.faults import GraphNotFound, InputInvalid, ThreadFinished, ThreadMismatch, ThreadNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checkpointer import TransactionalSaver
+    from runtime.cli.execute import Turn
+    from runtime.loader import LoadedGraph
+    from runtime.settings import CommandSettings
+
+__all__ = [
+    "WAITING",
+    "checkpoint_state",
+    "find_thread",
+    "next_payload",
+    "recorded_graph",
+    "thread_summary",
+    "waiting_outcome",
+]
+
+WAITING: Any = object()  # the thread waits for an answer, and none was given
+
+
+async def thread_summary(saver: TransactionalSaver, thread: str, settings: CommandSettings) -> Any:
+    """Return the summary of a thread.
+
+    Raises:
+        ThreadNotFound: There is no such thread.
+    """
+    summary = await saver.athread(thread)
+    if summary is None:
+        raise ThreadNotFound(f"There is no thread {thread} in {where(settings)}. List them with: runtime threads")
+    return summary
+
+
+def recorded_graph(summary: Any) -> str:
+    """Return the name of the graph a thread was started with.
+
+    Raises:
+        GraphNotFound: Something else than these commands started it, and gave no name.
+    """
+    if summary.graph is None:
+        raise GraphNotFound(f"The thread {summary.thread_id} does not say which graph it belongs to.")
+    return str(summary.graph)
+
+
+async def find_thread(
+    saver: TransactionalSaver, thread: str, spec: str | None, settings: CommandSettings
+) -> tuple[Any, LoadedGraph]:
+    """Find a thread and load its graph.
+
+    Args:
+        saver: The open saver.
+        thread: The thread.
+        spec: Where its graph is now, or `None` for where it was.
+        settings: The settings, for messages.
+
+    Returns:
+        The thread's summary and the graph.
+
+    Raises:
+        ThreadNotFound: There is no such thread.
+        ThreadMismatch: The graph named is another one: it lacks nodes that the thread has run.
+        GraphNotFound: The graph is not where it was.
+    """
+    from runtime.loader import load_graph
+
+    summary = await thread_summary(saver, thread, settings)
+    try:
+        loaded = await load_graph(spec or recorded_graph(summary))
+    except GraphNotFound as error:
+        if spec is not None:
+            raise
+        raise GraphNotFound(f"{error} If the graph has moved, name it: --graph GRAPH") from error
+    if spec is not None and loaded.name != summary.graph:
+        ran = {node for step in await saver.asteps(thread) if not step.checkpoint_ns for node in step.nodes}
+        unknown = sorted(ran - set(loaded.compile().nodes))
+        if unknown:
+            raise ThreadMismatch(
+                f"The thread {thread} belongs to the graph {summary.graph} and has run {', '.join(unknown)}, which "
+                f"{loaded.name} does not have. Leave out --graph, or name the graph it moved to."
+            )
+    return summary, loaded
+
+
+async def checkpoint_state(saver: TransactionalSaver, turn: Turn) -> Any:
+    """Return LangGraph's snapshot of a thread, at its checkpoint if one is named.
+
+    Raises:
+        ThreadNotFound: The thread has no such checkpoint.
+    """
+    if await saver.aget_tuple(turn.config) is None:
+        where = f"checkpoint {turn.checkpoint}" if turn.checkpoint else "checkpoint yet"
+        raise ThreadNotFound(f"The thread {turn.thread} has no {where}. See: runtime history {turn.thread}")
+    return await turn.loaded.compile(saver).aget_state(turn.config)
+
+
+async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any] | None) -> Any:
+    """Decide what the run gets: `Command(resume=…)`, `None` to continue, or `WAITING` if it needs an answer.
+
+    Args:
+        saver: The open saver.
+        turn: The run.
+        answer: The parsed `--value` in a tuple, or `None` if there was none; JSON `null` is an answer too.
+
+    Raises:
+        ThreadFinished: Nothing is left to run.
+        InputInvalid: An answer without a question, or one that does not say which of several questions it is for.
+    """
+    from langgraph.types import Command
+
+    state = await checkpoint_state(saver, turn)
+    if not state.next:
+        where = f"checkpoint {turn.checkpoint}" if turn.checkpoint else f"thread {turn.thread}"
+        raise ThreadFinished(f"The {where} has finished: nothing is left to run after it.")
+    if not state.interrupts:
+        if answer is not None:
+            raise InputInvalid(
+                f"The thread {turn.thread} waits for no answer. Continue it without --value: "
+                f"runtime resume {turn.thread}"
+            )
+        return None
+    if answer is None:
+        # A fork runs the node again, so that it asks again; the head already has its question.
+        return None if turn.checkpoint else WAITING
+    return Command(resume=_addressed(answer[0], state.interrupts))
+
+
+def _addressed(answer: Any, interrupts: Sequence[Any]) -> Any:
+    """Check that each of several questions gets the answer meant for it."""
+    ids = [interrupt.id for interrupt in interrupts]
+    if len(ids) > 1 and not (isinstance(answer, dict) and answer and set(answer) <= set(ids)):
+        raise InputInvalid(
+            f"The thread waits at {len(ids)} interrupts. Give an object with an answer by id, for all or some of "
+            f"them: --value '{{\"{ids[0]}\": …}}'. The ids are {', '.join(ids)}."
+        )
+    # LangGraph takes a bare `None` for no answer at all.
+    return {ids[0]: None} if answer is None else answer
+
+
+async def waiting_outcome(saver: TransactionalSaver, turn: Turn, settings: CommandSettings) -> Outcome:
+    """Report a thread that waits for an answer, without running it."""
+    from runtime.cli.execute import wrapped
+
+    report = (await wrapped(turn, saver, settings).areport(turn.config)).to_dict()
+    return Outcome(report | {"status": "interrupted"})

@@ -1,0 +1,75 @@
+"""The state of a thread at a checkpoint, in plain data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runtime.cli.execute import Turn
+from runtime.cli.resuming import checkpoint_state, recorded_graph
+from runtime.faults import GraphInvalid, GraphNotFound, ThreadNotFound
+
+if TYPE_CHECKING:
+    from checkpointer import TransactionalSaver
+
+__all__ = ["described_state"]
+
+
+async def described_state(saver: TransactionalSaver, summary: Any, checkpoint: str | None) -> dict[str, Any]:
+    """Describe a thread at its head, or at a checkpoint.
+
+    Values, next nodes and tasks are LangGraph's view and need the graph. If it cannot be loaded, the stored channels
+    are shown instead, and `note` says why.
+
+    Args:
+        saver: The open saver.
+        summary: The thread's summary.
+        checkpoint: A checkpoint of it, or `None` for the latest.
+
+    Returns:
+        `thread_id`, `graph`, `status`, `checkpoint_id`, `created_at`, `values`, `next`, `interrupts`, `tasks`, `note`.
+
+    Raises:
+        ThreadNotFound: The thread has no such checkpoint.
+    """
+    from runtime.loader import load_graph
+
+    about = {"thread_id": summary.thread_id, "graph": summary.graph, "status": summary.status}
+    try:
+        loaded = await load_graph(recorded_graph(summary))
+        turn = Turn(loaded, summary.graph, summary.thread_id, None, checkpoint)
+        state = await checkpoint_state(saver, turn)
+    except (GraphNotFound, GraphInvalid) as error:
+        return about | await _raw(saver, summary.thread_id, checkpoint) | {"note": f"Stored channels only. {error}"}
+    return about | {
+        "checkpoint_id": state.config["configurable"]["checkpoint_id"],
+        "created_at": state.created_at,
+        "values": state.values,
+        "next": list(state.next),
+        "interrupts": [{"id": interrupt.id, "value": interrupt.value} for interrupt in state.interrupts],
+        "tasks": [
+            {"name": task.name, "id": task.id, "error": task.error and str(task.error), "result": task.result}
+            for task in state.tasks
+        ],
+        "note": None,
+    }
+
+
+async def _raw(saver: TransactionalSaver, thread: str, checkpoint: str | None) -> dict[str, Any]:
+    at = {"checkpoint_id": checkpoint, "checkpoint_ns": ""} if checkpoint else {}
+    stored = await saver.aget_tuple({"configurable": {"thread_id": thread, **at}})
+    if stored is None:
+        raise ThreadNotFound(f"The thread {thread} has no checkpoint {checkpoint}. See: runtime history {thread}")
+    channels = stored.checkpoint["channel_values"]
+    return {
+        "checkpoint_id": stored.checkpoint["id"],
+        "created_at": stored.checkpoint["ts"],
+        "values": {name: value for name, value in channels.items() if not name.startswith(("__", "branch:"))},
+        "next": [],
+        "interrupts": [
+            {"id": interrupt.id, "value": interrupt.value}
+            for _, channel, value in stored.pending_writes or []
+            if channel == "__interrupt__"
+            for interrupt in value
+        ],
+        "tasks": [],
+    }

@@ -1,0 +1,53 @@
+"""Which nodes are at work right now, told by LangChain's callbacks.
+
+The stream cannot say it: of a transactional graph it shows a super-step only after its commit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import BaseCallbackHandler
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from runtime.cli.progress import Progress
+
+__all__ = ["Watch"]
+
+
+class Watch(BaseCallbackHandler):
+    """Tells a display when nodes start and end.
+
+    Args:
+        progress: The display.
+    """
+
+    run_inline = True  # called on the event loop, in order
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_chain_start(
+        self,
+        serialized: dict[str, Any] | None,
+        inputs: Any,
+        *,
+        run_id: UUID,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note a node; runnables inside it have other names or lack the tag."""
+        name = (metadata or {}).get("langgraph_node")
+        if name and kwargs.get("name") == name and any(tag.startswith("graph:step:") for tag in tags or ()):
+            self._progress.node_started(run_id, name)
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note that a node ended."""
+        self._progress.node_ended(run_id)
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note that a node failed."""
+        self._progress.node_ended(run_id)

@@ -1,0 +1,1 @@
+"""Small graphs, one kind a module, for the tests of the command line."""

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import GRAPHS, Runtime
+
+
+def test_threads_history_and_show(on_db: Runtime) -> None:
+    assert "No threads yet" in on_db("threads").out
+    on_db("run", f"{GRAPHS}.counting", "--thread", "done")
+    on_db("run", f"{GRAPHS}.asking", "--input", '{"amount": 5}', "--thread", "asks")
+
+    listed = on_db("threads", "--json").json
+    assert [(one["thread_id"], one["status"]) for one in listed] == [("asks", "interrupted"), ("done", "completed")]
+    assert len(on_db("threads", "--limit", "1", "--json").json) == 1
+    table = on_db("threads").out
+    assert "asks" in table
+    assert "interrupted" in table
+
+    steps = on_db("history", "done", "--json").json
+    assert [step["nodes"] for step in steps if step["nodes"]] == [["first"], ["second"]]
+    table = on_db("history", "done").out
+    assert steps[-1]["checkpoint_id"] in table
+    assert "direct" in table or "replay" in table
+
+    head = on_db("show", "asks", "--json").json
+    assert (head["values"]["amount"], head["next"], head["interrupts"][0]["value"]) == (5, ["ask"], {"approve": 5})
+    shown = on_db("show", "asks").out
+    assert "next: ask" in shown
+    assert "runtime resume asks" in shown
+    first = next(step["checkpoint_id"] for step in steps if step["nodes"] == ["first"])
+    earlier = on_db("show", "done", "--checkpoint", first, "--json").json
+    assert (earlier["values"]["number"], earlier["next"]) == (41, ["second"])
+
+
+@pytest.mark.parametrize("command", [["history", "nope"], ["show", "nope"], ["resume", "nope"]])
+def test_an_unknown_thread(on_db: Runtime, command: list[str]) -> None:
+    done = on_db(*command)
+    assert (done.code, done.out.replace("\n", "")) == (3, "")
+    assert "There is no thread nope" in done.err
+
+
+def test_an_unknown_checkpoint(on_db: Runtime) -> None:
+    on_db("run", f"{GRAPHS}.counting", "--thread", "t")
+    done = on_db("show", "t", "--checkpoint", "nope")
+    assert done.code == 3
+    assert "no checkpoint nope" in done.err
+
+
+def test_control_characters_do_not_reach_the_terminal(on_db: Runtime) -> None:
+    done = on_db("run", f"{GRAPHS}.various:greet", "--input", '"\\u001b[31mred"', "--thread", "t")
+    assert "\x1b" not in done.out
+    assert "\x1b" not in on_db("show", "t").out
+
+
+def test_a_graph_is_drawn_without_a_database(runtime: Runtime, tmp_path: Path) -> None:
+    drawn = runtime("graph", f"{GRAPHS}.counting")
+    assert drawn.code == 0
+    assert "first --> second" in drawn.out
+    assert "first" in runtime("graph", f"{GRAPHS}.counting", "--format", "ascii").out
+    assert runtime("graph", f"{GRAPHS}.counting", "-o", "graph.mmd").out == ""
+    assert "first --> second" in (tmp_path / "graph.mmd").read_text()
+    assert runtime("graph", f"{GRAPHS}.nope").code == 3
+    assert not (tmp_path / ".runtime").exists()
+
+
+def test_a_png_needs_a_drawer(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    from langchain_core.runnables.graph import Graph
+
+    def offline(*_: object, **__: object) -> bytes:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(Graph, "draw_mermaid_png", offline)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = runtime("graph", f"{GRAPHS}.counting", "--format", "png", "-o", "x.png")
+    assert done.code == 3
+    assert "pygraphviz" in done.err

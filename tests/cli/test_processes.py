@@ -1,0 +1,106 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import GRAPHS
+
+
+def test_help_is_quick_because_it_imports_little(process_env: dict[str, str]) -> None:
+    code = "import sys\nfrom runtime.cli import main\nmain(['--help'])\nprint(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], env=process_env, capture_output=True, text=True, check=True)
+    for heavy in ("langgraph", "asyncpg", "rich", "pydantic", "asyncio", "langchain_core"):
+        assert f"'{heavy}'" not in done.stdout
+
+
+def test_a_pipe_that_closes_early_is_quiet(start: Any, database_url: str) -> None:
+    for command in ("threads", "threads --json", f"graph {GRAPHS}.counting", f"run {GRAPHS}.counting", "--help"):
+        read, write = os.pipe()
+        os.close(read)
+        process = start("--db", database_url, *command.split(), stdout=write)
+        os.close(write)
+        assert process.communicate()[1] == "", command
+        assert process.returncode == 141, command
+
+
+@pytest.mark.parametrize(
+    ("graph", "number", "code"), [("slow", signal.SIGINT, 130), ("blocked", signal.SIGTERM, 143)], ids=["int", "term"]
+)
+def test_a_signal_stops_the_run_and_the_thread_goes_on_later(
+    start: Any, database_url: str, tmp_path: Path, graph: str, number: int, code: int
+) -> None:
+    gate = tmp_path / "gate"
+    given = json.dumps({"gate": str(gate)})
+    process = start("run", f"{GRAPHS}.failing:{graph}", "--input", given, "--thread", "t", "--db", database_url)
+    for line in process.stdout:
+        if re.match(r"\s+1\s+begin", line):
+            break
+    time.sleep(0.1)  # into the next node; earlier or later makes no difference to what is asserted
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "runtime resume t" in err
+    assert "Traceback" not in out + err
+
+    gate.touch()
+    resumed = start("resume", "t", "--json", "--db", database_url)
+    out, err = resumed.communicate()
+    assert (resumed.returncode, err) == (0, "")
+    assert (json.loads(out)["status"], json.loads(out)["values"]["done"]) == ("completed", True)
+
+
+def test_a_stopped_run_prints_its_object_too(start: Any, database_url: str) -> None:
+    given = '{"gate": "/nowhere"}'
+    process = start("run", f"{GRAPHS}.failing:slow", "--input", given, "--thread", "t", "--json", "--db", database_url)
+    watch = start("threads", "--json", "--db", database_url)
+    while json.loads(watch.communicate()[0]) == []:
+        watch = start("threads", "--json", "--db", database_url)
+    process.send_signal(signal.SIGTERM)
+    report = json.loads(process.communicate(timeout=20)[0])
+    assert process.returncode == 143
+    assert (report["thread_id"], report["status"], report["error"]["type"]) == ("t", "unfinished", "Stopped")
+
+
+def test_a_database_that_goes_away_is_exit_4(start: Any, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    gate = tmp_path / "gate"
+    given = json.dumps({"gate": str(gate)})
+    process = start("run", f"{GRAPHS}.failing:polling", "--input", given, "--thread", "t")
+    for line in process.stdout:
+        if re.match(r"\s+1\s+begin", line):
+            break
+    assert start("db", "stop").communicate()[0] == "Stopped.\n"
+    gate.touch()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 4, err
+    assert err.startswith("DatabaseUnavailable: ")
+    assert "runtime resume t" in err
+    assert "Traceback" not in err
+    try:
+        resumed = start("resume", "t", "--json")
+        assert json.loads(resumed.communicate()[0])["values"]["done"] is True
+    finally:
+        start("db", "stop").wait()
+
+
+def test_without_an_address_the_embedded_database_is_used(start: Any, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    try:
+        first = start("run", f"{GRAPHS}.counting", "--thread", "t", "--json")
+        err = first.communicate(timeout=120)[1]
+        assert (first.returncode, err) == (0, "")
+        began = time.monotonic()
+        listed = start("threads", "--json").communicate(timeout=60)[0]
+        assert time.monotonic() - began < 10
+        assert [one["thread_id"] for one in json.loads(listed)] == ["t"]
+        assert start("db", "url").communicate()[0].startswith("postgresql://")
+    finally:
+        assert start("db", "stop").communicate()[0] == "Stopped.\n"
+    assert start("db", "stop").communicate()[0] == "It was not running.\n"
