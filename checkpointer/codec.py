@@ -66,7 +66,7 @@ class WriteRows(NamedTuple):
         """All rows of all parts. Of two with one task and index (a special channel written twice) the later counts."""
         rows = {(row[0], row[1]): row for part in parts for row in zip(*part, strict=True)}
         columns = zip(*rows.values(), strict=True) if rows else ((),) * 6
-        return cls(*(cast("list[Any]", list(column)) for column in columns))
+        return cls(*(list(column) for column in columns))
 
 
 def dump(serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes]:

@@ -97,22 +97,14 @@ class Barrier:
     # -- without reads -------------------------------------------------------------------------------------------
 
     async def _alone(self, step: SuperStep | None, batch: Batch | None) -> None:
-        """One autocommitted statement."""
-        for attempt in range(_REPAIRS):
-            conn = await self.run.engine.connections.acquire()
-            try:
-                await failpoints.hit("commit.before_commit")
-                await self._insert(conn, self._stats(step, "direct", [], 0), batch)
-                await failpoints.hit("commit.committed")
-            except DRIVER_ERRORS as e:
-                if not (is_serialization_failure(e) or is_lost(e, conn)):
-                    raise
-                await self.run.engine.pause(attempt)
-            else:
-                return
-            finally:
-                await self.run.engine.connections.give_back(conn)
-        raise self._unreachable()
+        """One autocommitted statement; repeated after a lost connection it finds its own checkpoint (`_insert`)."""
+
+        async def insert(conn: Connection) -> None:
+            await failpoints.hit("commit.before_commit")
+            await self._insert(conn, self._stats(step, "direct", [], 0), batch)
+            await failpoints.hit("commit.committed")
+
+        await self.run.engine.autocommit(insert)
 
     # -- with reads or staged writes -----------------------------------------------------------------------------
 

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+import asyncpg
+
 from checkpointer.connections import DRIVER_ERRORS, Connection, Connections, is_lost, is_serialization_failure
 from checkpointer.sql import queries
-from runtime.faults import ConfigError, DatabaseUnavailable, NoActiveStep, ThreadBusy
+from runtime.faults import ConfigError, DatabaseUnavailable, NoActiveStep, SchemaMissing, ThreadBusy
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from checkpointer.run import Run
 
 __all__ = ["Engine", "set_embedder"]
@@ -115,6 +115,11 @@ class Engine:
             try:
                 async with self.connections.borrow() as conn:
                     return await work(conn)
+            except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as e:
+                raise SchemaMissing(
+                    f"The checkpointer's tables are not in schema {self.schema!r} of this database. Call "
+                    f"`await saver.setup()`, or run `runtime db migrate`."
+                ) from e
             except DRIVER_ERRORS as e:
                 if not (is_lost(e) or is_serialization_failure(e)):
                     raise

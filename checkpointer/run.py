@@ -94,7 +94,15 @@ class Batch:
 
 
 class Run:
-    """See the module. Lives on the engine's loop."""
+    """See the module. Lives on the engine's loop.
+
+    Attributes:
+        token: the fencing token this run was given; `None` for a caller that is no run.
+        head: the root checkpoint the run believes to be the thread's latest.
+        moved: the run has stored a root checkpoint of its own.
+        commits: super-steps it has committed.
+        namespaces: those that LangGraph loaded for it: the graph's and its subgraphs'.
+    """
 
     def __init__(
         self,
@@ -115,6 +123,7 @@ class Run:
         self.options = options
         self.serde = serde
         self.commits = 0
+        self.moved = False
         self.namespaces: set[str] = set()
         self.steps: dict[tuple[str, str], SuperStep] = {}
         self._last: dict[str, str | None] = {}
@@ -196,6 +205,7 @@ class Run:
         self._since[ns] = time.perf_counter()
         if ns == "":
             self.head = checkpoint_id
+            self.moved = True
         waiting = self._arriving.pop((ns, checkpoint_id), None)
         if waiting is not None and not waiting.done():
             waiting.set_result(None)

@@ -175,10 +175,14 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
                 for chunk in gate.finish():
                     yield chunk
             except StepConflict as conflict:
-                pause = tried.after(conflict, progressed=self._progressed(control, thread_id))
+                pause = tried.after(conflict, progressed=self._run(control, thread_id, "commits"))
                 if self.on_conflict is not None:
                     self.on_conflict(conflict)
                 await asyncio.sleep(pause)
+                if self._run(control, thread_id, "moved"):
+                    # The run has stored something, the fork checkpoint at least: go on from there, not from the
+                    # checkpoint that the caller addressed.
+                    call["config"] = _without_checkpoint(call["config"])
                 given = await self._go_on(given, call["config"])
             else:
                 ending.status = "interrupted" if gate.interrupted else "completed"
@@ -197,9 +201,9 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
         left = {key: value for key, value in given.resume.items() if key in open_ids}
         return Command(resume=left) if left else None
 
-    def _progressed(self, control: RunControl, thread_id: str) -> bool:
-        run = self._saver.engine.find(control, thread_id)
-        return run is not None and run.commits > 0
+    def _run(self, control: RunControl, thread_id: str, what: str) -> bool:
+        """Whether the run of the last attempt has `moved` the thread, or made `commits` of super-steps."""
+        return bool(getattr(self._saver.engine.find(control, thread_id), what, False))
 
     async def ainvoke(
         self,
@@ -387,6 +391,11 @@ def _thread_id(config: RunnableConfig | None) -> str:
 def _with_options(config: RunnableConfig | None, options: RunOptions) -> RunnableConfig:
     config = config or {}
     return {**config, "configurable": {**config.get("configurable", {}), RunOptions.KEY: options}}
+
+
+def _without_checkpoint(config: RunnableConfig) -> RunnableConfig:
+    kept = {key: value for key, value in config["configurable"].items() if key != "checkpoint_id"}
+    return {**config, "configurable": kept}
 
 
 def _plain(config: RunnableConfig) -> RunnableConfig:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-from collections.abc import Mapping
-from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import BaseMessage
-from pydantic import BaseModel
+from runtime.jsonable import jsonable
 
 if TYPE_CHECKING:
     from checkpointer import StepRecord
 
-__all__ = ["RunReport", "jsonable"]
+__all__ = ["RunReport"]
 
 _STEP_FIELDS = (
     "step",
@@ -72,24 +68,3 @@ class RunReport:
             "usage": self.usage,
             "error": self.error,
         }
-
-
-def jsonable(value: Any) -> Any:
-    """A value of graph state as JSON values; what JSON has no form for becomes text."""
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, BaseMessage):
-        return {"type": value.type, "content": jsonable(value.content), "id": value.id}
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(item) for item in value]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    return str(value)

@@ -524,3 +524,15 @@ class TestAsRoot:
             assert ask(server.url, "SELECT 1") == 1
         stop(mine / ".runtime")
         assert not [each for each in (mine / ".runtime").rglob("*") if each.lstat().st_uid != account.uid]
+
+
+def test_a_client_that_holds_no_lock_keeps_the_server_while_it_is_connected(root: Path) -> None:
+    with EmbeddedServer.acquire(root, grace=0.2) as server:
+        client = psycopg.connect(server.url, autocommit=True)
+    try:
+        idle_until = time.monotonic() + 1.0  # several times the grace
+        while time.monotonic() < idle_until:
+            assert client.execute("SELECT 1").fetchone() == (1,)
+    finally:
+        client.close()
+    until(lambda: is_gone(root))

@@ -61,6 +61,7 @@ class Plan(TypedDict):
     postgres: list[str]
     environment: dict[str, str]
     grace: float
+    sockets: str
 
 
 def plan(place: Place, programs: Path, grace: float) -> Plan:
@@ -84,6 +85,7 @@ def plan(place: Place, programs: Path, grace: float) -> Plan:
         postgres=[str(programs / "postgres"), "-D", str(place.data), *settings],
         environment=environment(),
         grace=grace,
+        sockets=str(place.sockets),
     )
 
 

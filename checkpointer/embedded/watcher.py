@@ -5,8 +5,8 @@ terminal does not reach it. Imports the standard library only, and little of it:
 this interpreter.
 
 The server ends when
-- nobody has held the users' lock for `grace` seconds. The lock is kept exclusively while the server stops, so a
-  command that comes too late waits, and then starts the server again;
+- nobody has held the users' lock for `grace` seconds, and no client is connected. The lock is kept exclusively while
+  the server stops, so a command that comes too late waits, and then starts the server again;
 - somebody asks for it (`stop` file, SIGTERM);
 - the home folder is deleted;
 - this process dies, by `kill -9` too (Linux: PR_SET_PDEATHSIG).
@@ -55,10 +55,22 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-class Users:
-    """The processes that share the users' lock."""
+def connected(sockets: str) -> bool:
+    """Whether any client has a connection, such as a psql that holds no lock. Known on Linux only; else no."""
+    try:
+        table = Path("/proc/net/unix").read_text()
+    except OSError:
+        return False
+    rows = (line.split() for line in table.splitlines()[1:])
+    established = "03"
+    return any(len(row) > 7 and row[5] == established and row[7].startswith(f"{sockets}/.s.PGSQL.") for row in rows)
 
-    def __init__(self, path: Path, grace: float) -> None:
+
+class Users:
+    """The processes that share the users' lock, and clients that are connected without it."""
+
+    def __init__(self, path: Path, grace: float, sockets: str) -> None:
+        self.sockets = sockets
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.grace = grace
         self.idle_since: float | None = None
@@ -79,7 +91,9 @@ class Users:
         if self.idle_since is None or info.st_mtime_ns != self.stamp:  # somebody came and went between two looks
             self.idle_since, self.stamp = now, info.st_mtime_ns
         if now - self.idle_since >= self.grace:
-            return True
+            if not connected(self.sockets):
+                return True
+            self.idle_since = now
         fcntl.flock(self.fd, fcntl.LOCK_UN)
         return False
 
@@ -141,10 +155,8 @@ class Server:
         if not self.data.exists():
             self.initialise()
         self.clear_stale(self.data / "postmaster.pid")
-        for option in self.plan["postgres"]:
-            if option.startswith("--unix_socket_directories="):
-                for left_over in Path(option.partition("=")[2]).glob(".s.PGSQL.*.lock"):
-                    self.clear_stale(left_over)
+        for left_over in Path(self.plan["sockets"]).glob(".s.PGSQL.*.lock"):
+            self.clear_stale(left_over)
         process = self.popen(self.plan["postgres"], stdin=subprocess.DEVNULL, pass_fds=[lock])
         os.close(lock)  # now held by the server and its backends alone
         return process
@@ -229,7 +241,7 @@ def main() -> int:
     # The caller waits for this process only: when it ends, the lock is held, and it has no child to look after.
     if os.fork():
         os._exit(0)
-    return watch(server, Users(server.home / "users.lock", plan["grace"]))
+    return watch(server, Users(server.home / "users.lock", plan["grace"], plan["sockets"]))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["db"]
 
 STAY_UP = 3600.0  # seconds that a server started on purpose waits for its next user
+CONNECT_WITHIN = 20.0  # seconds to use the address that `url` printed; a connected client keeps the server
 
 
 @click.group()
@@ -23,10 +24,10 @@ def db() -> None:
     """The database: address, start, stop, migrate, check."""
 
 
-def _started() -> str:
+def _started(grace: float) -> str:
     from checkpointer.embedded import EmbeddedServer
 
-    with EmbeddedServer.acquire(grace=STAY_UP) as server:
+    with EmbeddedServer.acquire(grace=grace) as server:
         return server.url
 
 
@@ -38,7 +39,7 @@ def url(common: Common) -> int:
     from runtime.cli.session import where
 
     settings = common.settings()
-    click.echo(where(settings) if settings.database.url else _started())
+    click.echo(where(settings) if settings.database.url else _started(CONNECT_WITHIN))
     return 0
 
 
@@ -51,7 +52,7 @@ def start(common: Common) -> int:
 
     _refuse_external(common.settings(), "started")
     before = status()
-    click.echo(_started())
+    click.echo(_started(STAY_UP))
     if before.running:
         note = "It was running already, for another command, and ends when nobody has used it for a while."
         click.echo(note, err=True)

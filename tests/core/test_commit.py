@@ -523,7 +523,8 @@ async def test_saved_results_are_hypotheses(
         return {"seen": ["survived"]}
 
     async def flushed() -> None:
-        finished.set()
+        if len(await bank.do("SELECT 1 FROM runtime.task_effect")) == 2:
+            finished.set()
 
     failpoints.arm("writes.flushed", flushed)
     with pytest.raises(RuntimeError, match="crash"):
