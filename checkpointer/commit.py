@@ -71,6 +71,8 @@ class Barrier:
             StagedWriteFailed: the database rejected a staged write; that task's result is taken back.
             StaleRun: the thread has another owner. Nothing is stored.
         """
+        if self.run.poison is not None:
+            raise self.run.poison
         step = self.run.steps.get((self.ns, self.parent_id or ""))
         batch = self.run.take(self.ns, self.parent_id or "")
         try:
@@ -83,7 +85,7 @@ class Barrier:
             if step is not None:
                 await step.close()  # first: storing apart needs a connection
             if batch is not None:
-                await self._store_apart(step, batch, e)
+                await self._store_apart(batch, e)
             raise
         finally:
             if step is not None:
@@ -120,15 +122,15 @@ class Barrier:
                 await self._apply(conn, step, kind, batch)
                 await self._finish(conn, step)
             except DRIVER_ERRORS as e:
-                if not (is_serialization_failure(e) or is_lost(e, step.conn)):
-                    await step.lose()
-                    raise
+                lost = is_lost(e, step.conn)
                 await step.lose()
+                if not (lost or is_serialization_failure(e)):
+                    raise
                 step.costs.repairs += 1
                 await self.run.engine.pause(attempt)
             else:
                 return
-        raise self._unreachable()
+        raise self._unreachable() if lost else self._contended(step)
 
     def _refuse_drift(self, step: SuperStep) -> None:
         if step.drifted:
@@ -217,17 +219,14 @@ class Barrier:
 
     # -- around it -----------------------------------------------------------------------------------------------
 
-    async def _store_apart(self, step: SuperStep | None, batch: Batch, error: BaseException) -> None:
+    async def _store_apart(self, batch: Batch, error: BaseException) -> None:
         """The commit failed: results that were to go with it are stored by themselves, the drifted ones are not."""
-        drifted = step.drifted if step is not None else {}
-        kept = [result for result in batch.results if result.task_id not in drifted]
         if not isinstance(error, RuntimeFault):
             batch.settle(error)
             return
         try:
-            if kept:
-                parent = self.parent_id or ""
-                await self.run.engine.autocommit(lambda conn: self.run.store(conn, self.ns, parent, kept))
+            parent = self.parent_id or ""
+            await self.run.engine.autocommit(lambda conn: self.run.store(conn, self.ns, parent, batch.results))
         except (RuntimeFault, *DRIVER_ERRORS) as e:
             batch.settle(e)
         else:
@@ -250,6 +249,14 @@ class Barrier:
                 "llm_reused": costs.llm_reused if costs else 0,
                 "ms": round(step.elapsed_ms(), 3) if step is not None else self.run.since_last(self.ns),
             }
+        )
+
+    def _contended(self, step: SuperStep) -> StepConflict:
+        return StepConflict(
+            f"Other transactions kept getting in the way of a super-step of thread {self.run.thread_id!r}: {_REPAIRS} "
+            f"commits failed although no fact had changed. All results are kept; run the thread again with input None "
+            f"(transactional(graph) does that).",
+            attempts=step.costs.attempts,
         )
 
     def _unreachable(self) -> DatabaseUnavailable:

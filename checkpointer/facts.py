@@ -78,6 +78,7 @@ class Effect:
         staged: its writes, in call order.
         path: LangGraph's task path; staged writes of a step are applied in its order.
         asked: the task ended in an interrupt: the reads are what a human was shown.
+        callers: of a `@task` call, the tasks (id to node) that called it: their results rest on its result.
     """
 
     task_id: str
@@ -86,6 +87,7 @@ class Effect:
     staged: list[Staged] = field(default_factory=list)
     path: str = ""
     asked: bool = False
+    callers: dict[str, str] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
@@ -96,12 +98,12 @@ class Effect:
         """A msgpack-ready form; `load` reads it back."""
         reads = [[r.sql, list(r.args), r.digest] for r in self.reads]
         staged = [[s.sql, list(s.args), s.expect_rows] for s in self.staged]
-        return [self.node, reads, staged, self.path, self.asked]
+        return [self.node, reads, staged, self.path, self.asked, self.callers]
 
     @classmethod
     def load(cls, task_id: str, dumped: Sequence[Any]) -> Effect:
         """The inverse of `dump`."""
-        node, reads, staged, path, asked = dumped
+        node, reads, staged, path, asked, callers = dumped
         return cls(
             task_id=task_id,
             node=node,
@@ -109,6 +111,7 @@ class Effect:
             staged=[Staged(sql, tuple(args), expect) for sql, args, expect in staged],
             path=path,
             asked=asked,
+            callers=callers,
         )
 
 

@@ -19,7 +19,7 @@ from checkpointer import failpoints
 from checkpointer.codec import WriteRows, dump
 from checkpointer.nodes import NO_PROGRESS, Progress, nodes_between, progress
 from checkpointer.superstep import Costs, SuperStep
-from runtime.faults import StaleRun
+from runtime.faults import RuntimeFault, StaleRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,6 +102,7 @@ class Run:
         moved: the run has stored a root checkpoint of its own.
         commits: super-steps it has committed.
         namespaces: those that LangGraph loaded for it: the graph's and its subgraphs'.
+        poison: why no commit of this run may happen any more.
     """
 
     def __init__(
@@ -132,6 +133,8 @@ class Run:
         self._arriving: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._batches: dict[tuple[str, str], Batch] = {}
         self._storing: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
+        self.poison: RuntimeFault | None = None
+        self._withdrawn: set[tuple[str, str, str]] = set()
         self._answers_withdrawn = False
         self._failed: BaseException | None = None
 
@@ -183,7 +186,7 @@ class Run:
         LangGraph starts a step while the checkpoint before it is still being saved (always after the input; under
         durability "async" after every step). Reading before that commit could show a state without it.
         """
-        if self._last.get(ns) == checkpoint_id:
+        if (self._last.get(ns) or "") >= checkpoint_id:  # ids are time-ordered
             return
         if self._failed is not None:
             raise self._failed
@@ -224,6 +227,17 @@ class Run:
         for step in list(self.steps.values()):
             await step.close()
         self.steps.clear()
+
+    def strays(self, task_id: str) -> list[SuperStep]:
+        """Open super-steps at which subgraphs that a task ran have stopped, taken out of the run's books.
+
+        Those that a subgraph went past (its caller was retried, and began it anew) are closed: nothing of them counts.
+        """
+        found = [self.steps.pop(key) for key in list(self.steps) if f":{task_id}" in key[0]]
+        for step in found:
+            if self._last.get(step.ns) != step.checkpoint_id:
+                self.engine.spawn(step.close)
+        return [step for step in found if self._last.get(step.ns) == step.checkpoint_id]
 
     # -- pending writes ------------------------------------------------------------------------------------------
 
@@ -273,8 +287,7 @@ class Run:
         Raises:
             StaleRun: the run does not own the thread.
         """
-        step = self.steps.get((ns, checkpoint_id))
-        kept = [r for r in results if step is None or r.task_id not in step.drifted]
+        kept = [r for r in results if not self.withdrawn(ns, checkpoint_id, r.task_id)]
         if self._answers_withdrawn:
             kept = [r for r in kept if not r.answers]
         under_way = asyncio.get_running_loop().create_future()
@@ -309,6 +322,10 @@ class Run:
         if not owned:
             raise self.stale()
 
+    def withdrawn(self, ns: str, checkpoint_id: str, task_id: str) -> bool:
+        """Whether the task's result was taken back. Outlives the super-step: a result can still be on its way then."""
+        return (ns, checkpoint_id, task_id) in self._withdrawn
+
     async def discard(self, step: SuperStep, conn: Connection, asked: list[str]) -> None:
         """Take back the results of the step's drifted tasks; of those that `asked` a human, the answers as well.
 
@@ -316,6 +333,7 @@ class Run:
         unless those have committed domain writes: these stay, or running them again would write twice.
         """
         self._answers_withdrawn = self._answers_withdrawn or bool(asked)
+        self._withdrawn.update((step.ns, step.checkpoint_id, task_id) for task_id in step.drifted)
         if storing := self._storing.get((step.ns, step.checkpoint_id)):
             await asyncio.wait(storing)
         costs = step.costs

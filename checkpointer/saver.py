@@ -30,7 +30,7 @@ from checkpointer.facts import Effect
 from checkpointer.lifetime import Lifetime
 from checkpointer.run import Result, Run, RunOptions, control_of, is_output
 from checkpointer.step import NO_WRITES
-from checkpointer.superstep import Costs
+from checkpointer.superstep import Costs, SuperStep
 from runtime.faults import ConfigError, StaleRun, ThreadMismatch
 
 if TYPE_CHECKING:
@@ -182,6 +182,8 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             options=options,
             serde=self.serde,
         )
+        if (before := self.engine.find(control, thread_id)) is not None:
+            await before.close()  # a re-entry with the same control: what its last attempt left open
         self.engine.register(run)
         return run
 
@@ -294,10 +296,15 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         effect: Effect | None = None
         if run is not None:
             step = run.steps.get((ns, checkpoint_id))
+            if run.withdrawn(ns, checkpoint_id, task_id):
+                return
+            if finished and token is not None and (step is None or not step.knows(task_id, token)):
+                run.poison = _cached(task_path)
+                raise run.poison
             if step is not None:
-                if task_id in step.drifted:
-                    return
                 effect = _effect_of(step, task_id, task_path, token, clean, finished=finished)
+            if finished and (strays := run.strays(task_id)):
+                effect = await self._adopt(run.step(ns, checkpoint_id), task_id, task_path, strays)
         result = Result(
             task_id,
             write_rows(self.serde, clean, task_id, task_path),
@@ -310,6 +317,15 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             await self.engine.on_loop(outside.save(ns, checkpoint_id, result))
         else:
             await self.engine.on_loop(run.save(ns, checkpoint_id, result))
+
+    async def _adopt(self, step: SuperStep, task_id: str, path: str, strays: list[SuperStep]) -> Effect:
+        effect = None
+        for stray in strays:
+            effect = step.adopt(task_id, path, stray)
+            await stray.close()
+        await step.release()  # what was adopted is of another snapshot: the commit has to read everything again
+        assert effect is not None  # noqa: S101 - callers pass at least one
+        return effect
 
     def _known(self, config: RunnableConfig) -> Run | None:
         control = control_of(config)
@@ -391,8 +407,16 @@ def _unmark(writes: Sequence[tuple[str, Any]]) -> tuple[str | None, list[tuple[s
     return token, clean
 
 
+def _cached(path: str) -> ConfigError:
+    return ConfigError(
+        f"A result of task {path!r} came from the graph's cache (CachePolicy), but it rests on facts that were "
+        f"read, or writes that were staged, when it was made. Give nodes that use current_step() no cache policy, "
+        f"or wrap the graph in transactional(), which keeps such results out of the cache."
+    )
+
+
 def _effect_of(
-    step: Any, task_id: str, path: str, token: str | None, writes: Sequence[tuple[str, Any]], *, finished: bool
+    step: SuperStep, task_id: str, path: str, token: str | None, writes: Sequence[tuple[str, Any]], *, finished: bool
 ) -> Effect | None:
     channels = {channel for channel, _ in writes}
     effect: Effect | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
     from checkpointer.run import Run
     from checkpointer.superstep import Attempt, SuperStep
 
-__all__ = ["Step", "SyncStep", "current_step", "locate", "NO_WRITES"]
+__all__ = ["Step", "SyncStep", "current_step", "is_marked", "locate", "NO_WRITES"]
 
 T = TypeVar("T")
 
+_HANDLER = "node_error_handler"
 NO_WRITES = "__no_writes__"  # LangGraph's channel for "finished without output"; its values are ignored
 
 
@@ -179,6 +181,7 @@ class Place:
     task_id: str
     node: str
     number: int
+    callers: dict[str, str]
     send: Any
 
     def enter(self) -> tuple[SuperStep, Attempt]:
@@ -188,12 +191,8 @@ class Place:
             StepConflict: the task's facts have changed.
         """
         step = self.run.step(self.ns, self.checkpoint_id)
-        attempt, new = step.attempt(self.task_id, self.node, self.number)
+        attempt = step.attempt(self.task_id, self.node, self.number, self.callers)
         step.check(attempt)
-        if new:
-            # LangGraph clears a task's writes when it starts the task anew, and hands them to the saver when the task
-            # is done. A mark among them says which execution it was that finished: the only reliable way to tell.
-            self.send([(NO_WRITES, attempt.token)])
         return step, attempt
 
 
@@ -204,7 +203,14 @@ def current_step() -> Step:
         NoActiveStep: not called from a task of a graph that runs with a `TransactionalSaver`.
         StaleRun: the run has lost its thread to a later one.
     """
-    return Step(*locate().enter())
+    place = locate()
+    step, attempt = place.enter()
+    if not attempt.marked:
+        # LangGraph clears a task's writes when it starts the task anew, and hands them to the saver when the task is
+        # done. A mark among them says which execution it was that finished: the only reliable way to tell.
+        attempt.marked, attempt.runner = True, _current_task()
+        place.send([(NO_WRITES, attempt.token)])
+    return Step(step, attempt)
 
 
 def locate() -> Place:
@@ -229,11 +235,13 @@ def locate() -> Place:
     if run is None:
         raise StaleRun(f"The run of thread {conf['thread_id']!r} that this task belongs to has ended.")
     metadata = config.get("metadata", {})
-    ns = _graph_namespace(conf["checkpoint_ns"], metadata.get("langgraph_path", ()))
+    path = metadata.get("langgraph_path", ())
+    ns = _graph_namespace(conf["checkpoint_ns"], path)
     if ns not in run.namespaces:
         raise ConfigError(
-            f"Node {metadata.get('langgraph_node')!r} belongs to a subgraph without a checkpointer of its own, so no "
-            f"barrier would ever commit what it stages. Compile that subgraph without checkpointer=False."
+            f"Node {metadata.get('langgraph_node')!r} belongs to a subgraph without a checkpointer of its own (or "
+            f"to a kind of task this version does not know), so no barrier would ever commit what it stages. Compile "
+            f"that subgraph without checkpointer=False."
         )
     info = runtime.execution_info
     return Place(
@@ -243,19 +251,42 @@ def locate() -> Place:
         task_id=conf["__pregel_task_id"],
         node=str(metadata.get("langgraph_node", "?")),
         number=info.node_attempt if info is not None else 1,
+        callers={} if _HANDLER in path else _callers(conf["checkpoint_ns"], ns),
         send=conf["__pregel_send"],
     )
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # a synchronous node, in a thread
+        return None
+
+
+def is_marked(writes: Sequence[tuple[str, Any]]) -> bool:
+    """Whether LangGraph's writes of a task carry our mark: the task used its step, so its result may rest on facts."""
+    return any(channel == NO_WRITES and isinstance(value, str) for channel, value in writes)
 
 
 def _graph_namespace(task_ns: str, path: Sequence[Any]) -> str:
     """The namespace of the graph whose barrier ends a task, from the task's own namespace and path.
 
     A task's namespace is its graph's plus one segment. A `@task` call's is its caller's plus one segment, and its
-    path nests the caller's, so each level of calls adds one more.
+    path nests the caller's, so each level of calls adds one more. A node's error handler has the failed task's
+    namespace plus one segment, and its path plus two elements.
     """
     parts = task_ns.split("|")
     depth = 1
+    if _HANDLER in path:
+        depth += 1
+        path = path[: path.index(_HANDLER)]
     while len(path) == 4 and path[0] == "__pregel_push" and path[3] is True:
         depth += 1
         path = path[1]
     return "|".join(parts[:-depth])
+
+
+def _callers(task_ns: str, graph_ns: str) -> dict[str, str]:
+    """The tasks (id to node) between a graph's namespace and a task in it."""
+    above = task_ns.split("|")[len(graph_ns.split("|")) if graph_ns else 0 : -1]
+    return {task_id: node for node, _, task_id in (part.rpartition(":") for part in above)}

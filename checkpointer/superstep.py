@@ -56,11 +56,18 @@ class Drift(StepConflict, GraphBubbleUp):
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One execution of one task, with its own log. `token` marks the LangGraph writes of this very execution."""
+    """One execution of one task, with its own log.
+
+    `token` marks the LangGraph writes of this very execution, once it has used its step (`marked`). `runner` is the
+    asyncio task it began in, if it began in one.
+    """
 
     task_id: str
     node: str
     number: int
+    callers: dict[str, str] = field(default_factory=dict)
+    marked: bool = False
+    runner: asyncio.Task[Any] | None = None
     token: str = field(default_factory=lambda: f"superstep:{next(_tokens)}")
     reads: list[Read] = field(default_factory=list)
     staged: list[Staged] = field(default_factory=list)
@@ -69,7 +76,7 @@ class Attempt:
     def effect(self, *, path: str, asked: bool = False) -> Effect:
         """The log as it is stored. What an interrupted task staged is not part of anything yet."""
         staged = [] if asked else list(self.staged)
-        return Effect(self.task_id, self.node, list(self.reads), staged, path, asked)
+        return Effect(self.task_id, self.node, list(self.reads), staged, path, asked, self.callers)
 
 
 @dataclass(slots=True)
@@ -98,21 +105,23 @@ class SuperStep:
         self.lock = asyncio.Lock()
         self.conn: Connection | None = None
         self._attempts: dict[str, Attempt] = {}
+        self._callers: dict[str, dict[str, str]] = {}
         self._dirty = False
         self._timer: asyncio.TimerHandle | None = None
         self._started = time.perf_counter()
 
     # -- tasks ---------------------------------------------------------------------------------------------------
 
-    def attempt(self, task_id: str, node: str, number: int) -> tuple[Attempt, bool]:
-        """The log of one execution, and whether it was made by this call. A newer execution replaces an older one."""
+    def attempt(self, task_id: str, node: str, number: int, callers: dict[str, str]) -> Attempt:
+        """The log of one execution of a task. A newer execution replaces an older one."""
         known = self._attempts.get(task_id)
         if known is not None and known.number == number:
-            return known, False
-        attempt = Attempt(task_id, node, number)
+            return known
+        attempt = Attempt(task_id, node, number, callers)
+        self._callers[task_id] = callers
         if known is None or number > known.number:
             self._attempts[task_id] = attempt
-        return attempt, True
+        return attempt
 
     def finish(self, task_id: str, token: str | None, path: str) -> Effect | None:
         """The effect of a task that has finished with the writes marked by `token`."""
@@ -121,8 +130,28 @@ class SuperStep:
             del self.hypotheses[task_id]  # the task ran again after all; what a human was shown must hold either way
         attempt = self._attempts.get(task_id)
         if attempt is None or attempt.token != token:
+            self.fail(task_id)  # what an earlier execution read and staged is nobody's any more
             return None
         effect = self.results[task_id] = attempt.effect(path=path)
+        return effect
+
+    def knows(self, task_id: str, token: str) -> bool:
+        """Whether the marked execution of the task happened in this attempt of the super-step."""
+        attempt = self._attempts.get(task_id)
+        return attempt is not None and attempt.token == token
+
+    def adopt(self, task_id: str, path: str, stray: SuperStep) -> Effect:
+        """Take over what a subgraph's task did whose own super-step never ends: it left with a `Command.PARENT`.
+
+        The command makes the task that runs the subgraph finish in its place, so that task's result rests on it.
+        Executions that were cancelled (the caller timed out) did not leave that way.
+        """
+        effect = self.results.setdefault(task_id, Effect(task_id, "", path=path))
+        for left, attempt in stray._attempts.items():
+            if left not in stray.results and not (attempt.runner and attempt.runner.cancelled()):
+                effect.node = effect.node or attempt.node
+                effect.reads.extend(attempt.reads)
+                effect.staged.extend(attempt.staged)
         return effect
 
     def ask(self, task_id: str, path: str) -> Effect | None:
@@ -138,6 +167,7 @@ class SuperStep:
     def load(self, effects: Iterable[Effect], costs: Costs | None, asked_again: Iterable[str] = ()) -> None:
         """What earlier attempts of this super-step left behind: hypotheses until validated."""
         self.hypotheses = {effect.task_id: effect for effect in effects}
+        self._callers = {effect.task_id: effect.callers for effect in self.hypotheses.values()}
         self.facts_changed = set(asked_again)
         if costs is not None:
             self.costs = costs
@@ -182,10 +212,13 @@ class SuperStep:
     def logs(self) -> Iterator[tuple[str, str, Sequence[Read]]]:
         """(task id, node, reads) of everything the step rests on, what a human was shown included."""
         for task_id, effect in self.hypotheses.items():
-            if task_id not in self._attempts or effect.asked:
+            if effect.asked or task_id not in self._attempts:
                 yield task_id, effect.node, effect.reads
+        for task_id, effect in self.results.items():
+            yield task_id, effect.node, effect.reads
         for task_id, attempt in self._attempts.items():
-            yield task_id, attempt.node, attempt.reads
+            if task_id not in self.results:
+                yield task_id, attempt.node, attempt.reads
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
@@ -292,6 +325,8 @@ class SuperStep:
     async def mark_drifted(self, moved: dict[str, str], conn: Connection) -> None:
         """These tasks (id to node name) must run again: forget their results, keep everybody else's."""
         self.costs.drifts += len(moved)
+        for task_id in tuple(moved):
+            moved = {**self._callers.get(task_id, {}), **moved}
         asked = [task for task in moved if (h := self.hypotheses.get(task)) is not None and h.asked]
         self.facts_changed.update(asked)
         self.drifted.update(moved)
@@ -361,10 +396,10 @@ def _short(sql: str) -> str:
 
 
 def plain(error: BaseException) -> str:
-    """What the database said. What the driver says of an argument it cannot encode quotes the argument: left out."""
+    """What the database said, without the values of rows and arguments that details and the driver's errors quote."""
     if type(error) is asyncpg.DataError:  # the server's own errors of this class are subclasses
         return "an argument does not fit the type of its parameter"
-    return str(error)
+    return str(error.args[0]) if error.args else type(error).__name__
 
 
 def _read_error(error: BaseException, sql: str) -> Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import threading
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -18,6 +19,7 @@ from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 from checkpointer import TransactionalSaver, history
 from checkpointer.commit import MismatchedRows
 from checkpointer.run import RunOptions
+from runtime.caching import FactlessCache
 from runtime.faults import ConfigError, ConflictExhausted, GraphInvalid, StepConflict
 from runtime.report import RunReport
 from runtime.streams import Gate, Shape
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
 __all__ = ["Settings", "Transactional", "transactional"]
+
+_LEAVE = 30.0  # seconds to wait for a run to wind down that the caller has left
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +142,12 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
         options = RunOptions(self._label, self.settings.on_stale_answer == "accept")
         call = {
             **kwargs,
-            "config": _with_options(config, options),
+            "config": _with_options(config, options, self.graph.cache),
             "stream_mode": shape.asked,
             "subgraphs": subgraphs,
-            "durability": durability if durability == "exit" else "sync",
+            # Not "sync": subgraphs inherit that, and LangGraph fails on it in those without a checkpointer. The wait at
+            # each checkpoint event below has the same effect.
+            "durability": durability if durability == "exit" else "async",
             "control": control,
             "version": version,
         }
@@ -170,7 +176,10 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
             try:
                 async with aclosing(cast("AsyncGenerator[Any, None]", self.graph.astream(given, **call))) as chunks:
                     async for raw in chunks:
-                        for chunk in gate.push(raw):
+                        seen = shape.read(raw)
+                        if (checkpoint_id := shape.checkpoint(seen)) is not None:
+                            await self._committed(control, thread_id, "|".join(seen.ns), checkpoint_id)
+                        for chunk in gate.push(seen):
                             yield chunk
                 for chunk in gate.finish():
                     yield chunk
@@ -200,6 +209,11 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
         open_ids = {interrupt.id for interrupt in state.interrupts}
         left = {key: value for key, value in given.resume.items() if key in open_ids}
         return Command(resume=left) if left else None
+
+    async def _committed(self, control: RunControl, thread_id: str, ns: str, checkpoint_id: str) -> None:
+        run = self._saver.engine.find(control, thread_id)
+        if run is not None:
+            await self._saver.engine.on_loop(run.committed(ns, checkpoint_id))
 
     def _run(self, control: RunControl, thread_id: str, what: str) -> bool:
         """Whether the run of the last attempt has `moved` the thread, or made `commits` of super-steps."""
@@ -241,18 +255,26 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
         """`astream` for callers without an event loop; the saver's loop does the work, this thread waits."""
         engine = self._saver.engine
         items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        running: list[asyncio.Task[None]] = []
+        ended = threading.Event()
 
         async def pump() -> None:
             try:
-                async for chunk in self.astream(input, config, **kwargs):
-                    items.put(("chunk", chunk))
+                async with aclosing(self.astream(input, config, **kwargs)) as chunks:
+                    async for chunk in chunks:
+                        items.put(("chunk", chunk))
             except BaseException as e:  # noqa: BLE001 - raised in the waiting thread
                 items.put(("error", e))
             else:
                 items.put(("end", None))
 
         engine.refuse_own_loop()
-        task = asyncio.run_coroutine_threadsafe(pump(), engine.loop)
+
+        def start() -> None:
+            running.append(engine.loop.create_task(pump()))
+            running[0].add_done_callback(lambda _: ended.set())
+
+        engine.loop.call_soon_threadsafe(start)
         try:
             while True:
                 kind, item = items.get()
@@ -262,7 +284,9 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
                     raise item
                 yield item
         finally:
-            task.cancel()
+            if not ended.is_set():
+                engine.loop.call_soon_threadsafe(lambda: running[0].cancel())
+                ended.wait(_LEAVE)  # the thread is free for another run only then
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         """`ainvoke` for callers without an event loop; the saver's loop does the work, this thread waits."""
@@ -388,9 +412,12 @@ def _thread_id(config: RunnableConfig | None) -> str:
     return str(thread_id)
 
 
-def _with_options(config: RunnableConfig | None, options: RunOptions) -> RunnableConfig:
+def _with_options(config: RunnableConfig | None, options: RunOptions, cache: Any) -> RunnableConfig:
     config = config or {}
-    return {**config, "configurable": {**config.get("configurable", {}), RunOptions.KEY: options}}
+    configurable = {**config.get("configurable", {}), RunOptions.KEY: options}
+    if cache is not None:
+        configurable["__pregel_cache"] = FactlessCache(cache)
+    return {**config, "configurable": configurable}
 
 
 def _without_checkpoint(config: RunnableConfig) -> RunnableConfig:

@@ -51,6 +51,11 @@ class Shape:
         """The modes to ask LangGraph for."""
         return list(dict.fromkeys((*self.modes, *_HIDDEN)))
 
+    @staticmethod
+    def checkpoint(chunk: Chunk) -> str | None:
+        """The checkpoint that a chunk announces, if it is the mark of a commit."""
+        return str(chunk.data["config"]["configurable"]["checkpoint_id"]) if chunk.mode == "checkpoints" else None
+
     def read(self, raw: Any) -> Chunk:
         """A chunk as LangGraph gives it for a list of modes."""
         if self.version == "v2":
@@ -74,8 +79,9 @@ class Shape:
 class Gate:
     """Holds chunks of one attempt of a run until their super-step has committed.
 
-    The mark of a commit is LangGraph's own `checkpoints` event: under durability "sync" it is emitted when the next
-    super-step is about to start, after the previous one was saved, and behind all chunks of that one.
+    The mark of a commit is LangGraph's own `checkpoints` event: it is emitted when the next super-step is about to
+    start, behind all chunks of the one before. Whoever drives the stream waits, at that event, until the checkpoint it
+    names is committed, and only then pushes it; so LangGraph does not start the next super-step earlier either.
 
     Attributes:
         again: this attempt re-enters after a conflict: LangGraph first repeats the values it started from, and marks
@@ -87,32 +93,48 @@ class Gate:
     again: bool = False
     interrupted: bool = False
     _begun: set[str] = field(default_factory=set)
+    _repeats: set[str] = field(default_factory=set)
     _held: defaultdict[str, list[Chunk]] = field(default_factory=lambda: defaultdict(list))
     _last: list[Chunk] = field(default_factory=list)
 
-    def push(self, raw: Any) -> Iterator[Any]:
+    def push(self, chunk: Chunk) -> Iterator[Any]:
         """Take a chunk; give what may be shown now."""
-        chunk = self.shape.read(raw)
         ns = "|".join(chunk.ns)
         if _asks(chunk):
             self.interrupted = self.interrupted or (chunk.mode == "updates" and not ns)
             self._last.append(chunk)
         elif chunk.mode in _LIVE:
             yield from self._show(chunk)
+        elif chunk.mode == "debug" and chunk.data["type"] == "checkpoint":  # the twin of the event before it
+            if ns not in self._repeats:
+                yield from self._show(chunk)
         elif chunk.mode == "checkpoints":
-            for held in self._held.pop(ns, ()):
-                yield from self._show(held)
-            if not self.again or ns in self._begun:
+            self._repeats.discard(ns)
+            yield from self._release(ns)
+            if self.again and ns not in self._begun:
+                self._repeats.add(ns)
+            else:
                 yield from self._show(chunk)
             self._begun.add(ns)
         elif not (self.again and chunk.mode == "values" and ns not in self._begun):
             self._held[ns].append(chunk)
 
+    def _release(self, ns: str) -> Iterator[Any]:
+        """What was held for a namespace, and for subgraphs below it that have no checkpoints of their own."""
+        for held in [key for key in self._held if not ns or key == ns or key.startswith(f"{ns}|")]:
+            for chunk in self._held.pop(held):
+                yield from self._show(chunk)
+
     def finish(self) -> Iterator[Any]:
-        """The run has ended without an error: show the questions that are open now.
+        """The run has ended without an error: show the questions that are open now, and the tasks that asked them.
 
         Results of tasks beside an interrupted one are not shown: they are not committed, and a resume shows them.
         """
+        held = [chunk for chunks in self._held.values() for chunk in chunks if chunk.mode in ("tasks", "debug")]
+        asked = {_task(chunk)["id"] for chunk in held if _task(chunk).get("interrupts")}
+        for chunk in held:
+            if _task(chunk).get("id") in asked:
+                yield from self._show(chunk)
         for chunk in self._last:
             yield from self._show(chunk)
 
@@ -123,6 +145,11 @@ class Gate:
             data = {key: value for key, value in chunk.data.items() if key != "__metadata__"}
             chunk = chunk._replace(data=data)
         yield self.shape.show(chunk)
+
+
+def _task(chunk: Chunk) -> dict[str, Any]:
+    payload: dict[str, Any] = chunk.data["payload"] if chunk.mode == "debug" else chunk.data
+    return payload
 
 
 def _asks(chunk: Chunk) -> bool:
