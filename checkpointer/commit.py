@@ -63,6 +63,12 @@ class Barrier:
     ends_step: bool
     nodes: list[str]
 
+    @property
+    def is_one_statement(self) -> bool:
+        """Whether there is nothing to validate or apply."""
+        step = self.run.steps.get((self.ns, self.parent_id or ""))
+        return step is None or not step.rests_on_anything
+
     async def commit(self) -> None:
         """Commit, repairing as often as needed.
 
@@ -76,7 +82,7 @@ class Barrier:
         step = self.run.steps.get((self.ns, self.parent_id or ""))
         batch = self.run.take(self.ns, self.parent_id or "")
         try:
-            if step is None or not step.rests_on_anything:
+            if step is None or self.is_one_statement:
                 await self._alone(step, batch)
             else:
                 async with step.lock:

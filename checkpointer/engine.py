@@ -48,10 +48,12 @@ class Engine:
         active: threads that a transactional flow of this process is running.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, schema: str, hold_idle: float) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool[asyncpg.Record], *, schema: str, hold_idle: float, own_pool: bool = False
+    ) -> None:
         self.schema = schema
         self.sql = queries(schema)
-        self.connections = Connections(pool, hold_idle)
+        self.connections = Connections(pool, hold_idle, keep=own_pool)
         self.loop = asyncio.get_running_loop()
         self.embed: Embed | None = None
         self.active: set[str] = set()
@@ -145,6 +147,7 @@ class Engine:
         self._runs.clear()
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
+        await self.connections.drop_free()
 
     async def pause(self, attempt: int) -> None:
         """Jittered exponential pause before trying a transaction again."""

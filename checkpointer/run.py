@@ -132,7 +132,7 @@ class Run:
         self._progress: dict[str, Progress] = {}
         self._arriving: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._batches: dict[tuple[str, str], Batch] = {}
-        self._storing: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
+        self._storing: set[asyncio.Future[None]] = set()
         self.poison: RuntimeFault | None = None
         self._withdrawn: set[tuple[str, str, str]] = set()
         self._answers_withdrawn = False
@@ -255,7 +255,7 @@ class Run:
         batch = self._batches.get(key)
         if batch is None:
             batch = self._batches[key] = Batch()
-            self.engine.spawn(lambda: self._flush_soon(key, batch))
+            self.engine.loop.call_soon(self._tick, key, batch, _TICKS)
         batch.results.append(result)
         await asyncio.shield(batch.stored)
 
@@ -263,12 +263,16 @@ class Run:
         """The results that nobody has stored yet, now the caller's to store and to settle."""
         return self._batches.pop((ns, checkpoint_id), None)
 
-    async def _flush_soon(self, key: tuple[str, str], batch: Batch) -> None:
-        for _ in range(_TICKS):
-            await asyncio.sleep(0)
+    def _tick(self, key: tuple[str, str], batch: Batch, left: int) -> None:
         if self._batches.get(key) is not batch:
-            return
-        del self._batches[key]
+            return  # a commit took it along
+        if left:
+            self.engine.loop.call_soon(self._tick, key, batch, left - 1)
+        else:
+            del self._batches[key]
+            self.engine.spawn(lambda: self._flush(key, batch))
+
+    async def _flush(self, key: tuple[str, str], batch: Batch) -> None:
         try:
             await failpoints.hit("writes.before_flush")
             await self.engine.autocommit(lambda conn: self.store(conn, *key, batch.results))
@@ -291,15 +295,13 @@ class Run:
         if self._answers_withdrawn:
             kept = [r for r in kept if not r.answers]
         under_way = asyncio.get_running_loop().create_future()
-        self._storing.setdefault((ns, checkpoint_id), []).append(under_way)
+        self._storing.add(under_way)
         try:
             if kept:
                 await self._store(conn, ns, checkpoint_id, kept)
         finally:
             under_way.set_result(None)
-            self._storing[ns, checkpoint_id].remove(under_way)
-            if not self._storing[ns, checkpoint_id]:
-                del self._storing[ns, checkpoint_id]
+            self._storing.discard(under_way)
 
     async def _store(self, conn: Connection, ns: str, checkpoint_id: str, results: list[Result]) -> None:
         rows = WriteRows.merged(result.rows for result in results)
@@ -334,8 +336,8 @@ class Run:
         """
         self._answers_withdrawn = self._answers_withdrawn or bool(asked)
         self._withdrawn.update((step.ns, step.checkpoint_id, task_id) for task_id in step.drifted)
-        if storing := self._storing.get((step.ns, step.checkpoint_id)):
-            await asyncio.wait(storing)
+        if self._storing:
+            await asyncio.wait(set(self._storing))
         costs = step.costs
         owned = await conn.fetchval(
             self.engine.sql["discard"],

@@ -63,10 +63,20 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         schema: str = "runtime",
         hold_idle: float | str = 0.25,
         serde: SerializerProtocol | None = None,
+        own_pool: bool = False,
     ) -> None:
-        """Use an open pool; it stays the caller's to close. Call on the event loop that the pool belongs to."""
+        """Use an open pool. Call on the event loop that the pool belongs to.
+
+        Args:
+            pool: stays the caller's to close.
+            schema: for the saver's own tables.
+            hold_idle: see `from_conn_string`.
+            serde: see the class.
+            own_pool: nobody else uses the pool, so its connections may be kept between uses. Otherwise each use pays
+                for the pool's reset query, a round trip (unless the pool was made with `reset=`).
+        """
         super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))
-        self.engine = Engine(pool, schema=schema, hold_idle=_seconds(hold_idle))
+        self.engine = Engine(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool)
         memo.install()
 
     @classmethod
@@ -95,7 +105,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         """
 
         async def build(pool: asyncpg.Pool[asyncpg.Record]) -> Self:
-            return cls(pool, schema=schema, hold_idle=hold_idle, serde=serde)
+            return cls(pool, schema=schema, hold_idle=hold_idle, serde=serde, own_pool=True)
 
         _seconds(hold_idle)
         return Lifetime(build, url=url, pool_min=pool_min, pool_max=pool_max)
@@ -105,7 +115,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         async with self.engine.connections.borrow() as conn:
             applied = await migrate.migrate(conn, self.engine.schema)
         if applied:
-            await self.engine.connections.pool.expire_connections()  # pgvector's types exist only now
+            await self.engine.connections.renew()  # pgvector's types exist only now
         return applied
 
     @asynccontextmanager
@@ -262,8 +272,10 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             return
         nodes = run.ran(ns, parent_id, checkpoint)
         barrier = Barrier(run, ns, checkpoint["id"], parent_id, row, source == "loop", nodes)
-        # Cancelling the run must not tear a commit apart: it finishes, then the cancellation goes on.
-        await self.engine.shielded(barrier.commit())
+        if barrier.is_one_statement:
+            await barrier.commit()
+        else:  # cancelling the run must not tear a commit apart: it finishes, then the cancellation goes on
+            await self.engine.shielded(barrier.commit())
 
     async def _put_outside(
         self, conf: Mapping[str, Any], ns: str, checkpoint_id: str, row: Any, *, continues: bool

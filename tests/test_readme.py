@@ -8,12 +8,8 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,10 +23,10 @@ COMMANDS = [line[2:] for block in blocks("console") for line in block.splitlines
 
 
 @pytest.fixture
-def environment(database_url: str) -> Iterator[dict[str, str]]:
+def environment(database_url: str) -> dict[str, str]:
     keys = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "BUREAU_URL")
     scripts = str(Path(sys.executable).parent)
-    yield {
+    return {
         **{key: value for key, value in os.environ.items() if key not in keys},
         "DATABASE_URL": database_url,
         "PYTHONPATH": str(ROOT),

@@ -56,8 +56,7 @@ async def journal(bank: Bank) -> list[str]:
 
 def pinned(saver: TransactionalSaver) -> int:
     """How many connections of the pool somebody holds."""
-    pool = saver.engine.connections.pool
-    return pool.get_size() - pool.get_idle_size()
+    return saver.engine.connections.lent
 
 
 def graph_of(saver: Any, nodes: Iterable[Any], **options: Any) -> CompiledStateGraph[Any]:
@@ -1080,8 +1079,7 @@ async def test_entrypoint_and_tasks_read_and_write_in_one_super_step(
     steps = await saver.asteps(thread["configurable"]["thread_id"])
     assert sum(s.reads for s in steps) == 4
     assert sum(s.writes for s in steps) == 4
-    pool = saver.engine.connections.pool
-    assert pool.get_idle_size() == pool.get_size()
+    assert saver.engine.connections.lent == 0
 
 
 async def test_tasks_called_by_tasks_belong_to_the_entrypoints_super_step(
@@ -1103,8 +1101,7 @@ async def test_tasks_called_by_tasks_belong_to_the_entrypoints_super_step(
 
     assert await transactional(flow).ainvoke(1, thread) == 100
     assert sorted(await journal(bank)) == ["inner 1", "outer 1"]
-    pool = saver.engine.connections.pool
-    assert pool.get_idle_size() == pool.get_size()
+    assert saver.engine.connections.lent == 0
 
 
 async def test_drifted_task_runs_again_and_the_finished_one_does_not(
@@ -1139,8 +1136,7 @@ async def test_drifted_task_runs_again_and_the_finished_one_does_not(
     assert runs["drifting"] == 2
     assert await journal(bank) == ["steady"]
     assert await bank.balance(2) == 6
-    pool = saver.engine.connections.pool
-    assert pool.get_idle_size() == pool.get_size()
+    assert saver.engine.connections.lent == 0
 
 
 async def test_entrypoint_decides_again_on_what_its_drifted_task_returns(

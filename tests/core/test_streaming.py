@@ -261,8 +261,7 @@ async def lines(bank: Bank) -> list[str]:
 
 
 def all_returned(saver: TransactionalSaver) -> bool:
-    pool = saver.engine.connections.pool
-    return pool.get_idle_size() == pool.get_size()
+    return saver.engine.connections.lent == 0
 
 
 @pytest.mark.parametrize("times", [1, 2])
