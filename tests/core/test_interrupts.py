@@ -16,8 +16,9 @@ from runtime.flow import Settings
 from tests.support.graphs import State, chain, fan
 
 if TYPE_CHECKING:
-    from tests.core.conftest import Bank
     from langchain_core.runnables import RunnableConfig
+
+    from tests.core.conftest import Bank
 
 BALANCE = "SELECT balance FROM account WHERE id = $1"
 

@@ -12,16 +12,18 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.types import Command, RetryPolicy, interrupt
+from pydantic import Field
 
 from checkpointer import TransactionalSaver, current_step, failpoints, memo
 from runtime import transactional
 from tests.support.graphs import chain, fan
 
 if TYPE_CHECKING:
-    from tests.core.conftest import Bank
     from collections.abc import Iterator
 
     from langchain_core.runnables import RunnableConfig
+
+    from tests.core.conftest import Bank
 
 BALANCE = "SELECT balance FROM account WHERE id = $1"
 
@@ -29,7 +31,7 @@ BALANCE = "SELECT balance FROM account WHERE id = $1"
 class CountingModel(BaseChatModel):
     """Answers with the number of the call, so that every paid call has another answer."""
 
-    calls: list[str] = []
+    calls: list[str] = Field(default_factory=list)
 
     @property
     def _llm_type(self) -> str:

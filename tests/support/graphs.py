@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
@@ -29,7 +30,7 @@ def chain(saver: TransactionalSaver, *nodes: Callable[..., Any], **options: Any)
     for node in nodes:
         builder.add_node(node.__name__, node, **options)
     names = [START, *(node.__name__ for node in nodes), END]
-    for here, there in zip(names, names[1:], strict=False):
+    for here, there in pairwise(names):
         builder.add_edge(here, there)
     return builder.compile(checkpointer=saver)
 
