@@ -30,8 +30,8 @@ import asyncpg
 
 from checkpointer import failpoints
 from checkpointer.codec import CheckpointRow, WriteRows
+from checkpointer.complaints import plain, short
 from checkpointer.connections import DRIVER_ERRORS, Connection, is_lost, is_serialization_failure
-from checkpointer.superstep import plain
 from runtime.faults import DatabaseUnavailable, RuntimeFault, StagedWriteFailed, StepConflict
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Barrier:
             await step.mark_drifted({effect.task_id: effect.node}, conn)
             raise StagedWriteFailed(
                 f"The database rejected a write staged by {effect.node!r}: {plain(e)}. The super-step was rolled back; "
-                f"`runtime resume` (or input None) runs {effect.node!r} again. Statement: {_one_line(staged.sql)}",
+                f"`runtime resume` (or input None) runs {effect.node!r} again. Statement: {short(staged.sql)}",
                 task=effect.node,
                 sql=staged.sql,
                 sqlstate=getattr(e, "sqlstate", None) if isinstance(e, asyncpg.PostgresError) else None,
@@ -182,7 +182,7 @@ class Barrier:
             raise MismatchedRows(
                 f"A write staged by {effect.node!r} was to touch {staged.expect_rows} row(s) and touched {touched}. "
                 f"Nothing was written; {effect.node!r} must decide again on what is there now. "
-                f"Statement: {_one_line(staged.sql)}",
+                f"Statement: {short(staged.sql)}",
                 tasks=[effect.node],
                 attempts=step.costs.attempts,
             )
@@ -271,8 +271,3 @@ class Barrier:
             f"{_REPAIRS} tries (connection lost or persistent serialization failures). Nothing is half-written; "
             f"continue with `runtime resume` when the database is back."
         )
-
-
-def _one_line(sql: str) -> str:
-    text = " ".join(sql.split())
-    return text if len(text) <= 160 else text[:157] + "..."

@@ -16,9 +16,9 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP, Checkpoint, copy_checkpoin
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 from checkpointer import failpoints
-from checkpointer.codec import WriteRows, dump
+from checkpointer.codec import WriteRows
 from checkpointer.nodes import NO_PROGRESS, Progress, nodes_between, progress
-from checkpointer.superstep import Costs, SuperStep
+from checkpointer.superstep import SuperStep
 from runtime.faults import RuntimeFault, StaleRun
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
+    from checkpointer.attempt import Costs
     from checkpointer.connections import Connection
     from checkpointer.engine import Engine
     from checkpointer.facts import Effect
@@ -61,11 +62,11 @@ def control_of(config: RunnableConfig) -> object | None:
 
 @dataclass(slots=True)
 class Result:
-    """What LangGraph saves for one task: rows of pending writes, and the effect they rest on."""
+    """What LangGraph saves for one task: rows of pending writes, and the (serialized) effect they rest on."""
 
     task_id: str
     rows: WriteRows
-    effect: Effect | None
+    effect: tuple[str, bytes] | None
     finished: bool
     forget_memo: bool
 
@@ -306,7 +307,7 @@ class Run:
     async def _store(self, conn: Connection, ns: str, checkpoint_id: str, results: list[Result]) -> None:
         rows = WriteRows.merged(result.rows for result in results)
         finished = {r.task_id: sum(i >= 0 for i in r.rows.idx) for r in results if r.finished}
-        effects = [(r.task_id, *_dump_effect(self.serde, r.effect)) for r in results if r.effect is not None]
+        effects = [(r.task_id, *r.effect) for r in results if r.effect is not None]
         owned = await conn.fetchval(
             self.engine.sql["put_writes"],
             self.thread_id,
@@ -367,10 +368,6 @@ class Run:
             f"run was stopped before committing anything more. The later run carries on; to continue from the "
             f"thread's latest state use `runtime resume`, or invoke the graph with input None."
         )
-
-
-def _dump_effect(serde: SerializerProtocol, effect: Effect) -> tuple[str, bytes]:
-    return dump(serde, effect.dump(), f"a read or staged write of node {effect.node!r}")
 
 
 def _like(text: str) -> str:

@@ -19,19 +19,15 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 
-from checkpointer import failpoints, history, maintenance, memo, migrate
+from checkpointer import history, intake, loading, maintenance, memo, migrate
 from checkpointer.bridge import SyncBridge
-from checkpointer.codec import checkpoint_row, checkpoint_tuple, write_rows
+from checkpointer.codec import checkpoint_row
 from checkpointer.commit import Barrier
 from checkpointer.engine import Engine
-from checkpointer.facts import Effect
 from checkpointer.lifetime import Lifetime
-from checkpointer.run import Result, Run, RunOptions, control_of, is_output
-from checkpointer.step import NO_WRITES
-from checkpointer.superstep import Costs, SuperStep
-from runtime.faults import ConfigError, StaleRun, ThreadMismatch
+from checkpointer.run import Run, control_of
+from runtime.faults import ConfigError, StaleRun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -41,8 +37,6 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
 __all__ = ["TransactionalSaver"]
-
-_CONTROL = frozenset({"__error__", "__interrupt__", "__resume__", "__error_source_node__"})
 
 
 class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
@@ -138,80 +132,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             ThreadMismatch: the run is of another graph than the thread.
             ConfigError: durability "exit", under which a super-step has no barrier to commit at.
         """
-        return await self.engine.on_loop(self._get(config))
-
-    async def _get(self, config: RunnableConfig) -> CheckpointTuple | None:
-        conf = config["configurable"]
-        thread_id, ns = str(conf["thread_id"]), conf.get("checkpoint_ns", "")
-        run, row = await self.engine.autocommit(lambda conn: self._load(conn, config, thread_id, ns))
-        loaded = checkpoint_tuple(self.serde, dict(row)) if row else None
-        if run is not None:
-            run.loaded(ns, loaded.checkpoint if loaded else None)
-        return loaded
-
-    async def _load(self, conn: Any, config: RunnableConfig, thread_id: str, ns: str) -> tuple[Run | None, Any]:
-        """The row, and the run that loads it, which owns the thread from here on.
-
-        First the claim, then the row: no earlier owner can commit between the two, so the row is the thread's head.
-        """
-        conf = config["configurable"]
-        control = control_of(config)
-        run = None
-        if control is not None:
-            run = self.engine.find(control, thread_id)
-            if run is None or (ns == "" and "__pregel_task_id" not in conf):
-                run = await self._claim(conn, control, thread_id, conf)
-        if checkpoint_id := conf.get("checkpoint_id"):
-            row = await conn.fetchrow(self.engine.sql["get_one"], thread_id, ns, checkpoint_id)
-        else:
-            row = await conn.fetchrow(self.engine.sql["get_latest"], thread_id, ns)
-        if run is not None and row and (row["write_tasks"] or row["tried_before"]):
-            await self._hypothesize(conn, run, ns, row["checkpoint_id"])
-        return run, row
-
-    async def _claim(self, conn: Any, control: object, thread_id: str, conf: Mapping[str, Any]) -> Run:
-        if conf.get("__pregel_durability") == "exit":
-            raise ConfigError(
-                'durability="exit" saves nothing between super-steps, so there is no barrier at which reads could be '
-                'validated and writes applied. Use durability="sync" (or "async").'
-            )
-        options = conf.get(RunOptions.KEY, RunOptions())
-        owner = await conn.fetchrow(self.engine.sql["claim"], thread_id, options.graph)
-        if owner is None:
-            raise ThreadMismatch(
-                f"Thread {thread_id!r} belongs to another graph than {options.graph!r}. Use a new thread id, or run "
-                f"the graph it belongs to (see `runtime threads`)."
-            )
-        await failpoints.hit("run.claimed")
-        run = Run(
-            self.engine,
-            control,
-            thread_id,
-            token=owner["token"],
-            head=owner["head"],
-            options=options,
-            serde=self.serde,
-        )
-        if (before := self.engine.find(control, thread_id)) is not None:
-            await before.close()  # a re-entry with the same control: what its last attempt left open
-        self.engine.register(run)
-        return run
-
-    async def _hypothesize(self, conn: Any, run: Run, ns: str, checkpoint_id: str) -> None:
-        rows = await conn.fetch(self.engine.sql["hypotheses"], run.thread_id, ns, checkpoint_id)
-        effects = [
-            Effect.load(row["task_id"], self.serde.loads_typed((row["kind"], row["effect"])))
-            for row in rows
-            if row["task_id"] is not None
-        ]
-        costs = next((row for row in rows if row["task_id"] is None), None)
-        run.hypothesize(
-            ns,
-            checkpoint_id,
-            effects,
-            Costs(*(costs[k] for k in ("attempts", "repairs", "drifts", "llm_reused", "ms"))) if costs else None,
-            costs["asked_again"] if costs else (),
-        )
+        return await self.engine.on_loop(loading.load(self.engine, self.serde, config))
 
     def alist(
         self,
@@ -299,45 +220,16 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             StaleRun: the thread has another owner. Nothing was stored.
             ValueNotSerializable: msgpack refuses a value. Nothing was stored.
         """
-        run = self._known(config)
         conf = config["configurable"]
-        ns, checkpoint_id = conf.get("checkpoint_ns", ""), conf["checkpoint_id"]
-        token, clean = _unmark(writes)
-        finished = is_output(clean)
-        failure = next((value for channel, value in clean if channel == ERROR), None)
-        effect: Effect | None = None
-        if run is not None:
-            step = run.steps.get((ns, checkpoint_id))
-            if run.withdrawn(ns, checkpoint_id, task_id):
-                return
-            if finished and token is not None and (step is None or not step.knows(task_id, token)):
-                run.poison = _cached(task_path)
-                raise run.poison
-            if step is not None:
-                effect = _effect_of(step, task_id, task_path, token, clean, finished=finished)
-            if finished and (strays := run.strays(task_id)):
-                effect = await self._adopt(run.step(ns, checkpoint_id), task_id, task_path, strays)
-        result = Result(
-            task_id,
-            write_rows(self.serde, clean, task_id, task_path),
-            effect if effect is not None and not effect.empty else None,
-            finished,
-            forget_memo=isinstance(failure, Exception),
+        await self.engine.on_loop(
+            intake.save_result(
+                self._known(config) or Run.outside(self.engine, str(conf["thread_id"]), self.serde),
+                (conf.get("checkpoint_ns", ""), conf["checkpoint_id"]),
+                writes,
+                task_id,
+                task_path,
+            )
         )
-        if run is None:
-            outside = Run.outside(self.engine, str(conf["thread_id"]), self.serde)
-            await self.engine.on_loop(outside.save(ns, checkpoint_id, result))
-        else:
-            await self.engine.on_loop(run.save(ns, checkpoint_id, result))
-
-    async def _adopt(self, step: SuperStep, task_id: str, path: str, strays: list[SuperStep]) -> Effect:
-        effect = None
-        for stray in strays:
-            effect = step.adopt(task_id, path, stray)
-            await stray.close()
-        await step.release()  # what was adopted is of another snapshot: the commit has to read everything again
-        assert effect is not None  # noqa: S101 - callers pass at least one
-        return effect
 
     def _known(self, config: RunnableConfig) -> Run | None:
         control = control_of(config)
@@ -402,40 +294,3 @@ def _seconds(hold_idle: float | str) -> float:
     if isinstance(hold_idle, int | float) and hold_idle >= 0:
         return float(hold_idle)
     raise ConfigError(f'hold_idle must be a number of seconds, 0 or more, or "forever"; not {hold_idle!r}.')
-
-
-def _unmark(writes: Sequence[tuple[str, Any]]) -> tuple[str | None, list[tuple[str, Any]]]:
-    """Take our mark out of a task's writes; of a task that failed keep nothing but the failure."""
-    token: str | None = None
-    clean: list[tuple[str, Any]] = []
-    failed = any(channel == ERROR for channel, _ in writes)
-    for channel, value in writes:
-        if channel == NO_WRITES and isinstance(value, str):
-            token = value
-        elif not failed or channel in _CONTROL:
-            clean.append((channel, value))
-    if token is not None and not failed and not any(channel not in _CONTROL for channel, _ in clean):
-        clean.append((NO_WRITES, None))
-    return token, clean
-
-
-def _cached(path: str) -> ConfigError:
-    return ConfigError(
-        f"A result of task {path!r} came from the graph's cache (CachePolicy), but it rests on facts that were "
-        f"read, or writes that were staged, when it was made. Give nodes that use current_step() no cache policy, "
-        f"or wrap the graph in transactional(), which keeps such results out of the cache."
-    )
-
-
-def _effect_of(
-    step: SuperStep, task_id: str, path: str, token: str | None, writes: Sequence[tuple[str, Any]], *, finished: bool
-) -> Effect | None:
-    channels = {channel for channel, _ in writes}
-    effect: Effect | None = None
-    if finished:
-        effect = step.finish(task_id, token, path)
-    elif INTERRUPT in channels:
-        effect = step.ask(task_id, path)
-    elif ERROR in channels:
-        step.fail(task_id)
-    return effect

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from checkpointer.attempt import Attempt
     from checkpointer.engine import Engine
     from checkpointer.run import Run
-    from checkpointer.superstep import Attempt, SuperStep
+    from checkpointer.superstep import SuperStep
 
 __all__ = ["Step", "SyncStep", "current_step", "is_marked", "locate", "NO_WRITES"]
 

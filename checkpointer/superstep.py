@@ -19,75 +19,28 @@ LangGraph says has finished counts.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-from langgraph.errors import GraphBubbleUp
 
 from checkpointer import failpoints
+from checkpointer.attempt import Attempt, Costs, Drift
+from checkpointer.complaints import read_error, short
 from checkpointer.connections import DRIVER_ERRORS, Connection, is_closed, is_lost, is_serialization_failure
-from checkpointer.facts import Effect, Read, Staged, digest_rows, is_ordered, reads_only
-from runtime.faults import DatabaseUnavailable, ReadFailed, ReadRefused, StepConflict
+from checkpointer.facts import Effect, Read, digest_rows, is_ordered, reads_only
+from runtime.faults import ReadRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from checkpointer.run import Run
 
-__all__ = ["Attempt", "Costs", "Drift", "SuperStep", "plain"]
+__all__ = ["SuperStep"]
 
 _OPEN = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1; SAVEPOINT reads; SET LOCAL transaction_read_only = on"
 _MEND = "ROLLBACK TO SAVEPOINT reads; SET LOCAL transaction_read_only = on"
 _READ_TRIES = 8
-
-_tokens = itertools.count(1)
-
-
-class Drift(StepConflict, GraphBubbleUp):
-    """The facts of the calling task have changed.
-
-    Raised inside nodes and tools. It is one of LangGraph's bubble-up exceptions, so neither a retry policy nor a tool
-    node's error handling swallows it, and sibling tasks may finish what they are paying for.
-    """
-
-
-@dataclass(slots=True, eq=False)
-class Attempt:
-    """One execution of one task, with its own log.
-
-    `token` marks the LangGraph writes of this very execution, once it has used its step (`marked`). `runner` is the
-    asyncio task it began in, if it began in one.
-    """
-
-    task_id: str
-    node: str
-    number: int
-    callers: dict[str, str] = field(default_factory=dict)
-    marked: bool = False
-    runner: asyncio.Task[Any] | None = None
-    token: str = field(default_factory=lambda: f"superstep:{next(_tokens)}")
-    reads: list[Read] = field(default_factory=list)
-    staged: list[Staged] = field(default_factory=list)
-    asked_llm: dict[bytes, int] = field(default_factory=dict)
-
-    def effect(self, *, path: str, asked: bool = False) -> Effect:
-        """The log as it is stored. What an interrupted task staged is not part of anything yet."""
-        staged = [] if asked else list(self.staged)
-        return Effect(self.task_id, self.node, list(self.reads), staged, path, asked, self.callers)
-
-
-@dataclass(slots=True)
-class Costs:
-    """What the attempts of a super-step have cost so far, this one included."""
-
-    attempts: int = 1
-    repairs: int = 0
-    drifts: int = 0
-    llm_reused: int = 0
-    ms: float = 0.0
 
 
 class SuperStep:
@@ -231,7 +184,7 @@ class SuperStep:
             Drift: the task's earlier reads no longer hold.
         """
         if not reads_only(sql):
-            raise ReadRefused(f"Not a read: {_short(sql)}. Use step.stage(...) for statements that write.")
+            raise ReadRefused(f"Not a read: {short(sql)}. Use step.stage(...) for statements that write.")
         self.check(attempt)
         async with self.lock:
             try:
@@ -250,7 +203,7 @@ class SuperStep:
             except DRIVER_ERRORS as e:
                 # A failed transaction or connection is nobody's fault here: what was read is in the log.
                 if not (is_serialization_failure(e) or is_lost(e, self.conn)) or not remaining:
-                    raise _read_error(e, sql) from e
+                    raise read_error(e, sql) from e
                 await self.lose()
                 await self.run.engine.pause(_READ_TRIES - remaining)
         raise AssertionError("unreachable")
@@ -388,28 +341,3 @@ class SuperStep:
         """The transaction was committed and its connection is about to be given back by the caller."""
         self.run.engine.connections.busy(self)
         self.conn = None
-
-
-def _short(sql: str) -> str:
-    text = " ".join(sql.split())
-    return text if len(text) <= 160 else text[:157] + "..."
-
-
-def plain(error: BaseException) -> str:
-    """What the database said, without the values of rows and arguments that details and the driver's errors quote."""
-    if type(error) is asyncpg.DataError:  # the server's own errors of this class are subclasses
-        return "an argument does not fit the type of its parameter"
-    return str(error.args[0]) if error.args else type(error).__name__
-
-
-def _read_error(error: BaseException, sql: str) -> Exception:
-    state = getattr(error, "sqlstate", None)
-    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-        return ReadRefused(f"The statement would write: {_short(sql)}. Use step.stage(...) for it.")
-    if is_lost(error) and not isinstance(error, asyncpg.InterfaceError):
-        return DatabaseUnavailable(
-            f"The database went away during a read and did not come back: {type(error).__name__}."
-        )
-    return ReadFailed(
-        f"The database rejected a read: {plain(error)}. Statement: {_short(sql)}", sql=sql, sqlstate=state
-    )

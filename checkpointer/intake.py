@@ -1,0 +1,110 @@
+"""Taking in what LangGraph says a task produced, and tying it to the facts it rests on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
+
+from checkpointer.codec import dump, write_rows
+from checkpointer.run import Result, is_output
+from checkpointer.step import NO_WRITES
+from runtime.faults import ConfigError, RuntimeFault
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checkpointer.facts import Effect
+    from checkpointer.run import Run
+    from checkpointer.superstep import SuperStep
+
+__all__ = ["save_result"]
+
+_CONTROL = frozenset({"__error__", "__interrupt__", "__resume__", "__error_source_node__"})
+
+
+async def save_result(
+    run: Run, at: tuple[str, str], writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+) -> None:
+    """Store a task's result, durably when it returns. See `TransactionalSaver.aput_writes`.
+
+    Args:
+        run: who ran the task.
+        at: namespace and checkpoint of its super-step.
+        writes: as LangGraph hands them over, our mark among them.
+        task_id: LangGraph's id of the task.
+        task_path: LangGraph's path of the task.
+    """
+    if run.withdrawn(*at, task_id):
+        return
+    token, clean = _unmark(writes)
+    finished = is_output(clean)
+    failure = next((value for channel, value in clean if channel == ERROR), None)
+    try:
+        effect = await _effect(run, at, task_id, task_path, token, clean)
+        stored = None if effect is None or effect.empty else _dumped(run, effect)
+    except RuntimeFault as e:
+        run.poison = e
+        raise
+    rows = write_rows(run.serde, clean, task_id, task_path)
+    await run.save(*at, Result(task_id, rows, stored, finished, forget_memo=isinstance(failure, Exception)))
+
+
+async def _effect(
+    run: Run, at: tuple[str, str], task_id: str, path: str, token: str | None, writes: Sequence[tuple[str, Any]]
+) -> Effect | None:
+    """The reads and staged writes that belong to these very writes."""
+    finished = is_output(writes)
+    step = run.steps.get(at)
+    if finished and token is not None and (step is None or not step.knows(task_id, token)):
+        raise _cached(path)
+    effect = None if step is None else _effect_of(step, task_id, path, token, writes, finished=finished)
+    if finished and (strays := run.strays(task_id)):
+        step = run.step(*at)
+        for stray in strays:
+            effect = step.adopt(task_id, path, stray)
+            await stray.close()
+        await step.release()  # what was adopted is of another snapshot: the commit has to read everything again
+    return effect
+
+
+def _dumped(run: Run, effect: Effect) -> tuple[str, bytes]:
+    return dump(run.serde, effect.dump(), f"an argument of a read or staged write of node {effect.node!r}")
+
+
+def _unmark(writes: Sequence[tuple[str, Any]]) -> tuple[str | None, list[tuple[str, Any]]]:
+    """Take our mark out of a task's writes; of a task that failed keep nothing but the failure."""
+    token: str | None = None
+    clean: list[tuple[str, Any]] = []
+    failed = any(channel == ERROR for channel, _ in writes)
+    for channel, value in writes:
+        if channel == NO_WRITES and isinstance(value, str):
+            token = value
+        elif not failed or channel in _CONTROL:
+            clean.append((channel, value))
+    if token is not None and not failed and not any(channel not in _CONTROL for channel, _ in clean):
+        clean.append((NO_WRITES, None))
+    return token, clean
+
+
+def _cached(path: str) -> ConfigError:
+    return ConfigError(
+        f"A result of task {path!r} came from the graph's cache (CachePolicy), but it rests on facts that were "
+        f"read, or writes that were staged, when it was made. Give nodes that use current_step() no cache policy, "
+        f"or wrap the graph in transactional(), which keeps such results out of the cache."
+    )
+
+
+def _effect_of(
+    step: SuperStep, task_id: str, path: str, token: str | None, writes: Sequence[tuple[str, Any]], *, finished: bool
+) -> Effect | None:
+    """Tell the super-step how its task ended."""
+    channels = {channel for channel, _ in writes}
+    effect: Effect | None = None
+    if finished:
+        effect = step.finish(task_id, token, path)
+    elif INTERRUPT in channels:
+        effect = step.ask(task_id, path)
+    elif ERROR in channels:
+        step.fail(task_id)
+    return effect

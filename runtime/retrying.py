@@ -1,0 +1,72 @@
+"""How often, and after what pause, a conflicting super-step is tried again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
+
+from checkpointer.commit import MismatchedRows
+from runtime.faults import ConfigError, ConflictExhausted
+
+if TYPE_CHECKING:
+    from runtime.faults import StepConflict
+
+__all__ = ["Settings", "Tries"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a transactional graph behaves.
+
+    Attributes:
+        max_attempts: how often one super-step is tried before `ConflictExhausted`.
+        max_mismatches: the same for a staged write that keeps touching another number of rows than it expects. Facts
+            that do not change explain this as well as a race does, so it is given up earlier.
+        first_pause: upper bound in seconds of the random pause after a first conflict; doubles with each one.
+        longest_pause: upper bound of that bound.
+        on_stale_answer: what a human's answer is worth when the facts the question showed have moved: "ask" again on
+            the new facts, or "accept" it.
+    """
+
+    max_attempts: int = 40
+    max_mismatches: int = 5
+    first_pause: float = 0.005
+    longest_pause: float = 0.5
+    on_stale_answer: str = "ask"
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1 or self.max_mismatches < 1:
+            raise ConfigError("max_attempts and max_mismatches must be at least 1.")
+        if self.on_stale_answer not in ("ask", "accept"):
+            raise ConfigError(f'on_stale_answer must be "ask" or "accept", not {self.on_stale_answer!r}.')
+
+
+class Tries:
+    """Counts conflicts of one super-step and says how long to pause after each."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.conflicts = 0
+        self._in_a_row = 0
+        self._mismatches = 0
+        self._settings = settings
+        self._wait = wait_random_exponential(multiplier=settings.first_pause, max=settings.longest_pause)
+
+    def after(self, conflict: StepConflict, *, progressed: bool) -> float:
+        """Seconds to pause, or `ConflictExhausted` if that was one conflict too many."""
+        self.conflicts += 1
+        self._in_a_row = 1 if progressed else self._in_a_row + 1
+        mismatch = isinstance(conflict, MismatchedRows)
+        self._mismatches = self._mismatches + 1 if mismatch and not progressed else int(mismatch)
+        settings = self._settings
+        if self._in_a_row >= settings.max_attempts or self._mismatches >= settings.max_mismatches:
+            raise ConflictExhausted(
+                f"Gave up after {self._in_a_row} attempts of one super-step. Nothing of it was written; the thread "
+                f"can be resumed when there is less contention. Last conflict: {conflict}",
+                tasks=conflict.tasks,
+                attempts=self._in_a_row,
+            ) from conflict
+        state = RetryCallState(AsyncRetrying(), None, (), {})
+        state.attempt_number = self._in_a_row
+        return self._wait(state)
