@@ -1,9 +1,18 @@
 """A LangGraph checkpointer on Postgres whose super-steps are serializable transactions.
 
-Modules, from the outside in: `saver` (LangGraph's interface), `bridge` (its synchronous half), `step` (what nodes use) ·
-`loading`, `intake` (what LangGraph loads and hands over) · `commit` (the barrier) · `superstep`, `attempt` (snapshot and
-read log) · `run` (fencing, pending writes) · `memo` (LLM answers) · `engine`, `connections` (shared state) · `facts`,
-`codec`, `nodes` (pure) · `history`, `maintenance` · `lifetime`, `connect`, `migrate`, `embedded` (the database itself).
+Modules, from the outside in:
+
+    saver, bridge        LangGraph's interface, and its synchronous half
+    step                 what nodes use
+    loading, intake      what LangGraph loads, and what it hands over
+    commit               the barrier
+    superstep, attempt   snapshot, read log, staged writes
+    run                  fencing, pending writes
+    memo                 answers of language models
+    engine, connections  what all runs share
+    facts, codec, nodes  pure
+    history, maintenance looking back; deleting, copying, pruning
+    lifetime, connect, migrate, embedded   the database itself
 """
 
 from checkpointer.history import StepRecord, ThreadSummary

@@ -66,6 +66,14 @@ def no_failpoints() -> Iterator[None]:
         failpoints.disarm(name)
 
 
+@pytest.fixture
+def sync_saver(database_url: str) -> Iterator[TransactionalSaver]:
+    """A saver of a program without an event loop."""
+    with TransactionalSaver.from_conn_string(database_url) as saver:
+        saver.engine.from_thread(make_bank(saver))
+        yield saver
+
+
 async def make_bank(saver: TransactionalSaver) -> None:
     async with saver.transaction() as tx:
         await tx.execute(

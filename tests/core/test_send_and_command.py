@@ -1,0 +1,184 @@
+"""Fan-out with `Send`, and `Command` in its directions."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+import pytest
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, Send
+
+from checkpointer import TransactionalSaver, current_step
+from runtime import transactional
+from runtime.faults import StepConflict
+from tests.support.graphs import State
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.graph.state import CompiledStateGraph
+
+    from tests.core.conftest import Bank
+
+from tests.support.kinds import BALANCE, DEBIT, LOG, Once, journal, pinned
+
+
+class MapState(TypedDict, total=False):
+    accounts: list[int]
+    found: Annotated[list[tuple[int, int]], operator.add]
+
+
+def map_reduce(saver: TransactionalSaver, worker: Any) -> CompiledStateGraph[Any]:
+    async def total(state: Any) -> Any:
+        current_step().stage(LOG, str(sum(value for _, value in state["found"])))
+
+    builder = StateGraph(MapState)
+    builder.add_node("worker", worker)
+    builder.add_node("total", total)
+    builder.add_conditional_edges(START, lambda s: [Send("worker", {"account": i}) for i in s["accounts"]], ["worker"])
+    builder.add_edge("worker", "total")
+    return builder.compile(checkpointer=saver)
+
+
+async def test_only_the_drifted_send_task_runs_again(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    change = Once(bank, 7, account=2)
+    all_have_read = asyncio.Barrier(3)
+    runs: Counter[int] = Counter()
+
+    async def worker(state: Any) -> Any:
+        account = state["account"]
+        runs[account] += 1
+        step = current_step()
+        value = await step.fetchval(BALANCE, account)
+        if not change.done:
+            await all_have_read.wait()
+            if account == 2:
+                await change()
+        step.stage(DEBIT, account, expect_rows=1)
+        return {"found": [(account, value)]}
+
+    flow = transactional(map_reduce(saver, worker))
+    result = await flow.ainvoke({"accounts": [1, 2, 3]}, thread)
+    assert [tuple(pair) for pair in result["found"]] == [(1, 100), (2, 7), (3, 100)]
+    assert runs == {1: 1, 2: 2, 3: 1}
+    assert [await bank.balance(i) for i in (1, 2, 3)] == [99, 6, 99]
+    assert await journal(bank) == ["207"]
+    workers, total = await saver.asteps(thread["configurable"]["thread_id"])
+    assert (workers.nodes, workers.attempts, workers.drifts, workers.reads, workers.writes) == (["worker"], 2, 1, 3, 3)
+    assert (total.nodes, total.attempts) == (["total"], 1)
+
+
+async def test_plain_graph_names_the_drifted_send_task(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    change = Once(bank, 7, account=2)
+    runs: Counter[int] = Counter()
+
+    async def worker(state: Any) -> Any:
+        account = state["account"]
+        runs[account] += 1
+        value = await current_step().fetchval(BALANCE, account)
+        if account == 2:
+            await change()
+            current_step().stage(DEBIT, account, expect_rows=1)
+        return {"found": [(account, value)]}
+
+    graph = map_reduce(saver, worker)
+    with pytest.raises(StepConflict) as caught:
+        await graph.ainvoke({"accounts": [1, 2, 3]}, thread)
+    assert caught.value.tasks == ("worker",)
+    result = await graph.ainvoke(None, thread)
+    assert [tuple(pair) for pair in result["found"]] == [(1, 100), (2, 7), (3, 100)]
+    assert runs == {1: 1, 2: 2, 3: 1}
+
+
+async def test_command_routes_and_updates_with_the_commit(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    change = Once(bank, 5)
+
+    async def decide(state: Any) -> Command[Any]:
+        step = current_step()
+        value = await step.fetchval(BALANCE, 1)
+        await change()
+        step.stage(LOG, f"decided on {value}")
+        step.stage(DEBIT, 1, expect_rows=1)
+        return Command(goto="rich" if value > 50 else "poor", update={"seen": [value]})
+
+    async def rich(state: Any) -> Any:
+        current_step().stage(LOG, "rich")
+
+    async def poor(state: Any) -> Any:
+        current_step().stage(LOG, "poor")
+
+    builder = StateGraph(State)
+    builder.add_node("decide", decide, destinations=("rich", "poor"))
+    builder.add_node("rich", rich)
+    builder.add_node("poor", poor)
+    builder.add_edge(START, "decide")
+    result = await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
+    assert result["seen"] == [5]
+    assert await journal(bank) == ["decided on 5", "poor"]
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("called", [False, True])
+async def test_command_to_the_parent_applies_what_the_inner_node_staged(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, *, called: bool, wrap: bool
+) -> None:
+    """The inner super-step has no barrier of its own then; the parent's commit takes its reads and writes along."""
+
+    async def leave(state: Any) -> Command[Any]:
+        step = current_step()
+        value = await step.fetchval(BALANCE, 1)
+        step.stage(LOG, "leaving")
+        return Command(graph=Command.PARENT, goto="target", update={"seen": [("leave", value)]})
+
+    inner = StateGraph(State)
+    inner.add_node("leave", leave)
+    inner.add_edge(START, "leave")
+    sub = inner.compile()
+
+    async def call(state: Any) -> Any:
+        return await sub.ainvoke({"seen": []})
+
+    async def target(state: Any) -> Any:
+        return {"seen": [("target", await current_step().fetchval("SELECT count(*) FROM journal"))]}
+
+    builder = StateGraph(State)
+    builder.add_node("sub", call if called else sub, destinations=("target",))
+    builder.add_node("target", target)
+    builder.add_edge(START, "sub")
+    graph = builder.compile(checkpointer=saver)
+    flow = transactional(graph) if wrap else graph
+    result = await flow.ainvoke({"seen": []}, thread)
+    assert [tuple(pair) for pair in result["seen"]] == [("leave", 100), ("target", 1)]
+    assert await journal(bank) == ["leaving"]
+    assert pinned(saver) <= 1
+
+
+async def test_command_to_the_parent_conflicts_when_what_the_inner_node_read_moved(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    change = Once(bank, 55)
+
+    async def leave(state: Any) -> Command[Any]:
+        step = current_step()
+        value = await step.fetchval(BALANCE, 1)
+        await change()
+        step.stage(DEBIT, 1, expect_rows=1)
+        return Command(graph=Command.PARENT, goto=END, update={"seen": [value]})
+
+    inner = StateGraph(State)
+    inner.add_node("leave", leave)
+    inner.add_edge(START, "leave")
+    builder = StateGraph(State)
+    builder.add_node("sub", inner.compile())
+    builder.add_edge(START, "sub")
+    result = await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
+    assert result["seen"] == [55]
+    assert await bank.balance() == 54
