@@ -40,6 +40,7 @@ class Attempt:
     number: int
     callers: dict[str, str] = field(default_factory=dict)
     marked: bool = False
+    asked: bool = False
     runner: asyncio.Task[Any] | None = None
     token: str = field(default_factory=lambda: f"superstep:{next(_tokens)}")
     reads: list[Read] = field(default_factory=list)

@@ -8,6 +8,7 @@ it goes through the saver's serializer, so an `EncryptedSerializer` leaves no st
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from langgraph.checkpoint.base import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckpointRow", "WriteRows", "checkpoint_row", "checkpoint_tuple", "dump", "load_payload", "write_rows"]
 
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _INLINE_TEXT = 256  # bytes; longer text is worth a row that later checkpoints can share
 
 
@@ -168,4 +170,5 @@ def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
 
 def _json(metadata: Mapping[str, Any]) -> str:
     text = json.dumps(metadata, default=str, ensure_ascii=False)
-    return text.replace("\\u0000", "")
+    # jsonb has neither NUL nor lone surrogates. An even number of backslashes before `u0000` is literal text.
+    return _NUL.sub(r"\1", text).encode(errors="replace").decode()

@@ -79,28 +79,48 @@ class Barrier:
         """
         if self.run.poison is not None:
             raise self.run.poison
-        step = self.run.steps.get((self.ns, self.parent_id or ""))
+        step = await self._step()
         batch = self.run.take(self.ns, self.parent_id or "")
         try:
-            if step is None or self.is_one_statement:
+            if step is None or not step.rests_on_anything:
                 await self._alone(step, batch)
             else:
                 async with step.lock:
                     await self._with_step(step, batch)
         except BaseException as e:
-            if step is not None:
-                await step.close()  # first: storing apart needs a connection
-            if batch is not None:
-                await self._store_apart(batch, e)
+            try:
+                if step is not None:
+                    await step.end()  # first: storing apart needs a connection
+                if batch is not None:
+                    await self._store_apart(batch, e)
+            finally:
+                if batch is not None:
+                    batch.settle(e)  # whatever happened: nobody may wait for ever
             raise
         finally:
             if step is not None:
                 self.run.steps.pop((self.ns, step.checkpoint_id), None)
-                await step.close()
+                await step.end()
         if batch is not None:
             batch.settle()
         self.run.arrived(self.ns, self.checkpoint_id)
         self.run.commits += self.ends_step
+
+    async def _step(self) -> SuperStep | None:
+        """The super-step that this checkpoint ends, with all its results; `None` if it had none to do with us."""
+        step = self.run.steps.get((self.ns, self.parent_id or ""))
+        if step is None:
+            return None
+        if not self.ends_step:
+            # New input, or a fork: LangGraph has thrown away what unfinished tasks produced, so their effects go too.
+            del self.run.steps[self.ns, step.checkpoint_id]
+            await step.end()
+            return None
+        # In synchronous graphs a checkpoint can overtake the results of its tasks: both come from a pool of threads.
+        await step.all_handed_in()
+        if self.run.poison is not None:
+            raise self.run.poison
+        return step
 
     # -- without reads -------------------------------------------------------------------------------------------
 
@@ -125,8 +145,12 @@ class Barrier:
                 await failpoints.hit("commit.begun")
                 self._refuse_drift(step)
                 await failpoints.hit("commit.validated")
-                await self._apply(conn, step, kind, batch)
-                await self._finish(conn, step)
+                if await self._apply(conn, step, kind, batch):
+                    await self._finish(conn, step)
+                else:
+                    # An earlier COMMIT of ours, whose answer was lost, has landed meanwhile. What was just applied in
+                    # this transaction is the second time: roll it back.
+                    await step.lose()
             except DRIVER_ERRORS as e:
                 lost = is_lost(e, step.conn)
                 await step.lose()
@@ -149,7 +173,8 @@ class Barrier:
                 attempts=step.costs.attempts,
             )
 
-    async def _apply(self, conn: Connection, step: SuperStep, kind: str, batch: Batch | None) -> None:
+    async def _apply(self, conn: Connection, step: SuperStep, kind: str, batch: Batch | None) -> bool:
+        """Staged writes and checkpoint; false if the checkpoint is in the database already."""
         await conn.execute("ROLLBACK TO SAVEPOINT reads")
         effects = step.effects()
         for effect in effects:
@@ -157,12 +182,18 @@ class Barrier:
                 await self._stage(conn, step, effect, staged)
         await failpoints.hit("commit.staged")
         writes = sum(len(effect.staged) for effect in effects)
-        await self._insert(conn, self._stats(step, kind, effects, writes), batch)
+        return await self._insert(conn, self._stats(step, kind, effects, writes), batch)
 
     async def _stage(self, conn: Connection, step: SuperStep, effect: Effect, staged: Staged) -> None:
         """Apply one staged write, or roll back and take its task's result back."""
         try:
-            status = await conn.execute(staged.sql, *staged.args)
+            # Always the extended protocol, which takes one statement: "...; COMMIT" must not get through.
+            if staged.args:
+                status = await conn.execute(staged.sql, *staged.args)
+            else:
+                statement = await conn.prepare(staged.sql)
+                await statement.fetch()
+                status = statement.get_statusmsg() or ""
         except (*DRIVER_ERRORS, ValueError, TypeError) as e:
             if is_serialization_failure(e) or is_lost(e, conn):
                 raise
@@ -203,8 +234,12 @@ class Barrier:
             await self.run.engine.connections.give_back(conn)
         await failpoints.hit("commit.committed")
 
-    async def _insert(self, conn: Connection, stats: str | None, batch: Batch | None) -> None:
-        """The checkpoint with its values and writes, if the run still owns the thread."""
+    async def _insert(self, conn: Connection, stats: str | None, batch: Batch | None) -> bool:
+        """The checkpoint with its values and writes; false if it is there already.
+
+        Raises:
+            StaleRun: the run does not own the thread any more.
+        """
         rows = WriteRows.merged(result.rows for result in (batch.results if batch is not None else ()))
         right = "root" if self.ns == "" else "nested"
         run = self.run
@@ -212,8 +247,11 @@ class Barrier:
         args += [*self.row[5:], *rows, run.token]
         if right == "root":
             args.append(run.head)
-        if await conn.fetchval(run.engine.sql[f"put_{right}"], *args) is None and not await self._there(conn):
-            raise run.stale()
+        if await conn.fetchval(run.engine.sql[f"put_{right}"], *args) is not None:
+            return True
+        if await self._there(conn):
+            return False
+        raise run.stale()
 
     async def _there(self, conn: Connection) -> bool:
         found = await conn.fetchval(self.run.engine.sql["exists"], self.run.thread_id, self.ns, self.checkpoint_id)

@@ -20,6 +20,8 @@ def plain(error: BaseException) -> str:
     """What the database said, without the values of rows and arguments that details and the driver's errors quote."""
     if type(error) is asyncpg.DataError:  # the server's own errors of this class are subclasses
         return "an argument does not fit the type of its parameter"
+    if isinstance(error, asyncpg.DataError):  # class 22 quotes the input even in its primary message
+        return f"{type(error).__name__} ({error.sqlstate})"
     return str(error.args[0]) if error.args else type(error).__name__
 
 

@@ -78,6 +78,7 @@ class Connections:
         self._keep = keep
         self._most = pool.get_max_size()
         self._lent = 0
+        self._blocked = 0
         self._free: list[Connection] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._idle: OrderedDict[Holder, None] = OrderedDict()
@@ -85,7 +86,7 @@ class Connections:
     @property
     def wanted(self) -> bool:
         """Whether somebody waits for a connection right now."""
-        return bool(self._waiting)
+        return bool(self._waiting or self._blocked)
 
     @property
     def lent(self) -> int:
@@ -116,10 +117,23 @@ class Connections:
                 if not is_closed(conn):
                     return conn
                 await self.pool.release(conn)
-            return await self.pool.acquire()
+            return await (self.pool.acquire() if self._keep else self._acquire_shared())
         except BaseException:
             self._returned()
             raise
+
+    async def _acquire_shared(self) -> Connection:
+        """From a pool that others use too: it may be empty although we have few of its connections."""
+        if self.pool.get_idle_size() or self.pool.get_size() < self._most:
+            return await self.pool.acquire()
+        self._blocked += 1
+        try:
+            if self._idle:
+                holder, _ = self._idle.popitem(last=False)
+                await holder.release()
+            return await self.pool.acquire()
+        finally:
+            self._blocked -= 1
 
     async def give_back(self, conn: Connection) -> None:
         """Return a connection that is in no transaction."""

@@ -26,7 +26,7 @@ __all__ = ["Engine", "set_embedder"]
 T = TypeVar("T")
 Embed: TypeAlias = Callable[[list[str]], Awaitable[list[list[float]]]]
 
-_IDLE_RUNS = 4096
+_MOST_RUNS = 16_384
 _TRIES = 12
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.25
@@ -70,17 +70,15 @@ class Engine:
         return run
 
     def register(self, run: Run) -> None:
-        """Remember a run. Runs of plain LangGraph never say that they ended, so the oldest idle ones are forgotten.
+        """Remember a run. Runs of plain LangGraph never say that they ended, so those unused longest are forgotten.
 
-        A forgotten run that still commits is treated like a run of unknown origin: checked against the thread's head
-        only. The number is far above what one process runs at a time.
+        A forgotten run that wakes up after all is refused as stale. The number is far above what one process runs at
+        a time.
         """
         self._runs[id(run.control), run.thread_id] = run
-        while len(self._runs) > _IDLE_RUNS:
-            key = next((key for key, known in self._runs.items() if known.idle), None)
-            if key is None:
-                return
-            del self._runs[key]
+        while len(self._runs) > _MOST_RUNS:
+            _, oldest = self._runs.popitem(last=False)
+            self.spawn(oldest.close)
 
     @contextmanager
     def exclusive(self, thread_id: str) -> Iterator[None]:
@@ -102,7 +100,7 @@ class Engine:
 
     async def end(self, control: object) -> None:
         """The caller knows that the run with this control is over: release whatever its steps hold."""
-        for key in [key for key in self._runs if key[0] == id(control)]:
+        for key in [key for key in list(self._runs) if key[0] == id(control)]:
             await self._runs.pop(key).close()
 
     # -- the database ----------------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ async def load(engine: Engine, serde: SerializerProtocol, config: RunnableConfig
     run, row = await engine.autocommit(lambda conn: _load(engine, serde, conn, config))
     loaded = checkpoint_tuple(serde, dict(row)) if row else None
     if run is not None:
-        run.loaded(ns, loaded.checkpoint if loaded else None)
+        caller = config["configurable"].get("__pregel_task_id")
+        run.loaded(ns, loaded.checkpoint if loaded else None, caller)
     return loaded
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ __all__ = ["Batch", "Result", "Run", "RunOptions", "control_of"]
 _RUNTIME = "__pregel_runtime"
 _NULL_TASK = "00000000-0000-0000-0000-000000000000"
 _TICKS = 4
+_RECENT = 8  # checkpoints of a namespace remembered as committed; only the last one or two are ever asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,8 @@ class Run:
         self.moved = False
         self.namespaces: set[str] = set()
         self.steps: dict[tuple[str, str], SuperStep] = {}
-        self._last: dict[str, str | None] = {}
+        self._known: dict[str, deque[str | None]] = {}
+        self._callers: dict[str, str | None] = {}
         self._since: dict[str, float] = {}
         self._progress: dict[str, Progress] = {}
         self._arriving: dict[tuple[str, str], asyncio.Future[None]] = {}
@@ -137,12 +140,7 @@ class Run:
         self.poison: RuntimeFault | None = None
         self._withdrawn: set[tuple[str, str, str]] = set()
         self._answers_withdrawn = False
-        self._failed: BaseException | None = None
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing of the run is under way that only memory knows of."""
-        return not self.steps and not self._batches
+        self._failed: dict[str, BaseException] = {}
 
     # -- super-steps ---------------------------------------------------------------------------------------------
 
@@ -151,10 +149,12 @@ class Run:
         """For a caller that is no run (a test, a script, update_state): it stores without owning the thread."""
         return cls(engine, object(), thread_id, token=None, head=None, options=RunOptions(), serde=serde)
 
-    def loaded(self, ns: str, checkpoint: Checkpoint | None) -> None:
-        """LangGraph loaded this checkpoint to go on from it."""
+    def loaded(self, ns: str, checkpoint: Checkpoint | None, caller: str | None) -> None:
+        """LangGraph loaded this checkpoint to go on from it; `caller` is the task that runs it as a subgraph."""
         self.namespaces.add(ns)
-        self._last[ns] = checkpoint["id"] if checkpoint else None
+        self._callers[ns] = caller
+        self._failed.pop(ns, None)
+        self._known.setdefault(ns, deque(maxlen=_RECENT)).append(checkpoint["id"] if checkpoint else None)
         self._progress[ns] = progress(copy_checkpoint(checkpoint)) if checkpoint else NO_PROGRESS
         self._since[ns] = time.perf_counter()
 
@@ -187,10 +187,10 @@ class Run:
         LangGraph starts a step while the checkpoint before it is still being saved (always after the input; under
         durability "async" after every step). Reading before that commit could show a state without it.
         """
-        if (self._last.get(ns) or "") >= checkpoint_id:  # ids are time-ordered
+        if checkpoint_id in self._known.get(ns, ()):
             return
-        if self._failed is not None:
-            raise self._failed
+        if ns in self._failed:
+            raise self._failed[ns]
         await asyncio.shield(self._arrival(ns, checkpoint_id))
 
     def since_last(self, ns: str) -> float:
@@ -205,7 +205,7 @@ class Run:
 
     def arrived(self, ns: str, checkpoint_id: str) -> None:
         """The checkpoint is committed."""
-        self._last[ns] = checkpoint_id
+        self._known.setdefault(ns, deque(maxlen=_RECENT)).append(checkpoint_id)
         self._since[ns] = time.perf_counter()
         if ns == "":
             self.head = checkpoint_id
@@ -214,19 +214,19 @@ class Run:
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
 
-    def fail(self, error: BaseException) -> None:
-        """A commit failed: steps that wait for it, or for one after it, fail with it."""
-        self._failed = error
-        for waiting in self._arriving.values():
+    def fail(self, ns: str, error: BaseException) -> None:
+        """A commit failed: steps of the namespace that wait for it, or for one after it, fail with it."""
+        self._failed[ns] = error
+        for key in [key for key in self._arriving if key[0] == ns]:
+            waiting = self._arriving.pop(key)
             if not waiting.done():
                 waiting.set_exception(error)
                 waiting.exception()
-        self._arriving.clear()
 
     async def close(self) -> None:
         """Release the transactions of steps that will not commit."""
         for step in list(self.steps.values()):
-            await step.close()
+            await step.end()
         self.steps.clear()
 
     def strays(self, task_id: str) -> list[SuperStep]:
@@ -234,11 +234,21 @@ class Run:
 
         Those that a subgraph went past (its caller was retried, and began it anew) are closed: nothing of them counts.
         """
-        found = [self.steps.pop(key) for key in list(self.steps) if f":{task_id}" in key[0]]
+        found = [self.steps.pop(key) for key in list(self.steps) if self._runs_in(task_id, key[0])]
+        stopped = [step for step in found if [*self._known.get(step.ns, ())][-1:] == [step.checkpoint_id]]
         for step in found:
-            if self._last.get(step.ns) != step.checkpoint_id:
-                self.engine.spawn(step.close)
-        return [step for step in found if self._last.get(step.ns) == step.checkpoint_id]
+            if step not in stopped:
+                self.engine.spawn(step.end)
+        return stopped
+
+    def _runs_in(self, task_id: str, ns: str) -> bool:
+        """Whether a namespace belongs to a subgraph that the task runs, or to one inside that.
+
+        The namespace of a subgraph with `checkpointer=True` has no task id, so the caller is remembered.
+        """
+        parts = ns.split("|")
+        above = ("|".join(parts[:n]) for n in range(1, len(parts) + 1))
+        return f":{task_id}" in ns or any(self._callers.get(prefix) == task_id for prefix in above)
 
     # -- pending writes ------------------------------------------------------------------------------------------
 
@@ -356,10 +366,13 @@ class Run:
         )
         if not owned:
             raise self.stale()
-        for task_id in step.drifted:
-            pattern = f"%:{_like(task_id)}%"
-            if not await conn.fetchval(self.engine.sql["nested_domain_writes"], self.thread_id, pattern):
-                await conn.execute(self.engine.sql["forget_nested"], self.thread_id, pattern)
+        for task_id, node in step.drifted.items():
+            # A subgraph with checkpointer=True keeps its namespace, named after the node, from call to call: of it only
+            # what was made since this super-step began goes.
+            stateful = _like(f"{step.ns}|{node}" if step.ns else node)
+            where = (self.thread_id, f"%:{_like(task_id)}%", stateful, f"{stateful}|%", step.ns, step.checkpoint_id)
+            if not await conn.fetchval(self.engine.sql["nested_domain_writes"], *where):
+                await conn.execute(self.engine.sql["forget_nested"], *where)
 
     def stale(self) -> StaleRun:
         """The error for a run that lost its thread."""

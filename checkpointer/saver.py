@@ -5,6 +5,7 @@ Used with plain LangGraph it already gives every guarantee except retrying: a co
 
 from __future__ import annotations
 
+import logging
 import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -24,10 +25,11 @@ from checkpointer import history, intake, loading, maintenance, memo, migrate
 from checkpointer.bridge import SyncBridge
 from checkpointer.codec import checkpoint_row
 from checkpointer.commit import Barrier
+from checkpointer.connections import DRIVER_ERRORS
 from checkpointer.engine import Engine
 from checkpointer.lifetime import Lifetime
 from checkpointer.run import Run, control_of
-from runtime.faults import ConfigError, StaleRun
+from runtime.faults import ConfigError, RuntimeFault, StaleRun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
 __all__ = ["TransactionalSaver"]
+
+logger = logging.getLogger(__name__)
 
 
 class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
@@ -143,7 +147,8 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """Checkpoints, newest first, that match thread, namespace, id and metadata."""
-        run = self._known(config) if config else None
+        control = control_of(config) if config else None
+        run = self.engine.find(control, str(config["configurable"]["thread_id"])) if config and control else None
         if run is not None and config is not None:
             run.namespaces.add(config["configurable"].get("checkpoint_ns", ""))
         return history.list_checkpoints(self.engine, self.serde, config, filter, before, limit)
@@ -174,7 +179,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             await self.engine.on_loop(self._put(run, conf, ns, checkpoint, row, metadata.get("source")))
         except BaseException as e:
             if run is not None:
-                run.fail(e)
+                run.fail(ns, e)
             raise
         return {
             "configurable": {
@@ -232,8 +237,18 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         )
 
     def _known(self, config: RunnableConfig) -> Run | None:
-        control = control_of(config)
-        return self.engine.find(control, str(config["configurable"]["thread_id"])) if control is not None else None
+        """The run that a call of LangGraph's belongs to; `None` if it comes from outside any run.
+
+        Raises:
+            StaleRun: it belongs to a run that has ended.
+        """
+        control, thread_id = control_of(config), str(config["configurable"]["thread_id"])
+        if control is None:
+            return None
+        run = self.engine.find(control, thread_id)
+        if run is None:
+            raise StaleRun(f"The run of thread {thread_id!r} has ended; nothing more of it is stored.")
+        return run
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
@@ -283,9 +298,15 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
     async def _finish(self, thread_id: str, control: object, status: str, error: str | None) -> None:
         run = self.engine.find(control, thread_id)
         await self.engine.end(control)
-        if run is not None and run.token is not None:
-            async with self.engine.connections.borrow() as conn:
-                await conn.execute(self.engine.sql["finish"], thread_id, run.token, status, error)
+        if run is None or run.token is None:
+            return
+        said = None if error is None else error.encode(errors="replace").decode().replace("\0", "")
+        ending = (thread_id, run.token, status, said)
+        try:
+            await self.engine.autocommit(lambda conn: conn.execute(self.engine.sql["finish"], *ending))
+        except (RuntimeFault, *DRIVER_ERRORS):
+            # What the run did is committed, and how it ended is the caller's to see: this is only for listings.
+            logger.warning("The ending of thread %s could not be recorded.", thread_id, exc_info=True)
 
 
 def _seconds(hold_idle: float | str) -> float:

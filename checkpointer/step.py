@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -121,7 +122,7 @@ class Step:
                 f"which is the super-step's."
             )
         self._step.check(self._attempt)
-        self._attempt.staged.append(Staged(sql, args, expect_rows))
+        self._attempt.staged.append(Staged(sql, copy.deepcopy(args), expect_rows))
 
     @cached_property
     def sync(self) -> SyncStep:

@@ -19,6 +19,7 @@ LangGraph says has finished counts.
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from checkpointer.attempt import Attempt, Costs, Drift
 from checkpointer.complaints import read_error, short
 from checkpointer.connections import DRIVER_ERRORS, Connection, is_closed, is_lost, is_serialization_failure
 from checkpointer.facts import Effect, Read, digest_rows, is_ordered, reads_only
-from runtime.faults import ReadRefused
+from runtime.faults import NoActiveStep, ReadRefused, StaleRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -41,6 +42,7 @@ __all__ = ["SuperStep"]
 _OPEN = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1; SAVEPOINT reads; SET LOCAL transaction_read_only = on"
 _MEND = "ROLLBACK TO SAVEPOINT reads; SET LOCAL transaction_read_only = on"
 _READ_TRIES = 8
+_HAND_IN = 30.0  # seconds that a task's result may come later than the end of its super-step
 
 
 class SuperStep:
@@ -59,6 +61,8 @@ class SuperStep:
         self.conn: Connection | None = None
         self._attempts: dict[str, Attempt] = {}
         self._callers: dict[str, dict[str, str]] = {}
+        self.closed = False
+        self._settled = asyncio.Event()
         self._dirty = False
         self._timer: asyncio.TimerHandle | None = None
         self._started = time.perf_counter()
@@ -83,9 +87,11 @@ class SuperStep:
             del self.hypotheses[task_id]  # the task ran again after all; what a human was shown must hold either way
         attempt = self._attempts.get(task_id)
         if attempt is None or attempt.token != token:
-            self.fail(task_id)  # what an earlier execution read and staged is nobody's any more
+            self._attempts.pop(task_id, None)  # what an earlier execution read and staged is nobody's any more
+            self.results.pop(task_id, None)
             return None
         effect = self.results[task_id] = attempt.effect(path=path)
+        self._settled.set()
         return effect
 
     def knows(self, task_id: str, token: str) -> bool:
@@ -110,12 +116,35 @@ class SuperStep:
     def ask(self, task_id: str, path: str) -> Effect | None:
         """The effect of a task that ended in an interrupt: the facts a human is shown."""
         attempt = self._attempts.get(task_id)
-        return attempt.effect(path=path, asked=True) if attempt else None
+        if attempt is None:
+            return None
+        attempt.asked = True
+        self._settled.set()
+        return attempt.effect(path=path, asked=True)
 
     def fail(self, task_id: str) -> None:
         """The task ended in an error: nothing of it counts."""
         self._attempts.pop(task_id, None)
         self.results.pop(task_id, None)
+        self.hypotheses.pop(task_id, None)
+        self._settled.set()
+
+    async def all_handed_in(self) -> None:
+        """Wait until every task that used its step has been handed in: finished, failed, or asking.
+
+        Raises:
+            StaleRun: LangGraph never did, so committing would drop what the task staged.
+        """
+        deadline = time.monotonic() + _HAND_IN
+        while any(a.marked and not a.asked and task not in self.results for task, a in self._attempts.items()):
+            self._settled.clear()
+            try:
+                await asyncio.wait_for(self._settled.wait(), deadline - time.monotonic())
+            except TimeoutError as e:
+                raise StaleRun(
+                    f"Tasks {sorted(self._attempts)} of thread {self.run.thread_id!r} used their step, but their "
+                    f"results never arrived. Nothing was committed; continue with `runtime resume`."
+                ) from e
 
     def load(self, effects: Iterable[Effect], costs: Costs | None, asked_again: Iterable[str] = ()) -> None:
         """What earlier attempts of this super-step left behind: hypotheses until validated."""
@@ -127,7 +156,11 @@ class SuperStep:
             self.costs.attempts += 1
 
     def check(self, attempt: Attempt) -> None:
-        """Raise `Drift` if the facts of the attempt's task have changed."""
+        """Raise `Drift` if the facts of the attempt's task have changed, `NoActiveStep` if the super-step is over."""
+        if self.closed:
+            raise NoActiveStep(
+                f"The super-step of {attempt.node!r} has ended: what outlives its node cannot read or write in it."
+            )
         if attempt.task_id in self.drifted:
             raise Drift(
                 f"The facts that {attempt.node!r} had read changed before its super-step could commit. "
@@ -183,6 +216,7 @@ class SuperStep:
             ReadFailed: the database rejected it; the snapshot and other tasks are unharmed.
             Drift: the task's earlier reads no longer hold.
         """
+        args = copy.deepcopy(args)  # what a node does to a list it passed must not change what was asked
         if not reads_only(sql):
             raise ReadRefused(f"Not a read: {short(sql)}. Use step.stage(...) for statements that write.")
         self.check(attempt)
@@ -284,9 +318,7 @@ class SuperStep:
         self.facts_changed.update(asked)
         self.drifted.update(moved)
         for task_id in moved:
-            self.hypotheses.pop(task_id, None)
-            self.results.pop(task_id, None)
-            self._attempts.pop(task_id, None)
+            self.fail(task_id)
         await self.run.discard(self, conn, asked)
 
     # -- the transaction -----------------------------------------------------------------------------------------
@@ -318,6 +350,9 @@ class SuperStep:
             await conn.execute("ROLLBACK")
         except DRIVER_ERRORS:
             await self.run.engine.connections.discard(conn)
+        except BaseException:  # cancelled: the connection must not be lost with us
+            await self.run.engine.connections.discard(conn)
+            raise
         else:
             await self.run.engine.connections.give_back(conn)
 
@@ -330,8 +365,13 @@ class SuperStep:
         else:
             await self._close()
 
+    async def end(self) -> None:
+        """The step is over, one way or the other: nobody may use it any more."""
+        self.closed = True
+        await self.close()
+
     async def close(self) -> None:
-        """The step is over, one way or the other."""
+        """Give the transaction up, whoever else may need another one later."""
         if self._timer:
             self._timer.cancel()
             self._timer = None

@@ -4,9 +4,9 @@
 -- name: claim
 -- Take the thread for a run: raise the fencing token, remember the graph. No row: the thread belongs to another graph.
 -- $1 thread  $2 graph name or null
-INSERT INTO {schema}.thread AS t (thread_id, token, graph) VALUES ($1, 1, $2)
+INSERT INTO {schema}.thread AS t (thread_id, graph) VALUES ($1, $2)
 ON CONFLICT (thread_id) DO UPDATE
-    SET token = t.token + 1, graph = COALESCE(t.graph, $2), status = 'unfinished', error = NULL, updated_at = now()
+    SET token = DEFAULT, graph = COALESCE(t.graph, $2), status = 'unfinished', error = NULL, updated_at = now()
     WHERE $2::text IS NULL OR t.graph IS NULL OR t.graph = $2
 RETURNING token, head
 
@@ -26,10 +26,10 @@ SELECT thread_id FROM {schema}.thread WHERE thread_id = $1 AND token = $21 FOR S
 -- A put that no run makes (update_state, a fork, a script): fences any run on the thread. A `loop` checkpoint with a
 -- parent must continue the head; update, fork and input may start from anywhere, as in any saver.
 -- $21 must continue the head
-INSERT INTO {schema}.thread AS t (thread_id, token, head)
-VALUES ($1, 1, CASE WHEN $2 = '' THEN $3 END)
+INSERT INTO {schema}.thread AS t (thread_id, head)
+VALUES ($1, CASE WHEN $2 = '' THEN $3 END)
 ON CONFLICT (thread_id) DO UPDATE
-    SET token = t.token + 1, head = CASE WHEN $2 = '' THEN GREATEST(t.head, $3) ELSE t.head END, updated_at = now()
+    SET token = DEFAULT, head = CASE WHEN $2 = '' THEN $3 ELSE t.head END, updated_at = now()
     WHERE NOT $21::boolean OR $2 <> '' OR t.head IS NULL OR t.head = $4
 RETURNING thread_id
 
@@ -52,7 +52,7 @@ vals AS (
 )
 INSERT INTO {schema}.checkpoint
     (thread_id, ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata, stats)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 FROM own
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10::text::jsonb FROM own
 ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE
     SET kind = EXCLUDED.kind, payload = EXCLUDED.payload, channels = EXCLUDED.channels,
         versions = EXCLUDED.versions, metadata = EXCLUDED.metadata
@@ -118,15 +118,25 @@ RETURNING 1
 
 -- name: nested_domain_writes
 -- How many domain writes the super-steps of the subgraphs that a task ran have committed.
-SELECT COALESCE(sum((stats ->> 'writes')::integer), 0)
-FROM {schema}.checkpoint WHERE thread_id = $1 AND ns LIKE $2
+-- $1 thread  $2 LIKE pattern of namespaces with the task's id  $3, $4 LIKE patterns of those that are kept from call to
+-- call  $5 namespace and $6 checkpoint that the task's super-step started from: of the kept ones, only what came after
+SELECT COALESCE(sum((stats ->> 'writes')::integer), 0) FROM {schema}.checkpoint c
+WHERE thread_id = $1
+  AND (ns LIKE $2 OR (ns LIKE $3 OR ns LIKE $4) AND metadata -> 'parents' ->> $5::text = $6::text)
 
 -- name: forget_nested
--- $1 thread  $2 LIKE pattern of namespaces
-WITH a AS (DELETE FROM {schema}.checkpoint WHERE thread_id = $1 AND ns LIKE $2),
-     b AS (DELETE FROM {schema}.task_write WHERE thread_id = $1 AND ns LIKE $2),
-     c AS (DELETE FROM {schema}.task_effect WHERE thread_id = $1 AND ns LIKE $2)
-DELETE FROM {schema}.channel_value WHERE thread_id = $1 AND ns LIKE $2
+-- Parameters as above. Values that no checkpoint names any more are left for pruning: a kept namespace shares them.
+WITH gone AS (
+    DELETE FROM {schema}.checkpoint
+    WHERE thread_id = $1
+      AND (ns LIKE $2 OR (ns LIKE $3 OR ns LIKE $4) AND metadata -> 'parents' ->> $5::text = $6::text)
+    RETURNING ns, checkpoint_id
+), b AS (
+    DELETE FROM {schema}.task_write w USING gone g
+    WHERE w.thread_id = $1 AND w.ns = g.ns AND w.checkpoint_id = g.checkpoint_id
+)
+DELETE FROM {schema}.task_effect e USING gone g
+WHERE e.thread_id = $1 AND e.ns = g.ns AND e.checkpoint_id = g.checkpoint_id
 
 -- name: memo_get
 SELECT kind, answer FROM {schema}.llm_call
@@ -140,7 +150,7 @@ ON CONFLICT DO NOTHING
 
 -- name: tuple_columns
 -- What a checkpoint tuple is made of; `c` is the checkpoint.
-c.ns, c.checkpoint_id, c.parent_id, c.kind, c.payload, c.metadata,
+c.ns, c.checkpoint_id, c.parent_id, c.kind, c.payload, c.metadata::text AS metadata,
 v.names AS value_names, v.kinds AS value_kinds, v.vals AS value_values,
 w.tasks AS write_tasks, w.channels AS write_channels, w.kinds AS write_kinds, w.vals AS write_values,
 EXISTS (SELECT 1 FROM {schema}.step_attempt a WHERE a.thread_id = c.thread_id AND a.ns = c.ns
@@ -162,9 +172,12 @@ LEFT JOIN LATERAL (
 ) w ON true
 
 -- name: get_latest
+-- The head of the root namespace, whatever the clocks of those who made the ids; in the others the greatest id.
 -- $1 thread $2 ns
 SELECT c.thread_id, {tuple_columns}
-FROM (SELECT * FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2 ORDER BY checkpoint_id DESC LIMIT 1) c
+FROM (SELECT * FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = COALESCE(
+          (SELECT head FROM {schema}.thread WHERE thread_id = $1 AND $2 = ''),
+          (SELECT max(checkpoint_id) FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2))) c
 {tuple_joins}
 
 -- name: get_one
@@ -195,7 +208,7 @@ SELECT c.thread_id, {tuple_columns}
 FROM (SELECT * FROM {schema}.checkpoint
       WHERE ($1::text IS NULL OR thread_id = $1) AND ($2::text IS NULL OR ns = $2)
         AND ($3::text IS NULL OR checkpoint_id = $3) AND ($4::text IS NULL OR checkpoint_id < $4)
-        AND metadata @> $5::jsonb
+        AND metadata @> $5::text::jsonb
       ORDER BY checkpoint_id DESC LIMIT $6) c
 {tuple_joins}
 ORDER BY c.checkpoint_id DESC
@@ -239,13 +252,13 @@ WHERE x.thread_id = $1 AND NOT EXISTS (
 
 -- name: reset_head
 -- Whoever deletes checkpoints fences the runs that might continue from them.
-UPDATE {schema}.thread t SET token = t.token + 1, updated_at = now(), head = (
+UPDATE {schema}.thread t SET token = DEFAULT, updated_at = now(), head = (
     SELECT max(checkpoint_id) FROM {schema}.checkpoint c WHERE c.thread_id = $1 AND c.ns = '')
 WHERE t.thread_id = $1
 
 -- name: chain
 -- The checkpoints of a thread with what pruning needs to know, newest first.
-SELECT ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata
+SELECT ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata::text AS metadata
 FROM {schema}.checkpoint WHERE thread_id = $1 ORDER BY checkpoint_id DESC
 
 -- name: orphan_parents
@@ -271,8 +284,8 @@ WITH a AS (INSERT INTO {schema}.checkpoint
                SELECT $2, ns, checkpoint_id, task_id, attempt, request, nth, model, input_tokens, output_tokens,
                       kind, answer, created_at
                FROM {schema}.llm_call WHERE thread_id = $1)
-INSERT INTO {schema}.thread (thread_id, token, head, graph, status, error)
-SELECT $2, 1, head, graph, status, error FROM {schema}.thread WHERE thread_id = $1
+INSERT INTO {schema}.thread (thread_id, head, graph, status, error)
+SELECT $2, head, graph, status, error FROM {schema}.thread WHERE thread_id = $1
 
 -- name: ancestors
 -- The parent chain of a checkpoint, newest first, without the checkpoint itself.
@@ -314,7 +327,7 @@ WHERE t.head IS NOT NULL AND ($1::text IS NULL OR t.thread_id = $1)
 ORDER BY t.updated_at DESC LIMIT $2
 
 -- name: steps
-SELECT c.ns, c.checkpoint_id, c.metadata, c.stats, c.created_at,
+SELECT c.ns, c.checkpoint_id, c.metadata::text AS metadata, c.stats::text AS stats, c.created_at,
        (SELECT count(*) FROM {schema}.llm_call m
         WHERE m.thread_id = c.thread_id AND m.ns = c.ns AND m.checkpoint_id = c.parent_id)::integer AS llm_paid,
        (SELECT COALESCE(sum(m.input_tokens), 0) FROM {schema}.llm_call m
