@@ -65,8 +65,13 @@ class StepMemo(BaseCache):
 
     async def _find(self, call: _Call, prompt: str, llm_string: str) -> Any:
         engine = call.run.engine
-        row = await engine.autocommit(lambda conn: conn.fetchrow(engine.sql["memo_get"], *call.key))
-        if row is not None:
+        # The key has the checkpoint that the super-step starts from, and a crash before that is committed gives the step
+        # another one, under which a paid answer would not be found.
+        await call.run.committed(call.step.ns, call.step.checkpoint_id)
+        row = await engine.autocommit(lambda conn: conn.fetchrow(engine.sql["memo_get"], *call.key, call.run.token))
+        if row is None or not row["owned"]:
+            raise call.run.stale()
+        if row["kind"] is not None:
             call.step.costs.llm_reused += 1
             return _load(call.run.serde.loads_typed((row["kind"], row["answer"])))
         return await self.outer.alookup(prompt, llm_string) if self.outer else None
@@ -84,8 +89,9 @@ class StepMemo(BaseCache):
         kind, data = dump(call.run.serde, _dumped(answer), "the answer of a language model")
         model, tokens_in, tokens_out = _usage(answer)
         engine = call.run.engine
-        row = (*call.key, model, tokens_in, tokens_out, kind, data)
-        await engine.autocommit(lambda conn: conn.execute(engine.sql["memo_put"], *row))
+        row = (*call.key, model, tokens_in, tokens_out, kind, data, call.run.token)
+        if not await engine.autocommit(lambda conn: conn.fetchval(engine.sql["memo_put"], *row)):
+            raise call.run.stale()
         await failpoints.hit("memo.stored")
 
     def lookup(self, prompt: str, llm_string: str) -> Any:

@@ -139,14 +139,25 @@ DELETE FROM {schema}.task_effect e USING gone g
 WHERE e.thread_id = $1 AND e.ns = g.ns AND e.checkpoint_id = g.checkpoint_id
 
 -- name: memo_get
-SELECT kind, answer FROM {schema}.llm_call
-WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = $3 AND task_id = $4 AND attempt = $5 AND request = $6 AND nth = $7
+-- The answer, if there is one, and whether the run still owns the thread (token $8; null: a caller outside any run). One
+-- that does not must not pay for answers either.
+SELECT ($8::bigint IS NULL OR t.token = $8) AS owned, m.kind, m.answer
+FROM {schema}.thread t LEFT JOIN {schema}.llm_call m
+  ON m.thread_id = t.thread_id AND m.ns = $2 AND m.checkpoint_id = $3 AND m.task_id = $4 AND m.attempt = $5
+ AND m.request = $6 AND m.nth = $7
+WHERE t.thread_id = $1
 
 -- name: memo_put
-INSERT INTO {schema}.llm_call (thread_id, ns, checkpoint_id, task_id, attempt, request, nth,
-                               model, input_tokens, output_tokens, kind, answer)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-ON CONFLICT DO NOTHING
+-- Nothing without the commit right (token $13): a late worker's answer must not stand where the owner looks for its own.
+WITH own AS (
+    SELECT thread_id FROM {schema}.thread WHERE thread_id = $1 AND ($13::bigint IS NULL OR token = $13) FOR SHARE
+), put AS (
+    INSERT INTO {schema}.llm_call (thread_id, ns, checkpoint_id, task_id, attempt, request, nth,
+                                   model, input_tokens, output_tokens, kind, answer)
+    SELECT thread_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM own
+    ON CONFLICT DO NOTHING
+)
+SELECT count(*) FROM own
 
 -- name: tuple_columns
 -- What a checkpoint tuple is made of; `c` is the checkpoint.

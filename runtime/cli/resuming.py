@@ -118,7 +118,8 @@ async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any]
     from langgraph.types import Command
 
     state = await checkpoint_state(saver, turn)
-    if not state.next:
+    # Not `next`, which leaves out tasks with a saved result: between that and the commit a process may have died.
+    if not state.tasks:
         where = f"checkpoint {turn.checkpoint}" if turn.checkpoint else f"thread {turn.thread}"
         raise ThreadFinished(f"The {where} has finished: nothing is left to run after it.")
     if not state.interrupts:
