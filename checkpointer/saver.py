@@ -306,7 +306,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             await self.engine.autocommit(lambda conn: conn.execute(self.engine.sql["finish"], *ending))
         except (RuntimeFault, *DRIVER_ERRORS):
             # What the run did is committed, and how it ended is the caller's to see: this is only for listings.
-            logger.warning("The ending of thread %s could not be recorded.", thread_id, exc_info=True)
+            logger.info("The ending of thread %s could not be recorded.", thread_id, exc_info=True)
 
 
 def _seconds(hold_idle: float | str) -> float:
