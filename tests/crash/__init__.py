@@ -1,0 +1,1 @@
+"""Killing runs, and proving that resuming them loses nothing and doubles nothing."""

@@ -1,0 +1,101 @@
+"""Starts `runtime` commands in forked processes: the real command line, without a second of imports each.
+
+Run as `python -m tests.crash.nursery`. It imports everything once, and before any event loop, thread or connection
+exists it forks a child per request. Requests and replies are JSON, one a line:
+
+    {"arguments": [...], "variables": {...}, "folder": ".", "failpoint": "name:nth", "signal": 9, "count": false}
+        -> {"pid": 1}          the child writes stdout and stderr (and hits, with `count`) into the folder, by its pid
+    {"wait": 1} -> {"code": 0}  negative for a signal, as in `subprocess`
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import runtime.cli
+import runtime.cli.execute
+import runtime.cli.follow
+import runtime.cli.inputs
+import runtime.cli.render
+import runtime.cli.resuming
+import runtime.cli.states
+import runtime.cli.watch
+import runtime.flow
+import runtime.loader
+from checkpointer import failpoints
+from tests.crash import graphs_for_crash  # noqa: F401 - the same
+
+
+def main() -> None:
+    gc.freeze()  # what is shared with the children stays shared
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            reply = {"code": os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])}
+        else:
+            pid = os.fork()
+            if pid == 0:
+                child(request)
+            reply = {"pid": pid}
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+
+
+def child(request: dict[str, Any]) -> None:
+    code = 1
+    try:
+        random.seed()  # or every child would draw the same checkpoint ids and versions
+        os.environ.update(request["variables"])
+        os.chdir(request["folder"])
+        for stream, name in ((0, os.devnull), (1, f"{os.getpid()}.out"), (2, f"{os.getpid()}.err")):
+            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT, 0o644), stream)
+        hits: Counter[str] = Counter()
+        if request.get("count"):
+            count(hits)
+        if point := request.get("failpoint"):
+            signal_at(point, request["signal"])
+        code = runtime.cli.main(request["arguments"])
+        if request.get("count"):
+            Path(f"{os.getpid()}.hits").write_text(json.dumps(hits))
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def signal_at(point: str, number: int) -> None:
+    """Send this process a signal where it comes to a failpoint for the nth time; SIGKILL by the product's own means."""
+    name, _, nth = point.partition(":")
+    if number == signal.SIGKILL:
+        failpoints._fatal, failpoints._remaining = name, int(nth)  # what SUPERSTEP_FAILPOINT sets on import
+        return
+    left = int(nth)
+
+    async def act() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), number)
+
+    failpoints.arm(name, act)
+
+
+def count(hits: Counter[str]) -> None:
+    for name in failpoints.NAMES:
+
+        async def act(name: str = name) -> None:
+            hits[name] += 1
+
+        failpoints.arm(name, act)
+
+
+if __name__ == "__main__":
+    main()
