@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["Barrier", "MismatchedRows"]
 
 _REPAIRS = 12
+# From here on the transaction takes locks. A process that is paused now must not keep others out for ever.
+_WRITE = "ROLLBACK TO SAVEPOINT reads; SET LOCAL idle_in_transaction_session_timeout = '60s'"
 
 
 class MismatchedRows(StepConflict):
@@ -175,7 +177,7 @@ class Barrier:
 
     async def _apply(self, conn: Connection, step: SuperStep, kind: str, batch: Batch | None) -> bool:
         """Staged writes and checkpoint; false if the checkpoint is in the database already."""
-        await conn.execute("ROLLBACK TO SAVEPOINT reads")
+        await conn.execute(_WRITE)
         effects = step.effects()
         for effect in effects:
             for staged in effect.staged:

@@ -65,8 +65,8 @@ class StepMemo(BaseCache):
 
     async def _find(self, call: _Call, prompt: str, llm_string: str) -> Any:
         engine = call.run.engine
-        # The key has the checkpoint that the super-step starts from, and a crash before that is committed gives the step
-        # another one, under which a paid answer would not be found.
+        # The key has the checkpoint that the super-step starts from, and a crash before that is committed gives the
+        # step another one, under which a paid answer would not be found.
         await call.run.committed(call.step.ns, call.step.checkpoint_id)
         row = await engine.autocommit(lambda conn: conn.fetchrow(engine.sql["memo_get"], *call.key, call.run.token))
         if row is None or not row["owned"]:
