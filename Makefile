@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo race test lint types layers bench clean
+.PHONY: help demo test lint types layers bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
