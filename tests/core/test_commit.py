@@ -45,10 +45,6 @@ async def test_checkpoint_and_domain_write_commit_together(
         current_step().stage(SET, 7, 1, expect_rows=1)
         return {"n": 1}
 
-    async def crash() -> None:
-        raise KeyboardInterrupt
-
-    failpoints.arm("commit.before_commit", crash)
     graph = chain(saver, node)
 
     async def arm_for_the_step() -> None:
