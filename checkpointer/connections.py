@@ -74,7 +74,6 @@ class Connections:
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], hold_idle: float, *, keep: bool = False) -> None:
         self.pool = pool
         self.hold_idle = hold_idle
-        self.waits = 0
         self._keep = keep
         self._most = pool.get_max_size()
         self._lent = 0
@@ -96,7 +95,6 @@ class Connections:
     async def acquire(self) -> Connection:
         """A connection; the longest idle holder gives up its own if there is none left."""
         while self._lent >= self._most:
-            self.waits += 1
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:

@@ -138,8 +138,8 @@ def digest_rows(rows: Iterable[Any], *, ordered: bool) -> bytes:
 
 def ends_transaction(sql: str) -> bool:
     """Whether the statement is transaction control, which is the barrier's alone."""
-    word = _FIRST_WORD.match(_COMMENT_OR_LITERAL.sub(" ", sql))
-    return word is None or word.group(1).lower() in _CONTROL_WORDS
+    word = _first_word(sql)
+    return word is None or word in _CONTROL_WORDS
 
 
 def reads_only(sql: str) -> bool:
@@ -148,5 +148,9 @@ def reads_only(sql: str) -> bool:
     This keeps transaction control and utility commands out. That a SELECT or WITH does not write (a function, FOR
     UPDATE, a data-modifying CTE) is the database's to refuse, in a read-only subtransaction.
     """
+    return _first_word(sql) in _READ_WORDS
+
+
+def _first_word(sql: str) -> str | None:
     word = _FIRST_WORD.match(_COMMENT_OR_LITERAL.sub(" ", sql))
-    return word is not None and word.group(1).lower() in _READ_WORDS
+    return word.group(1).lower() if word else None

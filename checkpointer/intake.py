@@ -41,7 +41,7 @@ async def save_result(
     finished = is_output(clean)
     failure = next((value for channel, value in clean if channel == ERROR), None)
     try:
-        effect = await _effect(run, at, task_id, task_path, token, clean)
+        effect = await _effect(run, at, task_id, task_path, token, clean, finished=finished)
         stored = None if effect is None or effect.empty else _dumped(run, effect)
     except RuntimeFault as e:
         run.poison = e
@@ -51,10 +51,16 @@ async def save_result(
 
 
 async def _effect(
-    run: Run, at: tuple[str, str], task_id: str, path: str, token: str | None, writes: Sequence[tuple[str, Any]]
+    run: Run,
+    at: tuple[str, str],
+    task_id: str,
+    path: str,
+    token: str | None,
+    writes: Sequence[tuple[str, Any]],
+    *,
+    finished: bool,
 ) -> Effect | None:
     """The reads and staged writes that belong to these very writes."""
-    finished = is_output(writes)
     step = run.steps.get(at)
     if finished and token is not None and (step is None or not step.knows(task_id, token)):
         raise _cached(path)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from checkpointer.sql import quote_identifier
 from runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ async def migrate(conn: Connection, schema: str = "runtime", *, folder: Path = F
     """
     if not await pending(conn, schema, folder=folder):
         return []
-    quoted = _quote(schema)
+    quoted = quote_identifier(schema)
     try:
         # READ COMMITTED, whatever the session's default: a snapshot taken before the wait for the lock would not see
         # what its last holder did.
@@ -84,7 +85,7 @@ async def pending(conn: Connection, schema: str = "runtime", *, folder: Path = F
         DatabaseUnavailable: the database was migrated by a newer release.
     """
     try:
-        applied = await conn.fetch(f"SELECT version FROM {_quote(schema)}.migration")  # noqa: S608 - quoted
+        applied = await conn.fetch(f"SELECT version FROM {quote_identifier(schema)}.migration")  # noqa: S608 - quoted
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         applied = []
     return [each.name for each in _missing(applied, folder, schema)]
@@ -97,7 +98,7 @@ async def _lock(conn: Connection) -> None:
 
 async def _prepare(conn: Connection, schema: str) -> None:
     """Creates the schema, the extension and the list of migrations, asking for no right that is not needed."""
-    quoted = _quote(schema)
+    quoted = quote_identifier(schema)
     # IF NOT EXISTS would check the right to create before it looks.
     if not await conn.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema):
         await conn.execute(f"CREATE SCHEMA {quoted}")
@@ -139,7 +140,3 @@ def _load(folder: Path) -> list[_Migration]:
     if len({each.version for each in found}) != len(found):
         raise ValueError(f"two migrations in {folder} have the same number")
     return found
-
-
-def _quote(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'

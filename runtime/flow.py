@@ -156,11 +156,12 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
                 for chunk in gate.finish():
                     yield chunk
             except StepConflict as conflict:
-                pause = tried.after(conflict, progressed=self._run(control, thread_id, "commits"))
+                run = self._saver.engine.find(control, thread_id)
+                pause = tried.after(conflict, progressed=run is not None and run.commits > 0)
                 if self.on_conflict is not None:
                     self.on_conflict(conflict)
                 await asyncio.sleep(pause)
-                if self._run(control, thread_id, "moved"):
+                if run is not None and run.moved:
                     # The run has stored something, the fork checkpoint at least: go on from there, not from the
                     # checkpoint that the caller addressed.
                     call["config"] = _without_checkpoint(call["config"])
@@ -186,10 +187,6 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
         run = self._saver.engine.find(control, thread_id)
         if run is not None:
             await self._saver.engine.on_loop(run.committed(ns, checkpoint_id))
-
-    def _run(self, control: RunControl, thread_id: str, what: str) -> bool:
-        """Whether the run of the last attempt has `moved` the thread, or made `commits` of super-steps."""
-        return bool(getattr(self._saver.engine.find(control, thread_id), what, False))
 
     async def ainvoke(
         self,
