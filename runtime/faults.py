@@ -10,10 +10,10 @@ their password, SQL without its arguments. Nothing in this project decides on me
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "RuntimeFault",
@@ -37,6 +37,12 @@ __all__ = [
     "ConflictExhausted",
     "StagedWriteFailed",
     "ProviderUnavailable",
+    "ProviderExhausted",
+    "ProviderRejected",
+    "BudgetExceeded",
+    "PromptNotFound",
+    "PromptInvalid",
+    "PromptConflict",
 ]
 
 
@@ -157,3 +163,61 @@ class StagedWriteFailed(RuntimeFault):
 
 class ProviderUnavailable(RuntimeFault):
     """A model route cannot be served: its package or its key variable is missing."""
+
+
+class ProviderExhausted(RuntimeFault, ExceptionGroup[Exception]):
+    """No deployment of a route, nor of its fallbacks, answered. An exception group of every attempt's error.
+
+    Attributes:
+        route: the route that was asked.
+        tried: what was tried, in order: `deployment` and `why` it was left, as in the call's record.
+    """
+
+    route: str
+    tried: Sequence[Mapping[str, Any]]
+
+    def __new__(
+        cls, message: str, errors: Sequence[Exception], *, route: str = "", tried: Sequence[Mapping[str, Any]] = ()
+    ) -> Self:
+        """`errors` must not be empty: something was tried, or the reason why nothing could be is an error itself."""
+        self = super().__new__(cls, message, errors)
+        self.route, self.tried = route, tuple(tried)
+        return self
+
+    def __init__(self, message: str, errors: Sequence[Exception], **_: Any) -> None:
+        super().__init__(message, errors)
+
+    def derive(self, errors: Sequence[Exception], /) -> Self:  # type: ignore[override]  # a part of the same failure
+        """A part of this group, for `except*` and `split`."""
+        return type(self)(self.message, errors, route=self.route, tried=self.tried)
+
+    def __str__(self) -> str:
+        return self.message  # without "(2 sub-exceptions)": the message names them
+
+
+class ProviderRejected(ProviderExhausted):
+    """A provider refused the request itself (malformed, or the key is wrong), so no other deployment was asked."""
+
+
+class BudgetExceeded(RuntimeFault):
+    """A call was not made because a token or money budget is used up. The thread can be resumed with a larger one.
+
+    Attributes:
+        scope: "run", "thread" or "route".
+    """
+
+    def __init__(self, message: str, *, scope: str) -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class PromptNotFound(RuntimeFault):
+    """No prompt, version or label of that name."""
+
+
+class PromptInvalid(RuntimeFault):
+    """A prompt's file or template is wrong, or the variables given do not fit it. Raised before any model is called."""
+
+
+class PromptConflict(RuntimeFault):
+    """Somebody else moved the label meanwhile. Nothing was changed."""

@@ -1,0 +1,73 @@
+"""What is kept of every call of a model, in the words of the database column and of `runtime history --json`.
+
+The record of a call that was answered travels in the answer itself, as `response_metadata["routing"]`, so that it is
+stored with the answer whoever stores that. The record of one that nobody answered is handed to the process's recorder.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+__all__ = ["KEY", "CallRecord", "Tried"]
+
+KEY = "routing"
+
+
+class Tried(TypedDict):
+    """One deployment that did not give the answer, and why it was left.
+
+    Attributes:
+        deployment: its name.
+        why: in words: "status 503", "circuit open", "rate limit", "no first token in 2 s", …
+        status: the HTTP status, if there was one.
+        ms: milliseconds spent on it, 0 if it was not asked.
+    """
+
+    deployment: str
+    why: str
+    status: int | None
+    ms: float
+
+
+class CallRecord(TypedDict, total=False):
+    """One call of a route.
+
+    Attributes:
+        route: the route asked for.
+        outcome: "answered" or "failed".
+        deployment: name of the deployment that answered.
+        provider: who serves it.
+        model: the model that the provider says answered, else the configured one.
+        tried: those left before, in order.
+        ms: milliseconds from the request to the last token, waiting and failed attempts included.
+        first_token_ms: milliseconds to the first token, of streams.
+        input_tokens: as the provider counted them, else an estimate.
+        output_tokens: likewise.
+        usd: what it cost; `None` where no price is known.
+        prompt: `NAME@VERSION` of the prompt that the input was made from.
+        request: hexadecimal digest of messages, tools and parameters.
+        tags: tags of the call.
+        offline: no model was asked.
+        hedged: a second deployment was asked because the first was slow.
+        error: of a failed call: class and message of what it failed with.
+        content: `input` and `output`, only if recording of content is on, and redacted.
+    """
+
+    route: str
+    outcome: str
+    deployment: str | None
+    provider: str | None
+    model: str | None
+    tried: list[Tried]
+    ms: float
+    first_token_ms: float | None
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    prompt: str | None
+    request: str
+    tags: list[str]
+    offline: bool
+    hedged: bool
+    error: str | None
+    content: dict[str, Any] | None
