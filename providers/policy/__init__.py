@@ -1,0 +1,14 @@
+"""Decisions about calls of models, and nothing else: no I/O, no clock, no SDK.
+
+Time is passed in as `now`, seconds of a monotonic clock; randomness as a `random.Random`. So every rule can be tested
+over thousands of schedules without waiting, and read without knowing how a call is made.
+
+- `failures`: what a failure means: again, elsewhere, or not at all;
+- `backoff`: how long until the next attempt on the same deployment;
+- `breaker`: when a deployment is left alone;
+- `limits`: requests and tokens a minute;
+- `strategies`: which deployment is asked first;
+- `hedging`: what second attempts may cost;
+- `ledger`: what calls in flight may still spend, and when a budget is used up;
+- `estimate`: how many tokens a text has, before anybody counted.
+"""
