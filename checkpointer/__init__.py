@@ -8,7 +8,7 @@ Modules, from the outside in:
     commit               the barrier
     superstep, attempt   snapshot, read log, staged writes
     run                  fencing, pending writes
-    memo                 answers of language models
+    memo, calls          answers of language models, and what they cost
     engine, connections  what all runs share
     facts, codec, nodes  pure
     history, maintenance looking back; deleting, copying, pruning

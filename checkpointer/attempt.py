@@ -32,7 +32,7 @@ class Attempt:
     """One execution of one task, with its own log.
 
     `token` marks the LangGraph writes of this very execution, once it has used its step (`marked`). `runner` is the
-    asyncio task it began in, if it began in one.
+    asyncio task it began in, if it began in one. `asked_llm` counts its requests to models, by digest.
     """
 
     task_id: str
@@ -45,12 +45,13 @@ class Attempt:
     token: str = field(default_factory=lambda: f"superstep:{next(_tokens)}")
     reads: list[Read] = field(default_factory=list)
     staged: list[Staged] = field(default_factory=list)
+    uses: list[str] = field(default_factory=list)
     asked_llm: dict[bytes, int] = field(default_factory=dict)
 
     def effect(self, *, path: str, asked: bool = False) -> Effect:
         """The log as it is stored. What an interrupted task staged is not part of anything yet."""
         staged = [] if asked else list(self.staged)
-        return Effect(self.task_id, self.node, list(self.reads), staged, path, asked, self.callers)
+        return Effect(self.task_id, self.node, list(self.reads), staged, path, asked, self.callers, list(self.uses))
 
 
 @dataclass(slots=True)

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-__all__ = ["CheckpointRow", "WriteRows", "checkpoint_row", "checkpoint_tuple", "dump", "load_payload", "write_rows"]
+__all__ = [
+    "CheckpointRow",
+    "WriteRows",
+    "checkpoint_row",
+    "checkpoint_tuple",
+    "dump",
+    "for_jsonb",
+    "load_payload",
+    "write_rows",
+]
 
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _INLINE_TEXT = 256  # bytes; longer text is worth a row that later checkpoints can share
@@ -169,6 +178,10 @@ def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
 
 
 def _json(metadata: Mapping[str, Any]) -> str:
-    text = json.dumps(metadata, default=str, ensure_ascii=False)
-    # jsonb has neither NUL nor lone surrogates. An even number of backslashes before `u0000` is literal text.
+    return for_jsonb(json.dumps(metadata, default=str, ensure_ascii=False))
+
+
+def for_jsonb(text: str) -> str:
+    """JSON text without what jsonb does not hold: NUL, and lone surrogates."""
+    # An even number of backslashes before `u0000` is literal text.
     return _NUL.sub(r"\1", text).encode(errors="replace").decode()

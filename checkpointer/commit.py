@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from checkpointer import failpoints
-from checkpointer.codec import CheckpointRow, WriteRows
+from checkpointer.codec import CheckpointRow, WriteRows, for_jsonb
 from checkpointer.complaints import plain, short
 from checkpointer.connections import DRIVER_ERRORS, Connection, is_lost, is_serialization_failure
 from runtime.faults import DatabaseUnavailable, RuntimeFault, StagedWriteFailed, StepConflict
@@ -131,7 +131,7 @@ class Barrier:
 
         async def insert(conn: Connection) -> None:
             await failpoints.hit("commit.before_commit")
-            await self._insert(conn, self._stats(step, "direct", [], 0), batch)
+            await self._insert(conn, self._stats(step, "direct", step.effects() if step is not None else []), batch)
             await failpoints.hit("commit.committed")
 
         await self.run.engine.autocommit(insert)
@@ -183,8 +183,7 @@ class Barrier:
             for staged in effect.staged:
                 await self._stage(conn, step, effect, staged)
         await failpoints.hit("commit.staged")
-        writes = sum(len(effect.staged) for effect in effects)
-        return await self._insert(conn, self._stats(step, kind, effects, writes), batch)
+        return await self._insert(conn, self._stats(step, kind, effects), batch)
 
     async def _stage(self, conn: Connection, step: SuperStep, effect: Effect, staged: Staged) -> None:
         """Apply one staged write, or roll back and take its task's result back."""
@@ -278,11 +277,12 @@ class Barrier:
         else:
             batch.settle()
 
-    def _stats(self, step: SuperStep | None, kind: str, effects: list[Effect], writes: int) -> str | None:
+    def _stats(self, step: SuperStep | None, kind: str, effects: list[Effect]) -> str | None:
         if not (self.ends_step and self.nodes):  # LangGraph's own step that only distributes the input has no nodes
             return None
         costs = step.costs if step is not None else None
-        return json.dumps(
+        prompts = sorted({what for effect in effects for what in effect.uses})
+        text = json.dumps(
             {
                 "nodes": self.nodes,
                 "attempts": costs.attempts if costs else 1,
@@ -291,11 +291,14 @@ class Barrier:
                 "escalated": False,
                 "commit": kind,
                 "reads": sum(len(effect.reads) for effect in effects),
-                "writes": writes,
+                "writes": sum(len(effect.staged) for effect in effects),
                 "llm_reused": costs.llm_reused if costs else 0,
                 "ms": round(step.elapsed_ms(), 3) if step is not None else self.run.since_last(self.ns),
-            }
+                **({"prompts": prompts} if prompts else {}),
+            },
+            ensure_ascii=False,
         )
+        return for_jsonb(text)
 
     def _contended(self, step: SuperStep) -> StepConflict:
         return StepConflict(

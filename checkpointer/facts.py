@@ -79,6 +79,7 @@ class Effect:
         path: LangGraph's task path; staged writes of a step are applied in its order.
         asked: the task ended in an interrupt: the reads are what a human was shown.
         callers: of a `@task` call, the tasks (id to node) that called it: their results rest on its result.
+        uses: named versions that it used, such as "verify@3", in the order of their first use.
     """
 
     task_id: str
@@ -88,22 +89,23 @@ class Effect:
     path: str = ""
     asked: bool = False
     callers: dict[str, str] = field(default_factory=dict)
+    uses: list[str] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to store or to validate."""
-        return not self.reads and not self.staged
+        """Whether there is nothing to store."""
+        return not (self.reads or self.staged or self.uses)
 
     def dump(self) -> list[Any]:
-        """A msgpack-ready form; `load` reads it back."""
+        """A msgpack-ready form; `load` reads it back. Without `uses`, the first release can read it too."""
         reads = [[r.sql, list(r.args), r.digest] for r in self.reads]
         staged = [[s.sql, list(s.args), s.expect_rows] for s in self.staged]
-        return [self.node, reads, staged, self.path, self.asked, self.callers]
+        return [self.node, reads, staged, self.path, self.asked, self.callers, *([self.uses] if self.uses else [])]
 
     @classmethod
     def load(cls, task_id: str, dumped: Sequence[Any]) -> Effect:
         """The inverse of `dump`."""
-        node, reads, staged, path, asked, callers = dumped
+        node, reads, staged, path, asked, callers, *uses = dumped
         return cls(
             task_id=task_id,
             node=node,
@@ -112,6 +114,7 @@ class Effect:
             path=path,
             asked=asked,
             callers=callers,
+            uses=list(*uses),
         )
 
 

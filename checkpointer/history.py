@@ -63,10 +63,14 @@ class StepRecord:
         commit: "direct" in the transaction of its reads, or "replay" in a later one that repeated them.
         reads: reads that the commit validated.
         writes: staged writes that it applied.
-        llm_paid: calls of language models made, over all attempts.
+        prompts: named versions that its tasks used, such as "verify@3".
+        llm_paid: calls of language models that were answered, over all attempts.
         llm_reused: answers served again instead.
-        input_tokens: of the paid calls.
-        output_tokens: of the paid calls.
+        input_tokens: of all calls.
+        output_tokens: of all calls.
+        usd: what they cost, as far as prices are known; 0 for offline models, `None` where none is known.
+        calls: the record of each call, failed ones included, oldest first: `node`, `outcome`, `model`, `input_tokens`,
+            `output_tokens`, `usd`, and what else its maker recorded: `route`, `deployment`, `tried`, `ms`, …
         ms: milliseconds from its first activity to its commit, over all attempts.
         committed_at: when, by the database's clock.
     """
@@ -82,10 +86,13 @@ class StepRecord:
     commit: str
     reads: int
     writes: int
+    prompts: list[str]
     llm_paid: int
     llm_reused: int
     input_tokens: int
     output_tokens: int
+    usd: float | None
+    calls: list[dict[str, Any]]
     ms: float
     committed_at: datetime
 
@@ -202,7 +209,7 @@ async def last_input(engine: Engine, thread_id: str) -> str | None:
 
 
 async def usage(engine: Engine, thread_id: str, since: str | None) -> dict[str, Any]:
-    """Paid calls and tokens since a checkpoint; `offline` if no real model was among them."""
+    """Paid calls, tokens and cost since a checkpoint; `offline` if no real model was among them."""
     rows = await _fetch(engine, "usage", thread_id, since)
     return dict(rows[0])
 
@@ -218,8 +225,10 @@ async def steps(engine: Engine, thread_id: str, since: str | None = None) -> lis
             llm_paid=row["llm_paid"],
             input_tokens=row["input_tokens"],
             output_tokens=row["output_tokens"],
+            usd=row["usd"],
+            calls=json.loads(row["calls"]),
             committed_at=row["created_at"],
-            **json.loads(row["stats"]),
+            **{"prompts": [], **json.loads(row["stats"])},
         )
         for row in rows
     ]

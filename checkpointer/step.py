@@ -124,6 +124,16 @@ class Step:
         self._step.check(self._attempt)
         self._attempt.staged.append(Staged(sql, copy.deepcopy(args), expect_rows))
 
+    def uses(self, what: str) -> None:
+        """Record that this task used a named version of something, such as the prompt "verify@3".
+
+        If the task's result becomes part of a commit, so does its name: in the `prompts` of the super-step's record.
+        This says what was used; only what was read through the step is validated.
+        """
+        self._step.check(self._attempt)
+        if what not in self._attempt.uses:
+            self._attempt.uses.append(what)
+
     @cached_property
     def sync(self) -> SyncStep:
         """The same methods for synchronous nodes. They block the calling thread, not the event loop."""
@@ -165,6 +175,10 @@ class SyncStep:
         """See `Step.nearest`."""
         return self._block(self._step.nearest(collection, text=text, embedding=embedding, k=k, where=where, args=args))
 
+    def uses(self, what: str) -> None:
+        """See `Step.uses`."""
+        self._step.uses(what)
+
     def stage(self, sql: str, *args: Any, expect_rows: int | None = None) -> None:
         """See `Step.stage`."""
         self._step.stage(sql, *args, expect_rows=expect_rows)
@@ -175,11 +189,15 @@ class SyncStep:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a run some code is executing."""
+    """Where in a run some code is executing.
+
+    `checkpoint_id` is what the super-step started from, `root_id` what that of the outermost graph did.
+    """
 
     run: Run
     ns: str
     checkpoint_id: str
+    root_id: str
     task_id: str
     node: str
     number: int
@@ -250,6 +268,7 @@ def locate() -> Place:
         run=run,
         ns=ns,
         checkpoint_id=conf["checkpoint_map"][ns],
+        root_id=conf["checkpoint_map"].get("", ""),
         task_id=conf["__pregel_task_id"],
         node=str(metadata.get("langgraph_node", "?")),
         number=info.node_attempt if info is not None else 1,

@@ -111,6 +111,7 @@ class SuperStep:
                 effect.node = effect.node or attempt.node
                 effect.reads.extend(attempt.reads)
                 effect.staged.extend(attempt.staged)
+                effect.uses.extend(what for what in attempt.uses if what not in effect.uses)
         return effect
 
     def ask(self, task_id: str, path: str) -> Effect | None:
@@ -170,7 +171,7 @@ class SuperStep:
             )
 
     def effects(self) -> list[Effect]:
-        """What a commit of this step must validate and apply, in task-path order."""
+        """What a commit of this step must validate, apply and record, in task-path order."""
         kept = {task: effect for task, effect in self.hypotheses.items() if not effect.asked}
         rested = [effect for effect in {**kept, **self.results}.values() if not effect.empty]
         return sorted(rested, key=lambda effect: (effect.path, effect.task_id))
@@ -183,7 +184,7 @@ class SuperStep:
     @property
     def rests_on_anything(self) -> bool:
         """Whether the commit has something to validate, to apply or to refuse."""
-        return bool(self.drifted or self.effects()) or self.has_reads
+        return bool(self.drifted) or self.has_reads or any(effect.staged for effect in self.effects())
 
     @property
     def node_names(self) -> set[str]:

@@ -274,7 +274,6 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
         usage = await engine.on_loop(history.usage(engine, thread_id, since))
         again = await self._saver.aasked_again(thread_id)
         usage["llm_reused"] = sum(step.llm_reused for step in steps)
-        usage["usd"] = 0.0 if usage["offline"] else None
         error = None
         if thread is not None and thread.error:
             kind, _, message = thread.error.partition(": ")

@@ -24,8 +24,11 @@ _STEP_FIELDS = (
     "commit",
     "reads",
     "writes",
+    "prompts",
     "llm_paid",
     "llm_reused",
+    "usd",
+    "calls",
     "ms",
 )
 
@@ -43,7 +46,7 @@ class RunReport:
             that have moved since.
         steps: the committed super-steps of the run.
         usage: `llm_paid`, `llm_reused`, `input_tokens`, `output_tokens`, `usd`, and `offline` if no real model was
-            called. `usd` is 0 for offline models and `None` where no price is known.
+            called. `usd` is the sum of what is known; 0 for offline models, `None` where no price is known.
         error: `type` and `message` of what the run failed with.
     """
 

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["Queries", "quote_identifier", "queries"]
+__all__ = ["Queries", "queries", "quote_identifier", "statements"]
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _HOLE = re.compile(r"\{(\w+)\}")
@@ -26,13 +26,17 @@ def quote_identifier(name: str) -> str:
 @lru_cache(maxsize=16)
 def queries(schema: str) -> Queries:
     """All statements for one schema. `put_root`, `put_nested` and `put_outside` are `put` with its commit right."""
-    text = Path(__file__).with_name("queries.sql").read_text(encoding="utf-8")
+    return statements(Path(__file__).with_name("queries.sql").read_text(encoding="utf-8"), schema)
+
+
+def statements(text: str, schema: str) -> Queries:
+    """The statements of a file like `queries.sql`."""
     parts = _NAME.split(text)
     raw = {name: _strip(body) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
     for right in ("root", "nested", "outside"):
         raw[f"put_{right}"] = raw["put"].replace("{own}", raw[f"own_{right}"])
     del raw["put"]
-    holes = {"schema": quote_identifier(schema), **{k: raw[k] for k in ("tuple_columns", "tuple_joins")}}
+    holes = {**raw, "schema": quote_identifier(schema)}
 
     def fill(sql: str) -> str:
         return _HOLE.sub(lambda m: holes[m.group(1)], sql)

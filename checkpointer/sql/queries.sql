@@ -147,17 +147,60 @@ FROM {schema}.thread t LEFT JOIN {schema}.llm_call m
  AND m.request = $6 AND m.nth = $7
 WHERE t.thread_id = $1
 
+-- name: call_of_owner
+-- Two parts of a statement: the commit right, and the record of a model call. A late worker's answer must not stand where
+-- the owner looks for its own, so without the right (token $6; null: a caller outside any run) nothing is stored.
+-- $1 thread $2 ns $3 checkpoint $4 task $5 attempt $6 token
+-- $7 id $8 node $9 outcome $10 model $11 offline $12 input tokens $13 output tokens $14 usd $15 route $16 record
+own AS (
+    SELECT thread_id FROM {schema}.thread WHERE thread_id = $1 AND ($6::bigint IS NULL OR token = $6) FOR SHARE
+), call AS (
+    INSERT INTO {schema}.model_call (thread_id, ns, checkpoint_id, task_id, attempt, id, node, outcome, model, offline,
+                                     input_tokens, output_tokens, usd, route, record)
+    SELECT thread_id, $2, $3, $4, $5, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::text::jsonb FROM own
+    ON CONFLICT DO NOTHING
+)
+
+-- name: record_call
+WITH {call_of_owner} SELECT count(*) FROM own
+
 -- name: memo_put
--- Nothing without the commit right (token $13): a late worker's answer must not stand where the owner looks for its own.
-WITH own AS (
-    SELECT thread_id FROM {schema}.thread WHERE thread_id = $1 AND ($13::bigint IS NULL OR token = $13) FOR SHARE
-), put AS (
-    INSERT INTO {schema}.llm_call (thread_id, ns, checkpoint_id, task_id, attempt, request, nth,
-                                   model, input_tokens, output_tokens, kind, answer)
-    SELECT thread_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM own
+-- A paid answer for whoever asks again, and the record of its call. $17 request $18 nth $19 kind $20 answer
+WITH {call_of_owner}, memo AS (
+    INSERT INTO {schema}.llm_call (thread_id, ns, checkpoint_id, task_id, attempt, request, nth, kind, answer)
+    SELECT thread_id, $2, $3, $4, $5, $17, $18, $19, $20 FROM own
     ON CONFLICT DO NOTHING
 )
 SELECT count(*) FROM own
+
+-- name: spent
+-- Tokens and US dollars of a thread, of its latest run, and of a route. $1 thread $2 route or null $3 seconds or null
+WITH run AS (
+    SELECT COALESCE(max(checkpoint_id), '') AS since FROM {schema}.checkpoint
+    WHERE thread_id = $1 AND ns = '' AND metadata ->> 'source' = 'input'
+), thread AS (
+    SELECT sum(input_tokens + output_tokens) AS tokens, sum(usd) AS usd,
+           sum(input_tokens + output_tokens) FILTER (WHERE checkpoint_id >= since) AS run_tokens,
+           sum(usd) FILTER (WHERE checkpoint_id >= since) AS run_usd
+    FROM run, {schema}.model_call WHERE thread_id = $1
+), route AS (
+    SELECT sum(input_tokens + output_tokens) AS route_tokens, sum(usd) AS route_usd
+    FROM {schema}.model_call
+    WHERE route = $2 AND ($3::double precision IS NULL OR created_at > now() - make_interval(secs => $3))
+)
+SELECT COALESCE(tokens, 0)::bigint AS tokens, COALESCE(usd, 0) AS usd,
+       COALESCE(run_tokens, 0)::bigint AS run_tokens, COALESCE(run_usd, 0) AS run_usd,
+       COALESCE(route_tokens, 0)::bigint AS route_tokens, COALESCE(route_usd, 0) AS route_usd
+FROM thread, route
+
+-- name: call_sums
+-- What the calls `m` come to. Only answers count as paid. No price is known (null) if models answered, and none of them
+-- has one; offline models need none.
+count(*) FILTER (WHERE m.outcome = 'answered')::integer AS llm_paid,
+COALESCE(sum(m.input_tokens), 0)::bigint AS input_tokens, COALESCE(sum(m.output_tokens), 0)::bigint AS output_tokens,
+COALESCE(bool_and(m.offline), true) AS offline,
+COALESCE(sum(m.usd) FILTER (WHERE NOT m.offline),
+         CASE WHEN COALESCE(bool_and(m.offline) FILTER (WHERE m.outcome = 'answered'), true) THEN 0 END) AS usd
 
 -- name: tuple_columns
 -- What a checkpoint tuple is made of; `c` is the checkpoint.
@@ -207,12 +250,6 @@ UNION ALL
 SELECT NULL, NULL, NULL, a.attempts, a.repairs, a.drifts, a.llm_reused, a.ms, a.asked_again
 FROM {schema}.step_attempt a WHERE a.thread_id = $1 AND a.ns = $2 AND a.checkpoint_id = $3
 
--- name: llm_paid
--- Paid calls of one super-step and their tokens: rows survive crashes, so this is the count across all attempts.
-SELECT count(*)::integer AS paid, COALESCE(sum(input_tokens), 0)::integer AS input_tokens,
-       COALESCE(sum(output_tokens), 0)::integer AS output_tokens
-FROM {schema}.llm_call WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = $3
-
 -- name: list
 -- $1 thread or null $2 ns or null $3 id or null $4 before or null $5 metadata filter $6 limit or null
 SELECT c.thread_id, {tuple_columns}
@@ -230,7 +267,8 @@ WITH a AS (DELETE FROM {schema}.checkpoint WHERE thread_id = ANY ($1::text[])),
      c AS (DELETE FROM {schema}.task_write WHERE thread_id = ANY ($1::text[])),
      d AS (DELETE FROM {schema}.task_effect WHERE thread_id = ANY ($1::text[])),
      e AS (DELETE FROM {schema}.llm_call WHERE thread_id = ANY ($1::text[])),
-     f AS (DELETE FROM {schema}.step_attempt WHERE thread_id = ANY ($1::text[]))
+     f AS (DELETE FROM {schema}.step_attempt WHERE thread_id = ANY ($1::text[])),
+     g AS (DELETE FROM {schema}.model_call WHERE thread_id = ANY ($1::text[]))
 DELETE FROM {schema}.thread WHERE thread_id = ANY ($1::text[])
 
 -- name: checkpoints_of_runs
@@ -249,6 +287,8 @@ WITH gone AS (SELECT * FROM unnest($2::text[], $3::text[]) AS g (ns, checkpoint_
      c AS (DELETE FROM {schema}.llm_call t USING gone g
            WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id),
      d AS (DELETE FROM {schema}.step_attempt t USING gone g
+           WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id),
+     e AS (DELETE FROM {schema}.model_call t USING gone g
            WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id)
 DELETE FROM {schema}.checkpoint t USING gone g
 WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id
@@ -280,6 +320,7 @@ WHERE c.thread_id = $1 AND c.parent_id IS NOT NULL AND NOT EXISTS (
     WHERE p.thread_id = $1 AND p.ns = c.ns AND p.checkpoint_id = c.parent_id)
 
 -- name: copy_thread
+-- What the source cost is shown for the copy too, but not charged to any route again.
 -- $1 source $2 target
 WITH a AS (INSERT INTO {schema}.checkpoint
                (thread_id, ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata, stats, created_at)
@@ -292,9 +333,15 @@ WITH a AS (INSERT INTO {schema}.checkpoint
      d AS (INSERT INTO {schema}.task_effect SELECT $2, ns, checkpoint_id, task_id, kind, effect
            FROM {schema}.task_effect WHERE thread_id = $1),
      e AS (INSERT INTO {schema}.llm_call
-               SELECT $2, ns, checkpoint_id, task_id, attempt, request, nth, model, input_tokens, output_tokens,
-                      kind, answer, created_at
-               FROM {schema}.llm_call WHERE thread_id = $1)
+               (thread_id, ns, checkpoint_id, task_id, attempt, request, nth, kind, answer, created_at)
+           SELECT $2, ns, checkpoint_id, task_id, attempt, request, nth, kind, answer, created_at
+           FROM {schema}.llm_call WHERE thread_id = $1),
+     f AS (INSERT INTO {schema}.model_call
+               (id, thread_id, ns, checkpoint_id, task_id, attempt, node, outcome, model, offline, input_tokens,
+                output_tokens, usd, record, created_at)
+           SELECT gen_random_uuid(), $2, ns, checkpoint_id, task_id, attempt, node, outcome, model, offline, input_tokens,
+                  output_tokens, usd, record, created_at
+           FROM {schema}.model_call WHERE thread_id = $1)
 INSERT INTO {schema}.thread (thread_id, head, graph, status, error)
 SELECT $2, head, graph, status, error FROM {schema}.thread WHERE thread_id = $1
 
@@ -338,14 +385,17 @@ WHERE t.head IS NOT NULL AND ($1::text IS NULL OR t.thread_id = $1)
 ORDER BY t.updated_at DESC LIMIT $2
 
 -- name: steps
-SELECT c.ns, c.checkpoint_id, c.metadata::text AS metadata, c.stats::text AS stats, c.created_at,
-       (SELECT count(*) FROM {schema}.llm_call m
-        WHERE m.thread_id = c.thread_id AND m.ns = c.ns AND m.checkpoint_id = c.parent_id)::integer AS llm_paid,
-       (SELECT COALESCE(sum(m.input_tokens), 0) FROM {schema}.llm_call m
-        WHERE m.thread_id = c.thread_id AND m.ns = c.ns AND m.checkpoint_id = c.parent_id)::integer AS input_tokens,
-       (SELECT COALESCE(sum(m.output_tokens), 0) FROM {schema}.llm_call m
-        WHERE m.thread_id = c.thread_id AND m.ns = c.ns AND m.checkpoint_id = c.parent_id)::integer AS output_tokens
-FROM {schema}.checkpoint c
+-- $1 thread $2 the checkpoint after which, or null. The calls of a step are found by the checkpoint it started from.
+SELECT c.ns, c.checkpoint_id, c.metadata::text AS metadata, c.stats::text AS stats, c.created_at, calls.*
+FROM {schema}.checkpoint c CROSS JOIN LATERAL (
+    SELECT {call_sums},
+           COALESCE(jsonb_agg(m.record || jsonb_build_object(
+               'node', m.node, 'outcome', m.outcome, 'model', m.model,
+               'input_tokens', m.input_tokens, 'output_tokens', m.output_tokens, 'usd', m.usd
+           ) ORDER BY m.created_at, m.id), '[]')::text AS calls
+    FROM {schema}.model_call m
+    WHERE m.thread_id = c.thread_id AND m.ns = c.ns AND m.checkpoint_id = c.parent_id
+) calls
 WHERE c.thread_id = $1 AND c.stats IS NOT NULL AND ($2::text IS NULL OR c.checkpoint_id > $2)
 ORDER BY c.checkpoint_id
 
@@ -355,7 +405,35 @@ SELECT max(checkpoint_id) FROM {schema}.checkpoint
 WHERE thread_id = $1 AND ns = '' AND metadata ->> 'source' = 'input'
 
 -- name: usage
-SELECT count(*)::integer AS llm_paid, COALESCE(sum(input_tokens), 0)::integer AS input_tokens,
-       COALESCE(sum(output_tokens), 0)::integer AS output_tokens,
-       COALESCE(bool_and(model = 'offline'), true) AS offline
-FROM {schema}.llm_call WHERE thread_id = $1 AND ($2::text IS NULL OR checkpoint_id >= $2)
+SELECT {call_sums} FROM {schema}.model_call m WHERE m.thread_id = $1 AND ($2::text IS NULL OR m.checkpoint_id >= $2)
+
+-- name: deployment_health
+-- How deployments of models did lately, as the records of calls tell it. Those that were not even asked (a limit, an open
+-- circuit) took no time and are left out. What an answer took is what its call took, without the attempts before it,
+-- which are taken to have followed each other from the call's beginning. The latest 200 attempts are listed, newest first.
+-- $1 seconds
+WITH call AS (
+    SELECT id, created_at, outcome, record -> 'tried' AS tried, record ->> 'deployment' AS deployment,
+           COALESCE(jsonb_path_query_first(record, '$.ms ? (@ >= 0)')::double precision, 0) AS ms
+    FROM {schema}.model_call WHERE route IS NOT NULL AND created_at > now() - make_interval(secs => $1)
+), failure AS (
+    SELECT c.id, c.created_at, c.ms AS whole, f.nth, f.value ->> 'deployment' AS deployment, f.value ->> 'why' AS why,
+           COALESCE((f.value -> 'counts')::boolean, true) AS counts,
+           (f.value -> 'ms')::double precision AS ms
+    FROM call c, jsonb_path_query(c.tried, '$[*] ? (@.ms > 0)') WITH ORDINALITY AS f (value, nth)
+), attempt AS (
+    SELECT deployment, false AS answered, why, counts, ms,
+           created_at - make_interval(secs => GREATEST(whole - sum(ms) OVER (PARTITION BY id ORDER BY nth), 0) / 1000) AS at
+    FROM failure
+    UNION ALL
+    SELECT deployment, true, NULL, false,
+           GREATEST(ms - COALESCE((SELECT sum(f.ms) FROM failure f WHERE f.id = c.id), 0), 0), created_at
+    FROM call c WHERE outcome = 'answered'
+)
+SELECT deployment, count(*) AS calls, count(*) FILTER (WHERE NOT answered) AS failed,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY ms) FILTER (WHERE answered) AS p50_ms,
+       max(at) FILTER (WHERE NOT answered) AS last_failure_at,
+       (array_agg(why ORDER BY at DESC) FILTER (WHERE NOT answered))[1] AS last_failure,
+       (array_agg(at ORDER BY at DESC))[:200] AS moments, (array_agg(answered ORDER BY at DESC))[:200] AS results,
+       (array_agg(counts ORDER BY at DESC))[:200] AS counts
+FROM attempt WHERE deployment IS NOT NULL GROUP BY deployment

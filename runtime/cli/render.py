@@ -6,6 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from runtime.cli.calls import used_lines
 from runtime.jsonable import as_json_text
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def step_names(step: Mapping[str, Any]) -> str:
 
 
 def print_history(steps: Sequence[Mapping[str, Any]], out: Console) -> None:
-    """Print the super-steps of a thread in the order they committed."""
+    """Print the super-steps of a thread in the order they committed, and what models and prompts they used."""
     if not steps:
         out.print("No super-step has committed yet.")
         return
@@ -123,6 +124,8 @@ def print_history(steps: Sequence[Mapping[str, Any]], out: Console) -> None:
         for s in steps
     ]
     _table(columns, rows, out)
+    if used := [(s["step"], step_names(s), "\n".join(lines)) for s in steps if (lines := used_lines(s))]:
+        _table([("step", "right"), ("nodes", ""), ("models and prompts", "")], used, out)
 
 
 def print_values(values: Any, out: Console) -> None:

@@ -404,7 +404,8 @@ async def test_a_fenced_worker_stores_no_pending_writes_either(
         first = asyncio.create_task(fan(saver, quick, slow).ainvoke({"seen": []}, thread))
         await holding.wait()
         name = "second"
-        await other.aget_tuple(thread)  # looking takes nothing over
+        while await other.aget_tuple(thread) is None:  # nodes start before their input is committed
+            pass  # and looking takes nothing over
         second = fan(other, quick, slow)
         taken = asyncio.Event()
 

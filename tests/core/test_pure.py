@@ -71,6 +71,23 @@ def test_effects_survive_storage(reads: list[Any], asked: bool) -> None:
         {"caller": "name"},
     )
     assert Effect.load(effect.task_id, SERDE.loads_typed(SERDE.dumps_typed(effect.dump()))) == effect
+    effect.uses = ["plan@2", "verify@3"]
+    assert Effect.load(effect.task_id, SERDE.loads_typed(SERDE.dumps_typed(effect.dump()))) == effect
+
+
+def test_effects_of_the_first_release_can_be_loaded_and_it_can_load_ours() -> None:
+    dumped = ["node", [["SELECT $1", [1], b"digest"]], [["UPDATE x", [], 1]], "path", False, {"id": "caller"}]
+    effect = Effect.load("task", dumped)
+    assert effect == Effect(
+        "task",
+        "node",
+        [Read("SELECT $1", (1,), b"digest")],
+        [Staged("UPDATE x", (), 1)],
+        "path",
+        False,
+        {"id": "caller"},
+    )
+    assert effect.dump() == dumped
 
 
 @pytest.mark.parametrize(

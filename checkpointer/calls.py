@@ -1,0 +1,210 @@
+"""What calls of language models cost: one row of `model_call` each, kept with the super-step that made them.
+
+A row is written the moment its call is over, not at the barrier: money is gone whether the step commits or not. The
+call's record (route, what was tried, latency, price, …) comes from whoever made it. An answer brings its own along in
+`response_metadata["routing"]`, and the memo stores both in one statement; what no answer carries is told `record_call`.
+
+Records come from outside, and an answer that was paid must not be lost over its bookkeeping: whatever of a record does
+not fit its column or JSON is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.base.id import uuid6
+
+from checkpointer.codec import for_jsonb
+from checkpointer.step import locate
+from runtime.faults import NoActiveStep
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from langchain_core.outputs import Generation
+
+    from checkpointer.step import Place
+
+__all__ = ["CallRow", "Spend", "Spent", "answered", "record_call", "spent", "where"]
+
+_ROUTING = "routing"
+_MOST = 2**63 - 1
+_EVER = 1e9  # seconds, more than thirty years; an interval in Postgres cannot be much longer
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """Tokens in and out, and US dollars as far as prices are known."""
+
+    tokens: int
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What calls have cost by now, those of super-steps that have not committed included.
+
+    Attributes:
+        thread_id: the thread.
+        thread: by the thread, as far as its history is kept.
+        run: by the thread since its latest input; a resume continues the run.
+        route: by all threads on the route, within the window.
+    """
+
+    thread_id: str
+    thread: Spend
+    run: Spend
+    route: Spend
+
+
+class CallRow(NamedTuple):
+    """The columns that say what a call was, in the order the statements take them."""
+
+    id: UUID
+    node: str
+    outcome: str
+    model: str | None
+    offline: bool
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    route: str | None
+    record: str
+
+
+async def record_call(record: Mapping[str, Any]) -> None:
+    """Record a call of a model, made by the task running here, whose answer does not go through the memo.
+
+    For calls that failed, and for streams that nobody memoises. Durable when it returns. Does nothing outside of
+    super-steps. May be called from any event loop; the context has to be that of the task.
+
+    Args:
+        record: what is known of the call. `outcome` ("answered", anything else is "failed"), `model`, `offline`,
+            `input_tokens`, `output_tokens`, `usd` and `route` get columns, the rest is kept as it is.
+
+    Raises:
+        StaleRun: a later run owns the thread. Nothing was recorded.
+        DatabaseUnavailable: the database did not come back.
+    """
+    try:
+        place = locate()
+    except NoActiveStep:
+        return
+    row = _row(place.node, "answered" if record.get("outcome") == "answered" else "failed", record)
+    await place.run.engine.on_loop(_record(place, row))
+
+
+async def _record(place: Place, row: CallRow) -> None:
+    run = place.run
+    args = (*where(place), *row)
+    if not await run.engine.autocommit(lambda conn: conn.fetchval(run.engine.sql["record_call"], *args)):
+        raise run.stale()
+
+
+async def spent(*, route: str | None = None, window: float | None = None) -> Spent | None:
+    """What the thread, the run and a route have cost when the task running here asks. One round trip.
+
+    May be called from any event loop; the context has to be that of the task.
+
+    Args:
+        route: name of the route; without one its spend is 0.
+        window: only what the route has cost in the last so many seconds; `None`: ever, as far as histories are kept.
+
+    Returns:
+        `None` outside of super-steps.
+
+    Raises:
+        StaleRun: the run that the task belongs to has ended.
+        DatabaseUnavailable: the database did not come back.
+    """
+    try:
+        place = locate()
+    except NoActiveStep:
+        return None
+    seconds = None if window is None else min(window, _EVER)
+    return await place.run.engine.on_loop(_spent(place, route, seconds))
+
+
+async def _spent(place: Place, route: str | None, seconds: float | None) -> Spent:
+    run = place.run
+    if "" in run.namespaces:
+        # LangGraph may still be saving the input that the run began with, and until then that of the run before counts.
+        await run.committed("", place.root_id)
+    args = (run.thread_id, route, seconds)
+    (row,) = await run.engine.autocommit(lambda conn: conn.fetch(run.engine.sql["spent"], *args))
+    return Spent(
+        thread_id=run.thread_id,
+        thread=Spend(row["tokens"], row["usd"]),
+        run=Spend(row["run_tokens"], row["run_usd"]),
+        route=Spend(row["route_tokens"], row["route_usd"]),
+    )
+
+
+def where(place: Place) -> tuple[str, str, str, str, int, int | None]:
+    """The first parameters of the statements that store a call: its place, and the right to store it."""
+    return place.run.thread_id, place.ns, place.checkpoint_id, place.task_id, place.number, place.run.token
+
+
+def answered(node: str, answer: Sequence[Generation]) -> CallRow:
+    """The row of a call from its answer: by the record it brings along, else by what LangChain says of it."""
+    model: Any = None
+    tokens_in = tokens_out = 0
+    record: Mapping[str, Any] = {}
+    for generation in answer:
+        message = getattr(generation, "message", None)
+        if isinstance(message, AIMessage):
+            metadata = message.response_metadata
+            model = model or metadata.get("model_name") or metadata.get("model")
+            if usage := message.usage_metadata:
+                tokens_in += usage["input_tokens"]
+                tokens_out += usage["output_tokens"]
+            if not record and isinstance(metadata.get(_ROUTING), dict):
+                record = metadata[_ROUTING]
+    said = {"model": model, "input_tokens": tokens_in, "output_tokens": tokens_out}
+    return _row(node, "answered", {**said, **record}, record)
+
+
+def _row(node: str, outcome: str, known: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> CallRow:
+    """`known` fills the columns, and is the record itself unless that is given."""
+    model = _text(known.get("model"))
+    return CallRow(
+        id=uuid6(),
+        node=_text(node) or "?",
+        outcome=outcome,
+        model=model,
+        offline=known.get("offline") is True or model == "offline",
+        input_tokens=_count(known.get("input_tokens")),
+        output_tokens=_count(known.get("output_tokens")),
+        usd=_money(known.get("usd")),
+        route=_text(known.get("route")),
+        record=_json(known if record is None else record),
+    )
+
+
+def _text(value: Any) -> str | None:
+    """Text that Postgres can hold."""
+    return value.replace("\0", "").encode(errors="replace").decode() if isinstance(value, str) else None
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value <= _MOST else 0
+
+
+def _money(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value < math.inf else None
+
+
+def _json(record: Mapping[str, Any]) -> str:
+    """A record as JSON text, without the fields that JSON cannot say."""
+    fields = []
+    for name, value in record.items():
+        try:
+            fields.append(json.dumps({str(name): value}, ensure_ascii=False, allow_nan=False)[1:-1])
+        except (TypeError, ValueError, RecursionError):  # a type that JSON lacks, NaN, a circle, too deep
+            continue
+    return for_jsonb("{" + ", ".join(fields) + "}")
