@@ -1,0 +1,266 @@
+"""Versions and labels in the database.
+
+Every change is one transaction, tried again when it met another one. Moving a label is compare-and-set: it succeeds
+only if the label still points at what the caller saw, however long ago that was. Both hold at any isolation level,
+because labels are locked and unique keys do the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from prompts.labels import CANARY, PRODUCTION, check_label, not_found
+from prompts.sql import queries
+from prompts.stored import Added, Label, Move, PromptSummary, Target, Version, dump_cases
+from prompts.transactions import Begin, Connection, in_transaction
+from runtime.faults import PromptConflict, PromptInvalid, PromptNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prompts.drafts import Draft
+
+__all__ = ["PromptStore", "SEEN_NOW"]
+
+
+class _SeenNow:
+    """The default of `expected`. A class of its own, because `None` (no such label yet) is something to expect."""
+
+
+SEEN_NOW: Final = _SeenNow()
+
+
+class PromptStore:
+    """Prompts of one schema.
+
+    Args:
+        begin: makes a transaction that commits when its block ends: `saver.transaction`.
+        schema: where the tables are.
+    """
+
+    def __init__(self, begin: Begin, schema: str = "runtime") -> None:
+        self._begin = begin
+        self._sql = queries(schema)
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    async def prompts(self) -> list[PromptSummary]:
+        """All prompts, by name."""
+
+        async def look(conn: Connection) -> list[PromptSummary]:
+            rows = await conn.fetch(self._sql["prompts"])
+            labels = await conn.fetch(self._sql["labels"], None)
+            return [
+                PromptSummary(**dict(row), labels=tuple(_label(each) for each in labels if each["name"] == row["name"]))
+                for row in rows
+            ]
+
+        return await in_transaction(self._begin, look)
+
+    async def versions(self, name: str) -> list[Version]:
+        """All versions of a prompt, the first one first.
+
+        Raises:
+            PromptNotFound: There is no such prompt.
+        """
+
+        async def look(conn: Connection) -> list[Version]:
+            rows = await conn.fetch(self._sql["versions"], name, None)
+            if not rows:
+                raise await self._missing(conn, name)
+            labels = await self._labels(conn, name)
+            return [Version.of_row(row, labels) for row in rows]
+
+        return await in_transaction(self._begin, look)
+
+    async def version(self, name: str, *, version: int | None = None, label: str | None = None) -> Version:
+        """One version: the given one, or the one a label points at, or the latest.
+
+        Raises:
+            PromptNotFound: There is none. The message says what there is.
+        """
+
+        async def look(conn: Connection) -> Version:
+            labels = await self._labels(conn, name)
+            pointed = {each.label: each.target.version for each in labels}
+            if label is not None and label not in pointed:
+                raise await self._missing(conn, name, label=label)
+            rows = await conn.fetch(self._sql["versions"], name, version if label is None else pointed[label])
+            if not rows:
+                raise await self._missing(conn, name, version=version)
+            return Version.of_row(rows[-1], labels)
+
+        return await in_transaction(self._begin, look)
+
+    async def target(self, name: str, label: str) -> Target | None:
+        """What a label points at right now, if there is such a label: for `expected` of `promote` and `rollback`."""
+        labels = await in_transaction(self._begin, lambda conn: self._labels(conn, name))
+        return next((each.target for each in labels if each.label == label), None)
+
+    # -- changing ------------------------------------------------------------------------------------------------
+
+    async def add(self, drafts: Sequence[Draft], *, label: str | None = None) -> list[Added]:
+        """Make versions of drafts, all of them or none.
+
+        A draft whose content some version has already makes no new one; its description and golden cases replace that
+        version's. Any number of processes may add at the same time.
+
+        Args:
+            drafts: what to add.
+            label: a label to point at each draft's version, where it does not already.
+
+        Raises:
+            PromptInvalid: The label is not one.
+            PromptConflict: Others kept changing the same prompts. Nothing was added.
+        """
+        if label is not None:
+            check_label(label)
+
+        async def change(conn: Connection) -> list[Added]:
+            # In the order of names: two that add the same prompts then wait for, and not on, each other.
+            return [await self._add(conn, each, label) for each in sorted(drafts, key=lambda each: each.name)]
+
+        return await in_transaction(self._begin, change)
+
+    async def promote(
+        self,
+        name: str,
+        version: int,
+        *,
+        label: str = PRODUCTION,
+        weight: float | None = None,
+        expected: Target | _SeenNow | None = SEEN_NOW,
+    ) -> Move:
+        """Point a label at a version. Running flows see it from their next super-step on.
+
+        Args:
+            name: of the prompt.
+            version: to point at.
+            label: made if it does not exist.
+            weight: for the label `canary`: share of threads, from 0 to 1, that get it when they ask for `production`.
+                `None` leaves the share as it is.
+            expected: what the label pointed at when the caller decided to move it (`None`: there was no such label).
+                By default, what it points at when this is called.
+
+        Returns:
+            The move; it has `changed` nothing if the label was there already, whoever moved it.
+
+        Raises:
+            PromptNotFound: There is no such prompt or version.
+            PromptInvalid: The label is not one, or is not the canary and has a weight, or the weight is not a share.
+            PromptConflict: Somebody else moved the label meanwhile. Nothing was changed.
+        """
+        _check_weight(check_label(label), weight)
+        seen = await self.target(name, label) if isinstance(expected, _SeenNow) else expected
+
+        async def change(conn: Connection) -> Move:
+            if not await conn.fetch(self._sql["versions"], name, version):
+                raise await self._missing(conn, name, version=version)
+            before = await self._locked(conn, name, label)
+            kept = before.weight if before is not None and weight is None else weight
+            after = Target(version, kept)
+            if before not in (seen, after):
+                raise _moved(name, label, before)
+            return await self._move(conn, name, label, before, after)
+
+        return await in_transaction(self._begin, change)
+
+    async def rollback(
+        self, name: str, *, label: str = PRODUCTION, expected: Target | _SeenNow | None = SEEN_NOW
+    ) -> Move:
+        """Point a label at what it pointed at before. Repeated, it goes further back.
+
+        Args:
+            name: of the prompt.
+            label: to move.
+            expected: see `promote`.
+
+        Raises:
+            PromptNotFound: There is no such label, or it has pointed at nothing else before.
+            PromptConflict: Somebody else moved the label meanwhile. Nothing was changed.
+        """
+        seen = await self.target(name, label) if isinstance(expected, _SeenNow) else expected
+
+        async def change(conn: Connection) -> Move:
+            before = await self._locked(conn, name, label)
+            if before is None:
+                raise await self._missing(conn, name, label=label)
+            if before != seen:
+                raise _moved(name, label, before)
+            last = await conn.fetchrow(self._sql["last_move"], name, label)
+            if last is None or last["from_version"] is None:
+                raise PromptNotFound(
+                    f"Label {label!r} of {name!r} points at version {before.version} and has pointed at nothing before "
+                    f"that it could go back to. Choose a version with `runtime prompts promote {name} VERSION`."
+                )
+            after = Target(last["from_version"], last["from_weight"])
+            return await self._move(conn, name, label, before, after, undoes=last["id"])
+
+        return await in_transaction(self._begin, change)
+
+    # -- inside a transaction ------------------------------------------------------------------------------------
+
+    async def _add(self, conn: Connection, draft: Draft, label: str | None) -> Added:
+        notes = (dump_cases(draft), draft.description)
+        found = await conn.fetchrow(self._sql["same_content"], draft.name, draft.content.digest, *notes)
+        if found is None:
+            row = (draft.name, draft.content.digest, draft.content.text, *notes)
+            version = await conn.fetchval(self._sql["insert_version"], *row)
+        else:
+            version = found["version"]
+            if not found["same"]:
+                await conn.execute(self._sql["replace_notes"], draft.name, version, *notes)
+        move = None
+        if label is not None:
+            before = await self._locked(conn, draft.name, label)
+            after = Target(version, before.weight if before is not None else None)
+            move = await self._move(conn, draft.name, label, before, after)
+        return Added(draft.name, version, found is None, found is not None and not found["same"], move)
+
+    async def _move(
+        self, conn: Connection, name: str, label: str, before: Target | None, after: Target, undoes: int | None = None
+    ) -> Move:
+        """Write a label whose row is locked, unless it is there already."""
+        move = Move(name, label, before, after)
+        if move.changed or undoes is not None:
+            write = "insert_label" if before is None else "update_label"
+            await conn.execute(self._sql[write], name, label, after.version, after.weight)
+            left = (before.version, before.weight) if before is not None else (None, None)
+            await conn.execute(self._sql["log_move"], name, label, *left, after.version, after.weight, undoes)
+        return move
+
+    async def _locked(self, conn: Connection, name: str, label: str) -> Target | None:
+        row = await conn.fetchrow(self._sql["lock_label"], name, label)
+        return None if row is None else Target(row["version"], row["weight"])
+
+    async def _labels(self, conn: Connection, name: str) -> tuple[Label, ...]:
+        return tuple(_label(row) for row in await conn.fetch(self._sql["labels"], name))
+
+    async def _missing(
+        self, conn: Connection, name: str, *, version: int | None = None, label: str | None = None
+    ) -> PromptNotFound:
+        known = await conn.fetchrow(self._sql["known"], name)
+        return not_found(name, version=version, label=label, **dict(known))
+
+
+def _label(row: Any) -> Label:
+    return Label(row["label"], Target(row["version"], row["weight"]), row["moved_at"])
+
+
+def _moved(name: str, label: str, now: Target | None) -> PromptConflict:
+    points = "does not exist any more" if now is None else f"points at version {now.version} now"
+    return PromptConflict(
+        f"Somebody else moved label {label!r} of {name!r} meanwhile: it {points}. Nothing was changed. Look at it with "
+        f"`runtime prompts list {name}`, and repeat the command if you still want to."
+    )
+
+
+def _check_weight(label: str, weight: float | None) -> None:
+    if weight is None:
+        return
+    if label != CANARY:
+        raise PromptInvalid(
+            f"Only the label {CANARY!r} takes a share of threads; {label!r} is for whoever asks for it."
+        )
+    if not 0 <= weight <= 1:
+        raise PromptInvalid("A canary's share must be from 0 to 1, or from 0% to 100%.")

@@ -1,0 +1,89 @@
+"""Golden cases of a prompt: ask a model, then compare by rule."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prompts import Answer, failures
+from runtime.author import chat_model
+from runtime.faults import PromptInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_core.messages import AIMessage
+
+    from prompts import Case, Version
+
+__all__ = ["Asked", "CaseResult", "compare", "run_cases"]
+
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was answered to one case: `ms` milliseconds, `model` that answered, `offline` if none did."""
+
+    case: Case
+    answer: Answer
+    ms: float
+    model: str
+    offline: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """One case with what its answer does not meet."""
+
+    asked: Asked
+    failures: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the answer meets every rule."""
+        return not self.failures
+
+
+async def run_cases(version: Version, route: str | None) -> list[Asked]:
+    """Ask a route all golden cases of a version, a few at a time.
+
+    Args:
+        version: With its cases.
+        route: The route; by default the version's own, else `default`.
+
+    Raises:
+        PromptInvalid: The version has no cases, or cannot be rendered with one.
+        ProviderExhausted: The route does not answer.
+    """
+    if not version.cases:
+        raise PromptInvalid(
+            f"{version.title} has no golden cases. Write [[cases]] in its file, and add it again with "
+            f"`runtime prompts add`."
+        )
+    prompt = version.prompt
+    model = chat_model(route or prompt.route or "default", **prompt.parameters)
+    free = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(case: Case) -> Asked:
+        async with free:
+            started = time.perf_counter()
+            said = await model.ainvoke(prompt.invoke(case.variables))
+            return _asked(case, said, (time.perf_counter() - started) * 1000)
+
+    return list(await asyncio.gather(*(ask(case) for case in version.cases)))
+
+
+def compare(asked: Sequence[Asked]) -> list[CaseResult]:
+    """Check every answer by the rules of its case. Not for the event loop: a rule may start a process."""
+    return [CaseResult(each, tuple(failures(each.case.expect, each.answer))) for each in asked]
+
+
+def _asked(case: Case, said: AIMessage, ms: float) -> Asked:
+    tokens = said.usage_metadata["output_tokens"] if said.usage_metadata else None
+    record = said.response_metadata
+    model = str(record.get("model_name") or record.get("model") or "?")
+    offline = bool(record.get("routing", {}).get("offline")) or model == "offline"
+    return Asked(case, Answer(said.text, tokens), round(ms, 1), model, offline)

@@ -1,0 +1,207 @@
+"""What `runtime prompts` prints, for people and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from prompts import CANARY, readable
+from runtime.cli.render import _table, count, moment, safe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from prompts import Added, Label, Move, PromptSummary, Target, Version
+    from runtime.cli.golden import Asked, CaseResult
+
+__all__ = [
+    "added_object",
+    "full_object",
+    "print_added",
+    "print_differences",
+    "print_move",
+    "print_prompts",
+    "print_results",
+    "print_version",
+    "print_versions",
+    "results_object",
+    "summary_object",
+    "version_object",
+]
+
+SHOWN = 300  # characters of an answer that failed
+DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def share(weight: float | None) -> str:
+    """A canary's share of threads."""
+    return "no share" if weight is None else f"{weight * 100:g}%"
+
+
+def target(at: Target, label: str) -> str:
+    """What a label points at."""
+    return f"{at.version} ({share(at.weight)})" if label == CANARY else str(at.version)
+
+
+def labels_object(labels: Sequence[Label]) -> dict[str, Any]:
+    """Labels as JSON, by name."""
+    return {each.label: {**asdict(each.target), "moved_at": each.moved_at} for each in labels}
+
+
+def summary_object(found: PromptSummary) -> dict[str, Any]:
+    """One prompt as JSON."""
+    return {
+        "name": found.name,
+        "latest": found.latest,
+        "labels": labels_object(found.labels),
+        "description": found.description,
+        "created_at": found.created_at,
+    }
+
+
+def version_object(found: Version) -> dict[str, Any]:
+    """One version as JSON, without what it says."""
+    return {
+        "name": found.name,
+        "version": found.version,
+        "digest": found.digest,
+        "labels": labels_object(found.labels),
+        "description": found.description,
+        "created_at": found.created_at,
+        "cases": len(found.cases),
+    }
+
+
+def full_object(found: Version) -> dict[str, Any]:
+    """One version as JSON, with all it says."""
+    return {**version_object(found), **found.content.dump(), "cases": [asdict(each) for each in found.cases]}
+
+
+def added_object(added: Added) -> dict[str, Any]:
+    """What adding a file came to, as JSON."""
+    return {
+        "name": added.name,
+        "version": added.version,
+        "new": added.new,
+        "label": added.move.label if added.move else None,
+        "label_moved": added.move.changed if added.move else False,
+    }
+
+
+def print_prompts(found: Sequence[PromptSummary], out: Console) -> None:
+    """Print prompts by name."""
+    if not found:
+        out.print("No prompts yet. Write them as files in prompts/, and bring them in with: runtime prompts add")
+        return
+    rows = [
+        (each.name, each.latest, _labels(each.labels, versions=True), each.description, moment(each.created_at))
+        for each in found
+    ]
+    _table([("prompt", ""), ("latest", "right"), ("labels", ""), ("description", ""), ("added", "")], rows, out)
+
+
+def print_versions(found: Sequence[Version], out: Console) -> None:
+    """Print the versions of one prompt, the first one first."""
+    rows = [
+        (each.version, _labels(each.labels), len(each.cases), each.description, moment(each.created_at), each.digest)
+        for each in found
+    ]
+    columns = [("version", "right"), ("labels", ""), ("cases", "right"), ("description", ""), ("added", "")]
+    _table([*columns, ("digest", "")], rows, out)
+
+
+def print_version(found: Version, out: Console) -> None:
+    """Print what a version says."""
+    labels = f" · {_labels(found.labels)}" if found.labels else ""
+    out.print(safe(f"{found.title}{labels} · added {moment(found.created_at)}"), style="bold", soft_wrap=True)
+    if found.description:
+        out.print(safe(found.description), soft_wrap=True)
+    out.print(safe(readable(found.content)).rstrip(), soft_wrap=True)
+    if found.cases:
+        out.print(f"{count(len(found.cases), 'golden case')}: runtime prompts test {found.name}", soft_wrap=True)
+
+
+def print_differences(lines: Sequence[str], out: Console) -> None:
+    """Print a unified diff."""
+    if not lines:
+        out.print("They say the same.")
+    for line in lines:
+        out.print(safe(line), style=DIFF_STYLES.get(line[:1], ""), soft_wrap=True)
+
+
+def print_added(added: Sequence[Added], out: Console) -> None:
+    """Print what adding files came to."""
+    for each in added:
+        news = "new" if each.new else "notes replaced" if each.notes_replaced else "unchanged"
+        out.print(safe(f"{each.name}@{each.version}: {news}"), soft_wrap=True)
+        if each.move is not None and each.move.changed:
+            print_move(each.move, out)
+
+
+def print_move(move: Move, out: Console) -> None:
+    """Print what moving a label came to."""
+    now = target(move.after, move.label)
+    before = f"{target(move.before, move.label)} " if move.before is not None else ""
+    moved = f"{before}→ {now}" if move.changed else f"points at {now} already"
+    out.print(safe(f"{move.name}: {move.label} {moved}"), soft_wrap=True)
+    if move.label == CANARY and not move.after.weight:
+        hint = f"runtime prompts promote {move.name} {move.after.version} --label {CANARY} --weight 10%"
+        out.print(f"No thread gets it until it has a share: {hint}", style="yellow", soft_wrap=True)
+
+
+def results_object(version: Version, results: Sequence[CaseResult]) -> dict[str, Any]:
+    """Results of golden cases as JSON."""
+    cases = [
+        {
+            "name": each.asked.case.name,
+            "passed": each.passed,
+            "failures": list(each.failures),
+            "answer": each.asked.answer.text,
+            "output_tokens": each.asked.answer.tokens,
+            "model": each.asked.model,
+            "offline": each.asked.offline,
+            "ms": each.asked.ms,
+        }
+        for each in results
+    ]
+    return {"prompt": version.title, "passed": all(each.passed for each in results), "cases": cases}
+
+
+def print_results(version: Version, results: Sequence[CaseResult], out: Console) -> None:
+    """Print results of golden cases, and the answers of those that failed."""
+    columns = [("case", ""), ("result", ""), ("tokens", "right"), ("ms", "right"), ("what is wrong", "")]
+    rows = [
+        (
+            each.asked.case.name,
+            "passed" if each.passed else "failed",
+            "" if each.asked.answer.tokens is None else each.asked.answer.tokens,
+            f"{each.asked.ms:.0f}",
+            "\n".join([*each.failures, f"answer: {_cut(each.asked.answer.text)}"] if each.failures else []),
+        )
+        for each in results
+    ]
+    _table(columns, rows, out)
+    passed = sum(each.passed for each in results)
+    models = ", ".join(sorted({_model(each.asked) for each in results}))
+    line = f"{version.title}: {passed} of {len(results)} passed · {models}"
+    out.print(safe(line), style="green" if passed == len(results) else "red", soft_wrap=True)
+
+
+def _model(asked: Asked) -> str:
+    return "offline model, deterministic answers" if asked.offline else asked.model
+
+
+def _cut(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= SHOWN else flat[: SHOWN - 1] + "…"
+
+
+def _labels(labels: Sequence[Label], *, versions: bool = False) -> str:
+    """Labels in one line, with the versions they point at where those are not plain to see."""
+    if versions:
+        return ", ".join(f"{each.label} → {target(each.target, each.label)}" for each in labels)
+    return ", ".join(
+        f"{each.label} {share(each.target.weight)}" if each.label == CANARY else each.label for each in labels
+    )
