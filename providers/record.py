@@ -21,12 +21,14 @@ class Tried(TypedDict):
         why: in words: "status 503", "circuit open", "rate limit", "no first token in 2 s", …
         status: the HTTP status, if there was one.
         ms: milliseconds spent on it, 0 if it was not asked.
+        counts: whether it was asked, and failed in a way that speaks against its health.
     """
 
     deployment: str
     why: str
     status: int | None
     ms: float
+    counts: bool
 
 
 class CallRecord(TypedDict, total=False):

@@ -1,56 +1,56 @@
-"""Policy: which deployment serves a route.
-
-Pure: reads a mapping of environment variables and decides, without importing a driver or an SDK.
-"""
+"""The catalog of a process that has no routes configured: what the environment's keys allow. Pure."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from providers.config import Catalog, Deployment, Route
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Deployment", "deployment_for"]
+    from providers.config import Provider
 
-Provider = Literal["openai", "anthropic", "offline"]
+__all__ = ["VARIABLES", "catalog_from_env"]
 
-OPENAI_DEFAULT_MODEL = "gpt-5.4-mini"
-ANTHROPIC_DEFAULT_MODEL = "claude-sonnet-5"
+# In the order in which they are asked.
+_VENDORS: tuple[tuple[Provider, str, str], ...] = (
+    ("openai", "OPENAI", "gpt-5.4-mini"),
+    ("anthropic", "ANTHROPIC", "claude-sonnet-5"),
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """One model at one vendor.
-
-    Attributes:
-        provider: who serves it.
-        model: the vendor's name of the model.
-        api_key_env: name of the variable that holds the key. The key itself is never kept here, so that printing or
-            logging a deployment cannot leak it.
-    """
-
-    provider: Provider
-    model: str
-    api_key_env: str | None = None
+# What the catalog depends on.
+VARIABLES = tuple(f"{prefix}_{what}" for _, prefix, _ in _VENDORS for what in ("API_KEY", "MODEL"))
 
 
-def deployment_for(route: str, env: Mapping[str, str] | None = None) -> Deployment:
-    """Choose the deployment of a route from the keys that are set.
+def catalog_from_env(env: Mapping[str, str] | None = None) -> Catalog:
+    """Make the catalog that serves every name alike, from the keys that are set.
+
+    Base addresses are left to the SDKs, which read `OPENAI_BASE_URL` and `ANTHROPIC_BASE_URL` by themselves.
 
     Args:
-        route: Name of the route. Every route has the same deployment until routes can be configured.
-        env: Variables to read instead of the process's own.
+        env: Variables to read instead of the process's own. An empty variable counts as not set.
 
     Returns:
-        OpenAI if `OPENAI_API_KEY` is set, else Anthropic if `ANTHROPIC_API_KEY` is, else the offline model.
-        `OPENAI_MODEL` and `ANTHROPIC_MODEL` override the model names. An empty variable counts as not set.
+        One route for every name: OpenAI if `OPENAI_API_KEY` is set, and Anthropic after it if `ANTHROPIC_API_KEY` is,
+        so that two keys give failover; the offline model without any. `OPENAI_MODEL` and `ANTHROPIC_MODEL` override
+        the names of the models.
     """
-    del route
     env = os.environ if env is None else env
-    if env.get("OPENAI_API_KEY"):
-        return Deployment("openai", env.get("OPENAI_MODEL") or OPENAI_DEFAULT_MODEL, "OPENAI_API_KEY")
-    if env.get("ANTHROPIC_API_KEY"):
-        return Deployment("anthropic", env.get("ANTHROPIC_MODEL") or ANTHROPIC_DEFAULT_MODEL, "ANTHROPIC_API_KEY")
-    return Deployment("offline", "offline")
+    found = [
+        Deployment(
+            name=f"default/{provider}:{model}",
+            provider=provider,
+            model=model,
+            api_key_env=f"{prefix}_API_KEY",
+            where=f"the variables {prefix}_API_KEY and {prefix}_MODEL",
+        )
+        for provider, prefix, usual in _VENDORS
+        if env.get(f"{prefix}_API_KEY")
+        for model in [env.get(f"{prefix}_MODEL") or usual]
+    ]
+    if not found:
+        nowhere = "no OPENAI_API_KEY or ANTHROPIC_API_KEY is set"
+        found = [Deployment(name="default/offline:offline", provider="offline", model="offline", where=nowhere)]
+    return Catalog(routes={}, catch_all=Route(name="default", deployments=tuple(found), where="environment variables"))

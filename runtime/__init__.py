@@ -10,11 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runtime.author import chat_model, current_step
+    from runtime.author import chat_model, current_step, prompt, prompt_sync, seed_prompts
     from runtime.faults import (
+        BudgetExceeded,
         ConfigError,
         ConflictExhausted,
         DatabaseUnavailable,
+        PromptConflict,
+        PromptInvalid,
+        PromptNotFound,
+        ProviderExhausted,
+        ProviderRejected,
         RuntimeFault,
         StagedWriteFailed,
         StaleRun,
@@ -27,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = [
     "chat_model",
     "current_step",
+    "prompt",
+    "prompt_sync",
+    "seed_prompts",
     "transactional",
     "Settings",
     "RunReport",
@@ -38,11 +47,20 @@ __all__ = [
     "StaleRun",
     "StepConflict",
     "ThreadBusy",
+    "ProviderExhausted",
+    "ProviderRejected",
+    "BudgetExceeded",
+    "PromptNotFound",
+    "PromptInvalid",
+    "PromptConflict",
 ]
 
 _HOME = {
     "chat_model": "author",
     "current_step": "author",
+    "prompt": "author",
+    "prompt_sync": "author",
+    "seed_prompts": "author",
     "transactional": "flow",
     "Settings": "flow",
     "RunReport": "report",

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from runtime.faults import ConfigError
 from runtime.settings_file import FIELDS, parsed, read_settings_file
+from runtime.settings_lines import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["DatabaseSettings", "RunSettings", "CommandSettings", "load_settings", "without_password"]
 
@@ -68,11 +69,22 @@ class CommandSettings:
         database: where the database is and how it is used.
         run: how runs behave.
         file: the settings file that was read, if any.
+        models: the section of that name as it is in the file, to be checked by whoever needs it (`runtime.models`).
+            Not shown by `repr`, because what somebody wrote there by mistake may be a key.
+        budgets: likewise.
+        recording: likewise.
+        embeddings: likewise.
+        place: names file, line and key of a value, given the keys and indices that lead to it.
     """
 
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     run: RunSettings = field(default_factory=RunSettings)
     file: Path | None = None
+    models: Any = field(default_factory=dict, repr=False)
+    budgets: Any = field(default_factory=dict, repr=False)
+    recording: Any = field(default_factory=dict, repr=False)
+    embeddings: Any = field(default_factory=dict, repr=False)
+    place: Callable[[Sequence[str | int]], str] = field(default=dotted, repr=False, compare=False)
 
 
 def variable(key: str) -> str:
@@ -104,7 +116,8 @@ def load_settings(
     """
     env = os.environ if env is None else env
     path = _settings_file(file if file is not None else env.get("RUNTIME_CONFIG") or None, folder or Path())
-    found = read_settings_file(path) if path else {section: {} for section in FIELDS}
+    read = read_settings_file(path) if path else None
+    found = read.found if read else {section: {} for section in FIELDS}
     _refuse_misspelt_variables(env)
     for section, keys in FIELDS.items():
         for key, parse in keys.items():
@@ -117,7 +130,10 @@ def load_settings(
             f"pool_min ({database.pool_min}) is larger than pool_max ({database.pool_max}). Lower pool_min or raise "
             "pool_max in [database] of runtime.toml, or in RUNTIME_POOL_MIN and RUNTIME_POOL_MAX."
         )
-    return CommandSettings(database=database, run=RunSettings(**found["run"]), file=path)
+    run = RunSettings(**found["run"])
+    if read is None:
+        return CommandSettings(database, run)
+    return CommandSettings(database, run, file=path, place=read.place, **read.raw)
 
 
 def _override(key: str, flags: Mapping[str, Any], env: Mapping[str, str]) -> tuple[Any, str] | None:

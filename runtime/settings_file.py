@@ -5,17 +5,20 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from runtime.faults import ConfigError
+from runtime.settings_lines import dotted, lines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-__all__ = ["FIELDS", "parsed", "read_settings_file"]
+__all__ = ["FIELDS", "RAW_SECTIONS", "SettingsFile", "parsed", "read_settings_file"]
 
-IGNORED_SECTIONS = frozenset({"models"})  # model routes are read by the layer that serves them
+# Read by the layers that they configure, when a command needs those: a mistake in them must not stop `runtime threads`.
+RAW_SECTIONS = ("models", "budgets", "recording", "embeddings")
 
 
 def _text(value: Any) -> str:
@@ -74,14 +77,42 @@ FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
 }
 
 
-def read_settings_file(path: Path) -> dict[str, dict[str, Any]]:
-    """Read and check a settings file.
+@dataclass(slots=True)
+class SettingsFile:
+    """A settings file that was read.
+
+    Attributes:
+        found: the checked values by section and key; every known section is there, maybe empty.
+        raw: the sections that others check, as they are.
+    """
+
+    path: Path
+    text: str = field(repr=False)
+    found: dict[str, dict[str, Any]] = field(default_factory=lambda: {section: {} for section in FIELDS}, repr=False)
+    raw: dict[str, Any] = field(default_factory=dict, repr=False)
+    _lines: dict[tuple[str | int, ...], int] | None = field(default=None, repr=False)
+
+    def line(self, path: Sequence[str | int]) -> str:
+        """Name the file and the line of a value, or of the innermost table around it that has a line."""
+        if self._lines is None:
+            self._lines = lines_of(self.text)
+        known = (self._lines.get(tuple(path[:length])) for length in range(len(path), 0, -1))
+        number = next((line for line in known if line is not None), None)
+        return f"{self.path}, line {number}:" if number is not None else f"{self.path}:"
+
+    def place(self, path: Sequence[str | int]) -> str:
+        """Name the file, the line and the key of a value: "runtime.toml, line 3: models.fast.deployments[0].rpm"."""
+        return f"{self.line(path)} {dotted(path)}"
+
+
+def read_settings_file(path: Path) -> SettingsFile:
+    """Read a settings file, and check what belongs to this layer.
 
     Args:
         path: The file.
 
     Returns:
-        The values by section and key; every known section is there, maybe empty.
+        What is in it.
 
     Raises:
         ConfigError: The file is not readable TOML, has an unknown key, or a value of the wrong type.
@@ -93,28 +124,29 @@ def read_settings_file(path: Path) -> dict[str, dict[str, Any]]:
         raise ConfigError(f"{path} cannot be read: {type(error).__name__}. It must be a UTF-8 text file.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}. Correct that line.") from error
-    found: dict[str, dict[str, Any]] = {section: {} for section in FIELDS}
+    file = SettingsFile(path, text)
     for section, table in document.items():
-        if section in IGNORED_SECTIONS:
+        if section in RAW_SECTIONS:
+            file.raw[section] = table
             continue
         if section not in FIELDS or not isinstance(table, dict):
-            raise ConfigError(_wrong_section(path, text, section, table))
+            raise ConfigError(_wrong_section(file, section))
         for key, value in table.items():
-            place = _place(path, text, section, key)
+            place = file.line((section, key))
             if key not in FIELDS[section]:
                 raise ConfigError(f"{place} {_unknown('key', key, FIELDS[section], within=section)}")
-            found[section][key] = parsed(FIELDS[section][key], value, f"{place} [{section}] {key}")
-    return found
+            file.found[section][key] = parsed(FIELDS[section][key], value, f"{place} [{section}] {key}")
+    return file
 
 
-def _wrong_section(path: Path, text: str, name: str, value: Any) -> str:
-    place = _place(path, text, name) if isinstance(value, dict) else _place(path, text, None, name)
+def _wrong_section(file: SettingsFile, name: str) -> str:
+    place = file.line((name,))
     if name in FIELDS:
         return f"{place} {name} must be a table: write [{name}]."
     home = next((section for section, keys in FIELDS.items() if name in keys), None)
     if home:
         return f"{place} {name} belongs under [{home}]."
-    return f"{place} {_unknown('section', name, [*FIELDS, *IGNORED_SECTIONS])}"
+    return f"{place} {_unknown('section', name, [*FIELDS, *RAW_SECTIONS])}"
 
 
 def parsed(parse: Callable[[Any], Any], value: Any, place: str) -> Any:
@@ -129,17 +161,3 @@ def _unknown(kind: str, name: str, known: Any, *, within: str | None = None) -> 
     close = difflib.get_close_matches(name, list(known), n=1)
     hint = f"Did you mean {close[0]}?" if close else "Known: " + ", ".join(sorted(known)) + "."
     return f"unknown {kind} {name!r}{f' in [{within}]' if within else ''}. {hint}"
-
-
-def _place(path: Path, text: str, section: str | None, key: str | None = None) -> str:
-    """Name file and line of a key. The line is looked up in the text, since `tomllib` does not keep it."""
-    current: str | None = None
-    for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[+\s*[\"']?([^\"'\].]+)", line)
-        if header:
-            current = header.group(1).strip()
-            if key is None and current == section:
-                return f"{path}, line {number}:"
-        elif key is not None and current == section and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]", line):
-            return f"{path}, line {number}:"
-    return f"{path}:"

@@ -1,18 +1,43 @@
-"""The one place that joins the libraries: what the checkpointer needs of the providers is put in here."""
+"""The one place that joins the libraries: what they need of each other is put in here."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import checkpointer.calls
 from checkpointer.engine import set_embedder
+from providers.hooks import Hooks, hooks
+from providers.process import configure_by_default
+
+if TYPE_CHECKING:
+    from providers.config import Catalog
 
 __all__ = ["join"]
 
 
 def join() -> None:
-    """Give every saver of the process an embedder for `nearest(text=...)`, loaded when first used."""
+    """Tie the process together; safe to call repeatedly.
+
+    Savers get an embedder for `nearest(text=...)`. Calls of models are recorded with, and budgeted by, the super-step
+    they are made in. Routes come from `runtime.toml` of the working directory, unless a command has named another file.
+    """
     set_embedder(_embed)
+    hooks(Hooks(record=checkpointer.calls.record_call, spent=_spent))
+    configure_by_default(_catalog)
 
 
 async def _embed(texts: list[str]) -> list[list[float]]:
     from providers.embeddings import embedder  # the model takes a moment to load, and most runs never need it
 
     return await embedder("default").embed(texts)
+
+
+async def _spent(route: str, window: float | None) -> checkpointer.calls.Spent | None:
+    return await checkpointer.calls.spent(route=route, window=window)
+
+
+def _catalog() -> Catalog | None:
+    from runtime.models import configured
+    from runtime.settings import load_settings
+
+    return configured(load_settings())

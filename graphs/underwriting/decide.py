@@ -10,16 +10,12 @@ from pydantic import BaseModel, Field
 
 from graphs.underwriting import rules
 from graphs.underwriting.limits import Facts, ceiling, enforce, needs_review
-from runtime import chat_model
+from runtime import chat_model, prompt
 
 if TYPE_CHECKING:
     from graphs.underwriting.state import Decision, State
 
 __all__ = ["Proposal", "decide"]
-
-TASK = """You decide a credit application. Approve, decline, or refer it to a human, with the amount to grant and \
-reasons the customer can understand. Grant no more than most_cents, which limits and credit line allow. Cite the \
-policy passages you used by id. The facts follow as JSON, amounts in cents."""
 
 
 class Proposal(BaseModel):
@@ -67,8 +63,9 @@ async def _propose(facts: Facts, state: State) -> Proposal:
         "exposure": facts.exposure,
         "policy": [{"id": each["id"], "text": each["content"]} for each in state["passages"]],
     }
-    model = chat_model("strong", offline=rules.answer).with_structured_output(Proposal)
-    proposal = await model.ainvoke(rules.ask(TASK, asked))
+    ask = await prompt("underwriting/decide")
+    model = chat_model(ask, offline=rules.answer).with_structured_output(Proposal)
+    proposal = await model.ainvoke(await ask.ainvoke({"facts": asked}))
     if not isinstance(proposal, Proposal):
         raise OutputParserException("The model did not return a decision.")
     return proposal

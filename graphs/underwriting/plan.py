@@ -12,16 +12,13 @@ from pydantic import BaseModel, Field
 from graphs.underwriting import rules
 from graphs.underwriting.limits import BUREAU_FROM, PRODUCTS
 from graphs.underwriting.records import recorded_decision
-from runtime import chat_model, current_step
+from runtime import chat_model, current_step, prompt
 from runtime.faults import InputInvalid
 
 if TYPE_CHECKING:
     from graphs.underwriting.state import Account, Application, Plan, State
 
 __all__ = ["PlanDraft", "accept", "all_checks", "plan"]
-
-TASK = """You plan the assessment of a credit application. Choose the checks it needs out of identity, bureau and \
-exposure, and write one question to look up in the credit policy. The application follows as JSON, amounts in cents."""
 
 Check = Literal["identity", "bureau", "exposure"]
 
@@ -96,8 +93,9 @@ async def _draft(application: Application) -> PlanDraft:
         "amount_cents": application["amount"],
         "purpose": application["purpose"],
     }
-    model = chat_model("fast", offline=rules.answer).with_structured_output(PlanDraft)
-    draft = await model.ainvoke(rules.ask(TASK, facts))
+    ask = await prompt("underwriting/plan")
+    model = chat_model(ask, offline=rules.answer).with_structured_output(PlanDraft)
+    draft = await model.ainvoke(await ask.ainvoke({"application": facts}))
     if not isinstance(draft, PlanDraft):
         raise OutputParserException("The model did not return a plan.")
     return draft

@@ -1,14 +1,12 @@
 """What the model answers in this flow when no vendor serves it. Pure functions of the request's content.
 
-The requests carry their facts as one JSON object in the last message (see `ask`), which a vendor's model reads as well.
+The requests carry their facts as one JSON object in the last message, which a vendor's model reads as well.
 """
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
-
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from graphs.underwriting.limits import BUREAU_FROM, PRODUCTS
 
@@ -17,12 +15,7 @@ if TYPE_CHECKING:
 
     from providers import OfflineRequest
 
-__all__ = ["answer", "ask"]
-
-
-def ask(task: str, facts: Mapping[str, Any]) -> list[BaseMessage]:
-    """Put a task and its facts into messages. Equal facts give equal messages, so that an answer can be reused."""
-    return [SystemMessage(task), HumanMessage(json.dumps(facts, sort_keys=True, ensure_ascii=False))]
+__all__ = ["answer"]
 
 
 def answer(request: OfflineRequest) -> dict[str, Any] | None:

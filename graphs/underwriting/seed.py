@@ -11,7 +11,9 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import prompts
 from providers import embedder
+from runtime import seed_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,15 +54,16 @@ class Seed(NamedTuple):
 
 
 async def setup(saver: TransactionalSaver) -> None:
-    """Create the schema `underwriting` with its example data, unless it exists.
+    """Create the schema `underwriting` with its example data, and the flow's prompts, unless they exist.
 
-    Idempotent; any number of processes may call it at once, and one of them does the work. One short query when there
-    is nothing to do.
+    Idempotent; any number of processes may call it at once, and one of them does the work. A few short queries when
+    there is nothing to do.
 
     Raises:
         DatabaseUnavailable: The database cannot be reached, or refuses the rights to create a schema.
         ProviderUnavailable: The embedding model is not installed.
     """
+    await seed_prompts(saver, Path(prompts.__file__).parent)
     if await _is_ready(saver):
         return
     known = list(passages())

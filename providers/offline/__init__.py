@@ -6,8 +6,16 @@ request that no rule answers gets the smallest valid answer.
 
 from __future__ import annotations
 
-from providers.offline.model import OfflineChatModel
+from providers.offline.model import OfflineChatModel, qualified_name
 from providers.offline.request import OfflineReply, OfflineRequest, OfflineRules, ToolCall
 from providers.offline.schema import minimal_instance
 
-__all__ = ["OfflineChatModel", "OfflineReply", "OfflineRequest", "OfflineRules", "ToolCall", "minimal_instance"]
+__all__ = [
+    "OfflineChatModel",
+    "OfflineReply",
+    "OfflineRequest",
+    "OfflineRules",
+    "ToolCall",
+    "minimal_instance",
+    "qualified_name",
+]

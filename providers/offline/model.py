@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
 
-__all__ = ["OfflineChatModel"]
+__all__ = ["OfflineChatModel", "qualified_name"]
 
 
 class OfflineChatModel(BaseChatModel):
@@ -50,7 +50,7 @@ class OfflineChatModel(BaseChatModel):
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
-        return {"model": "offline", "route": self.route, "rules": _qualified_name(self.rules)}
+        return {"model": "offline", "route": self.route, "rules": qualified_name(self.rules)}
 
     def bind_tools(
         self,
@@ -167,7 +167,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False) if value else ""
 
 
-def _qualified_name(rules: OfflineRules | None) -> str | None:
+def qualified_name(rules: OfflineRules | None) -> str | None:
+    """What stands for rules in cache keys."""
     if rules is None:
         return None
     owner = rules if hasattr(rules, "__qualname__") else type(rules)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime.cli import database, flows, inspection
+from runtime.cli import database, flows, inspection, models, prompts
 from runtime.cli.options import Common, common_options
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ for command in (
     inspection.history,
     inspection.show,
     inspection.graph,
+    models.models,
+    prompts.prompts,
     database.db,
 ):
     cli.add_command(command)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Turn", "prepared", "take_turn", "wrapped"]
 
-NO_KEY = "models: offline, deterministic answers (no OPENAI_API_KEY or ANTHROPIC_API_KEY is set)"
+OFFLINE = "models: offline, deterministic answers ({why})"
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ async def take_turn(
     flow = wrapped(turn, saver, settings)
     flow.on_conflict = progress.conflict
     error: Exception | None = None
-    async with prepared(turn.loaded, saver):
+    async with prepared(turn.loaded, saver), _connections():
         with progress:
             try:
                 await _drive(flow, turn, saver, progress)
@@ -114,12 +114,23 @@ async def take_turn(
         return await _outcome(flow, turn, saver, progress, error)
 
 
+@asynccontextmanager
+async def _connections() -> AsyncIterator[None]:
+    """Close what calls of models have left open, at the end."""
+    from providers import current_service
+
+    try:
+        yield
+    finally:
+        await current_service().clients.aclose()
+
+
 async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, progress: Progress) -> None:
     from runtime.cli.watch import Watch
 
     progress.say(f"thread {turn.thread} · {turn.name} · resume with: runtime resume {shlex.quote(turn.thread)}")
-    if offline():
-        progress.say(NO_KEY, "yellow")
+    if (why := offline()) is not None:
+        progress.say(OFFLINE.format(why=why), "yellow")
     if turn.known and not progress.quiet:
         progress.skip([asdict(step) for step in await saver.asteps(turn.thread)])
     modes = [progress.stream] if progress.stream else []
@@ -160,8 +171,13 @@ async def _outcome(
         return Outcome(blank_report(turn.thread, turn.name), error, started=turn.known or progress.shown)
 
 
-def offline() -> bool:
-    """Tell whether models answer offline, for lack of a key."""
-    from providers.routes import deployment_for
+def offline() -> str | None:
+    """Tell why every model answers offline, or `None` if one does not."""
+    from providers import current_service
 
-    return deployment_for("default").provider == "offline"
+    catalog = current_service().catalog
+    routes = [*catalog.routes.values(), *([catalog.catch_all] if catalog.catch_all else [])]
+    deployments = [deployment for route in routes for deployment in route.deployments]
+    if any(deployment.provider != "offline" for deployment in deployments):
+        return None
+    return deployments[0].where or "configured so"

@@ -24,7 +24,10 @@ INTERRUPTED = 10
 CODES: tuple[tuple[type[BaseException], int], ...] = (
     (faults.DatabaseUnavailable, 4),
     (faults.StepConflict, 5),
+    (faults.PromptConflict, 5),
     (faults.ProviderUnavailable, 6),
+    (faults.ProviderExhausted, 6),
+    (faults.BudgetExceeded, 6),
     (faults.StaleRun, 7),
     (faults.ThreadBusy, 7),
     (faults.ConfigError, 3),
@@ -34,6 +37,8 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
     (faults.ThreadNotFound, 3),
     (faults.ThreadMismatch, 3),
     (faults.ThreadFinished, 3),
+    (faults.PromptNotFound, 3),
+    (faults.PromptInvalid, 3),
 )
 
 RESUME = "Nothing committed is lost. Continue with: runtime resume {thread}"
@@ -44,6 +49,12 @@ ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (faults.StaleRun, "A later run owns the thread. See where it is with: runtime show {thread}"),
     (faults.ThreadBusy, "Wait for the other run to end, then: runtime resume {thread}"),
     (faults.ThreadFinished, "Start another turn with: runtime run GRAPH --thread {thread} --input JSON"),
+    (faults.ProviderRejected, "Correct the request or the key, then: runtime resume {thread}"),
+    (faults.ProviderExhausted, "See what is wrong with: runtime models --check. Then: runtime resume {thread}"),
+    (faults.ProviderUnavailable, "Correct the cause, then: runtime resume {thread}"),
+    (faults.BudgetExceeded, "Raise the budget in runtime.toml, then: runtime resume {thread}"),
+    (faults.PromptNotFound, "When it is there: runtime resume {thread}"),
+    (faults.PromptInvalid, "Correct the prompt or what is given to it, then: runtime resume {thread}"),
     (faults.StagedWriteFailed, "Correct the cause, then: runtime resume {thread}"),
 )
 

@@ -113,7 +113,9 @@ async def _run(request: Request, stop: Stop) -> Outcome:
     from runtime.cli.execute import Turn, take_turn
     from runtime.cli.session import open_saver
     from runtime.loader import load_graph
+    from runtime.models import use_models
 
+    use_models(settings)
     loaded = await load_graph(str(request.graph))
     graph = loaded.compile()
     value = fit_input(given[0], graph, loaded.name) if given else _example(loaded)
@@ -170,7 +172,9 @@ async def _resume(request: Request, stop: Stop) -> Outcome:
     from runtime.cli.execute import Turn, prepared, take_turn
     from runtime.cli.resuming import WAITING, find_thread, next_payload, waiting_outcome
     from runtime.cli.session import open_saver
+    from runtime.models import use_models
 
+    use_models(settings)
     thread = str(request.thread)
     async with open_saver(settings, prepare=False) as saver:
         summary, loaded = await find_thread(saver, thread, request.graph, settings)

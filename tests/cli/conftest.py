@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from providers.process import configure
 from runtime.cli import main
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.chdir(tmp_path)
     path, modules = list(sys.path), set(sys.modules)
     yield
+    configure(None)
     sys.path[:] = path
     for name in set(sys.modules) - modules:
         if name.startswith(("_graph_file_", "flow_of_test")):

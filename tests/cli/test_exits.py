@@ -22,9 +22,15 @@ from tests.cli.conftest import Runtime
         (faults.ThreadMismatch("x"), 3),
         (faults.ThreadFinished("x"), 3),
         (faults.DatabaseUnavailable("x"), 4),
+        (faults.PromptNotFound("x"), 3),
+        (faults.PromptInvalid("x"), 3),
         (faults.SchemaMissing("x"), 4),
         (faults.ConflictExhausted("x"), 5),
+        (faults.PromptConflict("x"), 5),
         (faults.ProviderUnavailable("x"), 6),
+        (faults.ProviderExhausted("x", [RuntimeError("y")]), 6),
+        (faults.ProviderRejected("x", [RuntimeError("y")]), 6),
+        (faults.BudgetExceeded("x", scope="run"), 6),
         (faults.StaleRun("x"), 7),
         (faults.ThreadBusy("x"), 7),
         (Stopped(signal.SIGINT), 130),
@@ -33,6 +39,20 @@ from tests.cli.conftest import Runtime
 )
 def test_exit_codes(error: Exception, code: int) -> None:
     assert exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (faults.BudgetExceeded("x", scope="run"), "Raise the budget in runtime.toml, then: runtime resume t"),
+        (faults.ProviderExhausted("x", [RuntimeError("y")]), "runtime models --check. Then: runtime resume t"),
+        (faults.ProviderRejected("x", [RuntimeError("y")]), "Correct the request or the key, then: runtime resume t"),
+        (faults.ProviderUnavailable("x"), "Correct the cause, then: runtime resume t"),
+    ],
+)
+def test_what_to_do_when_models_fail(error: Exception, words: str) -> None:
+    assert words in error_object(error, "t")["what_to_do"]
+    assert "what_to_do" not in error_object(error)
 
 
 def test_an_error_object_has_no_password_and_is_never_empty() -> None:
@@ -53,9 +73,9 @@ def test_wrong_usage_is_exit_2(runtime: Runtime, arguments: list[str]) -> None:
 def test_help_names_what_there_is_and_nothing_else(runtime: Runtime) -> None:
     done = runtime("--help")
     assert done.code == 0
-    for command in ("run", "resume", "threads", "history", "show", "graph", "db"):
+    for command in ("run", "resume", "threads", "history", "show", "graph", "models", "prompts", "db"):
         assert f"\n  {command} " in done.out
-    for later in ("prompts", "models", "metrics", "dashboard"):
+    for later in ("metrics", "dashboard"):
         assert later not in done.out
     assert "--isolation" not in runtime("run", "--help").out
     assert "prune" not in runtime("db", "--help").out

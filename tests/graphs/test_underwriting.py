@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
 
 from graphs import underwriting
 from graphs.underwriting import bureau, rules, seed
@@ -195,7 +197,7 @@ def test_answers_that_are_not_understood(answer: Any) -> None:
 
 
 def request_for(schema_name: str, content: dict[str, Any]) -> OfflineRequest:
-    return OfflineRequest("r", tuple(rules.ask("task", content)), schema_name=schema_name, schema={})
+    return OfflineRequest("r", (HumanMessage(json.dumps(content)),), schema_name=schema_name, schema={})
 
 
 PROPOSAL_FACTS: dict[str, Any] = {

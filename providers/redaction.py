@@ -1,0 +1,55 @@
+"""Keeping out of records and errors what must not be in them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from runtime.faults import ProviderUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_core.messages import BaseMessage
+
+    from providers.config import Recording
+
+__all__ = ["Redaction", "without_secret"]
+
+_BLACK = "█████"
+
+
+class Redaction:
+    """What a record may say of a call's content: nothing, unless that was asked for; then without what matches."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._on = recording.content
+        self._patterns = [re.compile(pattern) for pattern in recording.redact]
+
+    def content(self, messages: Sequence[BaseMessage], said: str | None) -> dict[str, Any] | None:
+        """Input and output for the record, or `None`."""
+        if not self._on:
+            return None
+        told = [{"role": message.type, "text": self._black(message.text)} for message in messages]
+        return {"input": told, "output": None if said is None else self._black(said)}
+
+    def _black(self, text: str) -> str:
+        for pattern in self._patterns:
+            text = pattern.sub(_BLACK, text)
+        return text
+
+
+def without_secret(error: Exception, secret: str | None) -> Exception:
+    """The error, or one of ours in its place if it quotes the key: a vendor's text is not ours to trust."""
+    if not secret:
+        return error
+    seen: BaseException | None = error
+    while seen is not None:
+        if secret in str(seen) or secret in repr(seen):
+            status = getattr(error, "status_code", None)
+            return ProviderUnavailable(
+                f"{type(error).__name__}{f', status {status}' if status else ''}: its text quotes the key, so it is "
+                f"not shown."
+            )
+        seen = seen.__cause__ or seen.__context__
+    return error

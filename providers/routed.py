@@ -1,0 +1,300 @@
+"""`RoutedChatModel`: a route as a LangChain chat model."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import aclosing, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.globals import get_llm_cache
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from langchain_core.runnables.config import ensure_config
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import Field
+
+from providers import background
+from providers.budgets import Reservation, held
+from providers.memoised import remembered
+from providers.offline import qualified_name
+from providers.service import Request, Service
+from providers.structured import read_value
+from providers.wire import SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+    from langchain_core.outputs import ChatGenerationChunk, ChatResult
+    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.tools import BaseTool
+
+__all__ = ["RoutedChatModel"]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What LangChain's path from the public method to `_agenerate` or `_astream` does not carry.
+
+    Attributes:
+        prompt: `NAME@VERSION` of the prompt that the input was made from.
+        tags: tags of the call.
+        streamed: the caller iterates `astream` or `stream` itself, where LangChain asks no cache.
+    """
+
+    prompt: str | None = None
+    tags: frozenset[str] = frozenset()
+    streamed: bool = False
+
+
+_THEIRS = ("seq:", "map:", "branch:", "graph:", "langsmith:")
+
+_asked: ContextVar[_Asked] = ContextVar("superstep_asked", default=_Asked())  # noqa: B039 - never changed
+
+
+class RoutedChatModel(BaseChatModel):
+    """Answers with whichever deployment of its route the policy picks.
+
+    Everything a LangChain chat model does works: tools, structured output, streaming, callbacks, synchronous calls.
+    Which deployment answered, what was tried before, what it took and cost is in the answer's
+    `response_metadata["routing"]`, see `providers.record.CallRecord`.
+
+    Re-run contract: inside a super-step of a `TransactionalSaver` the answer is remembered, and a node that runs again
+    gets it again instead of paying for another one, also when it iterates `astream` itself.
+
+    Attributes:
+        route: name of the route.
+        parameters: arguments of every call: temperature, max_tokens, …
+        rules: what answers where the route is served offline.
+        service: what all routed models of the process share.
+    """
+
+    route: str = "default"
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    rules: Any = Field(default=None, exclude=True, repr=False)
+    service: Any = Field(exclude=True, repr=False)
+
+    @property
+    def _llm_type(self) -> str:
+        return "superstep-routed"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        # Which deployments a route has is left out on purpose: an answer that is paid for stays one after a change.
+        return {"route": self.route, "parameters": self.parameters, "rules": qualified_name(self.rules)}
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """The answer to an input.
+
+        Raises:
+            ProviderExhausted: no deployment of the route, nor of its fallbacks, answered.
+            ProviderRejected: a provider says that the request itself is wrong.
+            BudgetExceeded: a budget does not allow the call.
+        """
+        with _asking(_context(input, config)):
+            return await super().ainvoke(input, config, stop=stop, **kwargs)
+
+    def invoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """`ainvoke` for callers that cannot await; blocks the calling thread."""
+        with _asking(_context(input, config)):
+            return super().invoke(input, config, stop=stop, **kwargs)
+
+    async def astream(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """The answer to an input, chunk by chunk. Raises what `ainvoke` does; see also `Service.stream`."""
+        asked = _context(input, config, streamed=True)
+        chunks = super().astream(input, config, stop=stop, **kwargs)
+        reservations: list[Reservation] = []
+        try:
+            while True:
+                # Set anew for each chunk: the variables of a generator are those of whoever asks for its next item.
+                with _asking(asked, reservations):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    return
+                yield chunk
+        finally:
+            await chunks.aclose()  # type: ignore[attr-defined]  # an asynchronous generator, whatever its annotation
+            for reservation in reservations:
+                reservation.release()
+
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """`astream` for callers that cannot await."""
+        asked = _context(input, config, streamed=True)
+        chunks = super().stream(input, config, stop=stop, **kwargs)
+        reservations: list[Reservation] = []
+        try:
+            while True:
+                with _asking(asked, reservations):
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                yield chunk
+        finally:
+            chunks.close()  # type: ignore[attr-defined]  # a generator, whatever its annotation
+            for reservation in reservations:
+                reservation.release()
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: Any = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Offer tools. `tool_choice` is `"any"`, `"auto"`, a tool's name, or a vendor's spelling of these.
+
+        Tools travel in one neutral form and are translated for whichever deployment is asked.
+        """
+        choice = {} if tool_choice is None else {"tool_choice": tool_choice}
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **choice, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        method: str | None = None,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Have the answer fill a schema.
+
+        Args:
+            schema: a pydantic class, a TypedDict, or a JSON schema with a title.
+            include_raw: return `{"raw", "parsed", "parsing_error"}` instead of the value, and never raise for an answer
+                that does not fit.
+            method: "function_calling" or "json_schema"; by default what the deployment that answers does best.
+            strict: have the provider enforce the schema, where it can.
+            **kwargs: further arguments of the call.
+
+        Returns:
+            A runnable that returns an instance of a pydantic class, and a dict for any other schema. It raises
+            LangChain's `OutputParserException` for an answer that does not fit.
+        """
+        tool = convert_to_openai_tool(schema, strict=strict)
+        name = tool["function"]["name"]
+        wanted = {"tool": tool, "method": method, "strict": strict}
+        told = {"kwargs": {"method": method}, "schema": tool}  # for tracing
+        asked = self.bind(**{SCHEMA: wanted}, ls_structured_output_format=told, **kwargs)
+        read = RunnableLambda(lambda message: read_value(message, name, schema), name=f"read {name}")
+        if not include_raw:
+            return asked | read
+        parsed = RunnablePassthrough.assign(
+            parsed=RunnableLambda(lambda both: both["raw"]) | read, parsing_error=lambda _: None
+        )
+        unparsed = RunnablePassthrough.assign(parsed=lambda _: None)
+        return {"raw": asked} | parsed.with_fallbacks([unparsed], exception_key="parsing_error")
+
+    # -- LangChain's side ----------------------------------------------------------------------------------------
+
+    async def _agenerate(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
+        service: Service = self.service
+        return await service.answer(self._request(messages, stop, kwargs))
+
+    def _generate(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
+        return background.wait_for(self._agenerate(messages, stop, **kwargs))
+
+    async def _astream(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+        service: Service = self.service
+        chunks = service.stream(self._request(messages, stop, kwargs))
+        cache = get_llm_cache() if self.cache is None and _asked.get().streamed else None
+        if cache is not None and getattr(cache, "memoises_streams", False):
+            chunks = remembered(cache, _said(messages), self._get_llm_string(stop, **kwargs), chunks)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    def _stream(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> Iterator[ChatGenerationChunk]:
+        yield from background.iterate(self._astream(messages, stop, **kwargs))
+
+    def _request(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> Request:
+        asked = _asked.get()
+        arguments = {**self.parameters, **kwargs}
+        arguments.pop("stream", None)
+        body = f"{self.route}\0{_said(messages)}\0{sorted(arguments.items())}\0{stop}"
+        return Request(
+            route=self.route,
+            messages=messages,
+            stop=stop,
+            arguments=arguments,
+            rules=self.rules,
+            tags=asked.tags,
+            prompt=asked.prompt,
+            digest=hashlib.blake2b(body.encode(), digest_size=16).hexdigest(),
+        )
+
+
+def _said(messages: Sequence[BaseMessage]) -> str:
+    """Everything in the messages that an answer can depend on; not their ids, which differ from run to run."""
+    return repr(
+        [
+            (m.type, m.name, m.content, getattr(m, "tool_calls", None), getattr(m, "tool_call_id", None))
+            for m in messages
+        ]
+    )
+
+
+def _context(input: Any, config: RunnableConfig | None, *, streamed: bool = False) -> _Asked:  # noqa: A002
+    tags = ensure_config(config).get("tags") or ()
+    return _Asked(
+        prompt=getattr(input, "prompt", None),
+        # LangChain and LangGraph tag by themselves what part of what a call is.
+        tags=frozenset(tag for tag in tags if not tag.startswith(_THEIRS)),
+        streamed=streamed,
+    )
+
+
+@contextmanager
+def _asking(asked: _Asked, reservations: list[Reservation] | None = None) -> Iterator[None]:
+    """Let the call know how it was asked. Given no list to collect reservations in, release them at the end."""
+    collected = [] if reservations is None else reservations
+    tokens = _asked.set(asked), held.set(collected)
+    try:
+        yield
+    finally:
+        _asked.reset(tokens[0])
+        held.reset(tokens[1])
+        if reservations is None:
+            for reservation in collected:
+                reservation.release()

@@ -1,0 +1,335 @@
+"""The router: finds a deployment that answers, within what the policy allows.
+
+All decisions are `providers.policy`'s; this module asks them in order and keeps the trail of what was tried. It knows
+neither LangChain nor any SDK: how a deployment is asked is a function it is given. Time is the event loop's, so the
+same code runs under a virtual clock.
+
+One call goes through these steps:
+
+1. The route's rules may send it to another route.
+2. Candidates are the route's deployments in the order of its strategy, then those of its fallbacks.
+3. A candidate that cannot take the call now (circuit open, limit reached, all slots taken) is passed over. Only when no
+   other is left does the call wait for one, for the route's `patience` at most.
+4. A failure that may pass is repeated on the same deployment, with pauses; any other one, or one too many, moves on;
+   one that is the request's own fault ends the call. Too long an input, or refused content, go to the routes that are
+   configured for that.
+
+Guarantees: a call ends with one answer or one error that names everything tried; no deployment is asked again after
+it has answered; a deployment is asked at most `1 + retries` times for a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import tenacity
+
+from providers.candidates import Candidate, candidates, ruled
+from providers.exchange import Exchange, exchange
+from providers.policy.backoff import pause
+from providers.policy.failures import Action, Failure, classify
+from providers.policy.hedging import HedgeBank
+from providers.state import DeploymentState, Hindrance, Lease
+from providers.trail import Trail
+from runtime.faults import RuntimeFault
+
+if TYPE_CHECKING:
+    from providers.config import Catalog, Deployment, Route
+
+__all__ = ["Ask", "Router", "Won"]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Ask:
+    """One call, as far as routing is concerned.
+
+    Attributes:
+        route: name of the route.
+        input_tokens: estimated.
+        output_tokens: estimated, for limits that count both.
+        tags: what rules look at.
+        without: names of deployments that must not be asked (again).
+        trail: what was tried.
+    """
+
+    route: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    tags: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
+    trail: Trail = field(default_factory=Trail)
+
+    @property
+    def tokens(self) -> int:
+        """Estimated tokens in and out."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(slots=True)
+class Won(Generic[T]):
+    """An answer, and the lease on the deployment that gave it, which the caller must end."""
+
+    value: T
+    candidate: Candidate
+    lease: Lease
+    seen: Exchange
+
+
+# How a deployment is asked. Raises whatever its SDK raises.
+Send = Callable[[Candidate], Awaitable[T]]
+Discard = Callable[[T], Awaitable[None]]
+
+
+class _Left(Exception):
+    """An attempt that failed: what the policy makes of it, and the pause before it may be repeated."""
+
+    def __init__(self, failure: Failure, pause: float | None) -> None:
+        super().__init__(failure.why)
+        self.failure = failure
+        self.pause = pause
+
+
+class _Hindered(_Left):
+    """The deployment could not take the call after all: others came first."""
+
+    def __init__(self, hindrance: Hindrance) -> None:
+        super().__init__(Failure(Action.MOVE_ON, hindrance.why, None, None, counts=False), None)
+        self.hindrance = hindrance
+
+
+class Router:
+    """The deployments of a catalog with their state, shared by all calls of the process. Safe to share by threads.
+
+    Attributes:
+        catalog: what is configured.
+        states: what is known of each deployment, by name.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        cost: Callable[[Deployment, int, int], float | None],
+        unusable: Callable[[Deployment], str | None] = lambda _: None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Make a router with everything healthy.
+
+        Args:
+            catalog: what is configured.
+            cost: US dollars of a call, by deployment, input and output tokens; `None` if unknown.
+            unusable: why a deployment cannot be asked at all (its key is not set).
+            rng: randomness of strategies and pauses.
+        """
+        self.catalog = catalog
+        self.states: dict[str, DeploymentState] = {}
+        self._cost = cost
+        self._unusable = unusable
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
+        self._banks: dict[str, HedgeBank] = {}
+
+    def state(self, deployment: Deployment) -> DeploymentState:
+        """The state of a deployment."""
+        return self.states.get(deployment.name) or self.states.setdefault(deployment.name, DeploymentState(deployment))
+
+    async def route(self, ask: Ask, send: Send[T], discard: Discard[T]) -> Won[T]:
+        """Have a call answered.
+
+        Args:
+            ask: the call. Its trail is filled as deployments are left.
+            send: asks one deployment.
+            discard: gets rid of an answer that came too late to be used.
+
+        Raises:
+            ProviderRejected: a provider says that the request itself is wrong.
+            ProviderExhausted: nobody answered.
+            RuntimeFault: asking a deployment failed for a reason of our own; nobody else was asked.
+        """
+        route = ruled(self.catalog, ask.route, ask.tags, ask.input_tokens)
+        pending = self._candidates(route, ask)
+        deadline = _now() + route.patience
+        while True:
+            opens: list[float] = []
+            for candidate in pending:
+                if candidate.spent:
+                    continue
+                try:
+                    return await self._hedged(candidate, pending, ask, send, discard)
+                except _Hindered as hindered:
+                    ask.trail.passed_over(candidate, hindered.hindrance.why)
+                    opens += [] if hindered.hindrance.until is None else [hindered.hindrance.until]
+                except _Left as left:
+                    instead = self._instead(candidate, left.failure, ask)
+                    if instead is not None:
+                        pending = instead
+                        break
+                    if left.failure.action is Action.STOP:
+                        raise ask.trail.rejected(route) from None
+                    if not candidate.spent:
+                        opens.append(_now())  # it may take the call again, now or when the provider has said
+            else:
+                # Slots (infinity) may be given back at any moment; other times are known.
+                if _now() >= deadline or not any(at <= deadline or at == math.inf for at in opens):
+                    raise ask.trail.exhausted(route)
+                await self._wait(pending, min(deadline, *opens))
+
+    # -- candidates ----------------------------------------------------------------------------------------------
+
+    def _candidates(self, route: Route, ask: Ask) -> list[Candidate]:
+        return candidates(
+            self.catalog,
+            route,
+            self.state,
+            without=ask.without,
+            now=_now(),
+            rng=self._rng,
+            cost=lambda deployment: self._cost(deployment, ask.input_tokens, ask.output_tokens),
+        )
+
+    def _hindrance(self, candidate: Candidate, ask: Ask) -> Hindrance | None:
+        why = self._unusable(candidate.deployment)
+        return Hindrance(why, None) if why else candidate.state.hindrance(_now(), ask.tokens)
+
+    def _instead(self, candidate: Candidate, failure: Failure, ask: Ask) -> list[Candidate] | None:
+        """The candidates of the routes that take what this one may not: too long an input, or refused content."""
+        names: tuple[str, ...] = ()
+        if failure.action is Action.CONTEXT:
+            names = candidate.route.context_fallbacks
+        elif failure.action is Action.CONTENT:
+            names = candidate.route.content_fallbacks
+        if not names:
+            return None
+        ask.without |= {candidate.deployment.name}
+        return [found for name in names for found in self._candidates(self.catalog.routes[name], ask)]
+
+    async def _wait(self, pending: list[Candidate], until: float) -> None:
+        """Until `until`, or until something about a candidate changed."""
+        changed = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        watched = [candidate.state for candidate in pending]
+        wake = lambda: loop.call_soon_threadsafe(changed.set)  # noqa: E731 - one object, to take it off again
+        for state in watched:
+            state.watch(wake)
+        try:
+            async with asyncio.timeout_at(until):
+                await changed.wait()
+        except TimeoutError:
+            pass
+        finally:
+            for state in watched:
+                state.unwatch(wake)
+
+    # -- attempts ------------------------------------------------------------------------------------------------
+
+    async def _hedged(
+        self, candidate: Candidate, pending: list[Candidate], ask: Ask, send: Send[T], discard: Discard[T]
+    ) -> Won[T]:
+        """The candidate's answer, or that of a second one, asked because the first was slow."""
+        hedge = candidate.route.hedge
+        if hedge is None or self._hindrance(candidate, ask) is not None:
+            return await self._attempts(candidate, ask, send)
+        bank = self._banks.setdefault(candidate.route.name, HedgeBank(hedge.max_share))
+        bank.earn(self._stake(candidate, ask))
+        first = asyncio.create_task(self._attempts(candidate, ask, send))
+        tasks = {first}
+        try:
+            await asyncio.wait(tasks, timeout=hedge.after)
+            other = None if first.done() else self._other(candidate, pending, ask)
+            if other is not None and bank.spend(self._stake(other, ask)):
+                ask.trail.hedged = True
+                tasks.add(asyncio.create_task(self._attempts(other, ask, send)))
+            return await _first_answer(first, tasks)
+        finally:
+            await _abandon(tasks, discard)
+
+    def _other(self, candidate: Candidate, pending: list[Candidate], ask: Ask) -> Candidate | None:
+        others = (each for each in pending if each.deployment.name != candidate.deployment.name)
+        return next((each for each in others if self._hindrance(each, ask) is None), None)
+
+    def _stake(self, candidate: Candidate, ask: Ask) -> float:
+        """What a call counts in the bank of its route: its cost, or 1 for each where not every price is known."""
+        priced = all(self._cost(each, 1_000_000, 1_000_000) for each in candidate.route.deployments)
+        return (self._cost(candidate.deployment, ask.input_tokens, ask.output_tokens) or 0.0) if priced else 1.0
+
+    async def _attempts(self, candidate: Candidate, ask: Ask, send: Send[T]) -> Won[T]:
+        """One deployment, asked until it answers, fails for good, or has used up its retries."""
+
+        def again(error: BaseException) -> bool:
+            # A circuit that has opened meanwhile, or a provider that said when to come back, ends the retries here.
+            return isinstance(error, _Left) and error.pause is not None and self._hindrance(candidate, ask) is None
+
+        retrying = tenacity.AsyncRetrying(
+            wait=_stated_pause,
+            retry=tenacity.retry_if_exception(again),
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+        return await retrying(self._once, candidate, ask, send)
+
+    async def _once(self, candidate: Candidate, ask: Ask, send: Send[T]) -> Won[T]:
+        began = _now()
+        why = self._unusable(candidate.deployment)
+        lease = Hindrance(why, None) if why else candidate.state.begin(began, ask.tokens)
+        if isinstance(lease, Hindrance):
+            raise _Hindered(lease)
+        candidate.asked += 1
+        seen = Exchange()
+        token = exchange.set(seen)
+        try:
+            value = await send(candidate)
+        except RuntimeFault:
+            lease.abandoned()
+            raise
+        except Exception as error:
+            failure = classify(error, status=seen.status, headers=seen.headers)
+            lease.failed(_now(), failure)
+            ask.trail.left(candidate, failure, error, began, _now())
+            candidate.spent = failure.action is not Action.RETRY or candidate.asked > candidate.deployment.retries
+            raise _Left(failure, None if candidate.spent else pause(candidate.asked, failure, self._rng)) from error
+        except BaseException:
+            lease.abandoned()
+            raise
+        finally:
+            exchange.reset(token)
+        return Won(value, candidate, lease, seen)
+
+
+async def _first_answer(first: asyncio.Task[Won[T]], tasks: set[asyncio.Task[Won[T]]]) -> Won[T]:
+    """The answer of whichever task has one first; without any, the first task's failure."""
+    remaining = set(tasks)
+    while remaining:
+        done, remaining = await asyncio.wait(remaining, return_when=asyncio.FIRST_COMPLETED)
+        for task in sorted(done, key=lambda each: each is not first):
+            error = task.exception()
+            if error is None:
+                tasks.discard(task)
+                return task.result()
+            if not isinstance(error, _Left) or error.failure.action is Action.STOP:
+                raise error
+    return first.result()
+
+
+async def _abandon(tasks: set[asyncio.Task[Won[T]]], discard: Discard[T]) -> None:
+    """Cancel what is still being asked, and throw away answers that came all the same."""
+    for task in tasks:
+        task.cancel()
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, Won):
+            ended.lease.abandoned()
+            await discard(ended.value)
+
+
+def _stated_pause(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return error.pause or 0.0 if isinstance(error, _Left) else 0.0
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

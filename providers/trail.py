@@ -1,0 +1,100 @@
+"""What one call has tried, in order, for its record and for the error it may end with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runtime.faults import ProviderExhausted, ProviderRejected, ProviderUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from providers.candidates import Candidate
+    from providers.config import Deployment, Route
+    from providers.policy.failures import Failure
+    from providers.record import Tried
+
+__all__ = ["Trail"]
+
+
+class Trail:
+    """Deployments left, why, and with which errors.
+
+    Attributes:
+        tried: entries for the record.
+        hedged: whether a second deployment was asked because the first was slow.
+    """
+
+    def __init__(self, clean: Callable[[Deployment, Exception], Exception] = lambda _, error: error) -> None:
+        """`clean` takes a deployment's key out of an error, should the provider have quoted it."""
+        self.tried: list[Tried] = []
+        self.hedged = False
+        self._errors: list[Exception] = []
+        self._clean = clean
+
+    def left(self, candidate: Candidate, failure: Failure, error: Exception, began: float, now: float) -> None:
+        """An attempt failed."""
+        self.tried.append(
+            {
+                "deployment": candidate.deployment.name,
+                "why": failure.why,
+                "status": failure.status,
+                "ms": round((now - began) * 1000, 3),
+                "counts": failure.counts,
+            }
+        )
+        self._errors.append(self._clean(candidate.deployment, error))
+
+    def passed_over(self, candidate: Candidate, why: str) -> None:
+        """A deployment could not take the call. Noted once per reason, however often the call came by."""
+        name = candidate.deployment.name
+        if not any(each["deployment"] == name and each["why"] == why for each in self.tried):
+            self.tried.append({"deployment": name, "why": why, "status": None, "ms": 0.0, "counts": False})
+
+    def rejected(self, route: Route) -> ProviderRejected:
+        """The error of a call whose request is itself at fault."""
+        return ProviderRejected(
+            f"A provider refused a call of model route {route.name!r}: {self._summary()}. No other deployment was "
+            f"asked, because the request itself, or the key, is at fault{_place(route)}.",
+            self._causes(),
+            route=route.name,
+            tried=list(self.tried),
+        )
+
+    def exhausted(self, route: Route) -> ProviderExhausted:
+        """The error of a call that nobody answered."""
+        return ProviderExhausted(
+            f"No deployment answered for model route {route.name!r}: {self._summary() or 'it has none left'}. Nothing "
+            f"of the step was committed: `runtime resume` goes on when one is back. Deployments and fallbacks are "
+            f"configured in [models.{route.name}] of runtime.toml{_place(route)}.",
+            self._causes(),
+            route=route.name,
+            tried=list(self.tried),
+        )
+
+    def broken(self, candidate: Candidate, characters: int) -> ProviderExhausted:
+        """The error of a stream that broke after its first token."""
+        return ProviderExhausted(
+            f"The stream of {candidate.deployment.name} broke after {characters} characters: {self._summary()}. What "
+            f"was said stands, and no other model may go on with it: text would need `continue_text = true` in "
+            f"[models.{candidate.route.name}], and a tool call is never put together from two models. Nothing of the "
+            f"step was committed: `runtime resume` asks again.",
+            self._causes(),
+            route=candidate.route.name,
+            tried=list(self.tried),
+        )
+
+    def _causes(self) -> list[Exception]:
+        skipped = [ProviderUnavailable(f"{each['deployment']}: {each['why']}") for each in self.tried]
+        return self._errors or list[Exception](skipped) or [ProviderUnavailable("no deployment to ask")]
+
+    def _summary(self) -> str:
+        counted: dict[str, int] = {}
+        for each in self.tried:
+            what = f"{each['deployment']} ({each['why']})"
+            counted[what] = counted.get(what, 0) + 1
+        return ", ".join(what if times == 1 else f"{what}, {times} times" for what, times in counted.items())
+
+
+def _place(route: Route) -> str:
+    return f" ({route.where})" if route.where else ""

@@ -1,0 +1,115 @@
+"""What differs between providers above the wire: how tools and schemas are asked for, and how an answer ends.
+
+Calls carry tools in OpenAI's JSON form and a wanted schema as one such tool. Each provider's own LangChain class
+translates them, when the call is made, so one bound model works with whatever deployment answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import RunnableBinding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import BaseMessage
+
+    from providers.config import Deployment, StructuredOutput
+
+__all__ = ["SCHEMA", "Wire", "ended", "refused"]
+
+SCHEMA = "wanted_schema"  # keyword argument of a call whose answer must fill a schema
+_KEPT = 256  # translations kept per process; a program has about as many tool lists as it has nodes
+
+_STRUCTURED: Mapping[str, StructuredOutput] = {
+    "openai": "json_schema",
+    "openai-compatible": "json_schema",
+    "anthropic": "function_calling",
+    "offline": "function_calling",
+    "langchain": "function_calling",
+}
+# Providers whose streams always say why they ended. One that ends without was cut, however politely.
+_SAYS_WHY_IT_ENDED = frozenset({"openai", "openai-compatible", "anthropic", "offline"})
+_END = ("finish_reason", "stop_reason")
+_TOOL_OPTIONS = ("tool_choice", "strict", "parallel_tool_calls")
+_REFUSALS = frozenset({"content_filter", "refusal"})
+
+
+class Wire:
+    """Translates the arguments of calls. Translations are kept: they are the same for each call of a node."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
+
+    def arguments(self, deployment: Deployment, model: BaseChatModel, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword arguments for the model's own `_agenerate` and `_astream`.
+
+        Raises:
+            NotImplementedError: the model's class cannot use tools.
+        """
+        rest = dict(given)
+        rest.pop("ls_structured_output_format", None)
+        wanted, tools = rest.pop(SCHEMA, None), rest.pop("tools", None)
+        if not wanted and not tools:
+            return rest
+        options: dict[str, Any] = {key: rest.pop(key) for key in _TOOL_OPTIONS if key in rest}
+        key = (deployment.name, json.dumps([wanted, tools, options], sort_keys=True, default=repr))
+        bound = self._kept.get(key)
+        if bound is None:
+            bound = _schema(deployment, model, wanted, tools) if wanted else _tools(model, tools, options)
+            self._kept[key] = bound
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return {**rest, **bound}
+
+
+def _tools(model: BaseChatModel, tools: list[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    named = {key: value for key, value in options.items() if value is not None}
+    if "tool_choice" in named:
+        named["tool_choice"] = _choice(named["tool_choice"])
+    return _bound(model.bind_tools(tools, **named))
+
+
+def _schema(
+    deployment: Deployment, model: BaseChatModel, wanted: Mapping[str, Any], tools: list[Any] | None
+) -> dict[str, Any]:
+    method = wanted.get("method") or deployment.structured_output or _STRUCTURED[deployment.provider]
+    function = wanted["tool"]["function"]
+    if method == "function_calling":
+        return _bound(model.bind_tools([*(tools or []), wanted["tool"]], tool_choice=function["name"]))
+    schema = {"title": function["name"], "description": function.get("description", ""), **function["parameters"]}
+    options = {"strict": wanted["strict"]} if wanted.get("strict") is not None else {}
+    return _bound(model.with_structured_output(schema, method="json_schema", **options).first)  # type: ignore[attr-defined]
+
+
+def _bound(runnable: Any) -> dict[str, Any]:
+    if not isinstance(runnable, RunnableBinding):
+        raise NotImplementedError("The model's class does not bind its tools as arguments of the call.")
+    kwargs = dict(runnable.kwargs)
+    kwargs.pop("ls_structured_output_format", None)
+    return kwargs
+
+
+def _choice(choice: Any) -> Any:
+    """A tool choice in the words every LangChain class knows: "any", "auto", or a tool's name."""
+    if isinstance(choice, dict):
+        name = choice.get("function", choice).get("name")
+        return name or _choice(choice.get("type"))
+    return "any" if choice in (True, "required") else choice
+
+
+def refused(message: BaseMessage, info: Mapping[str, Any] | None = None) -> bool:
+    """Whether the model says that it, or a filter, refused the content."""
+    if message.additional_kwargs.get("refusal"):
+        return True
+    said = {**message.response_metadata, **(info or {})}
+    return any(said.get(key) in _REFUSALS for key in _END)
+
+
+def ended(deployment: Deployment, metadata: Mapping[str, Any]) -> bool:
+    """Whether a stream with this response metadata came to its end, as far as its provider tells."""
+    return deployment.provider not in _SAYS_WHY_IT_ENDED or any(metadata.get(key) for key in _END)

@@ -1,0 +1,88 @@
+"""`runtime models`: routes, the deployments behind them, and whether they work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtime.cli.options import Common, common_options, json_option, pass_common
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from checkpointer.health import DeploymentHealth
+    from providers.checking import CheckResult
+    from providers.config import Catalog, Deployment
+    from runtime.cli.session import Stop
+    from runtime.settings import CommandSettings
+
+__all__ = ["models"]
+
+LOOK_BACK = 3600.0  # seconds of records that health is judged by
+NO_DEPLOYMENT = 6  # exit code: providers exhausted
+
+
+@click.command()
+@click.option("--check", "wanted", is_flag=True, help="Send one small call to each deployment. Costs a few tokens.")
+@json_option
+@common_options
+@pass_common
+def models(common: Common, wanted: bool, as_json: bool) -> int:
+    """Show model routes, their deployments, limits and prices, and how they did in the last hour."""
+    from providers.checking import check
+    from runtime.cli.model_status import described
+    from runtime.cli.model_tables import print_models
+    from runtime.cli.render import console, print_json
+    from runtime.cli.session import run_async
+    from runtime.models import catalog, use_models
+
+    settings = common.settings()
+    use_models(settings)  # complains about whatever a run would
+    found = catalog(settings)
+
+    async def main(_: Stop) -> dict[str, Any]:
+        health, note = await _recorded(settings)
+        results = await _checked(found, check) if wanted else None
+        return {**described(found, health, results), "note": note}
+
+    shown = run_async(main)
+    if as_json:
+        print_json(shown)
+    else:
+        print_models(shown, console())
+    return 0 if not wanted or all(route["healthy"] for route in shown["routes"]) else NO_DEPLOYMENT
+
+
+async def _recorded(settings: CommandSettings) -> tuple[Mapping[str, DeploymentHealth], str | None]:
+    """What the database knows of deployments, by name; and why it is not known, if it should be.
+
+    Routes are worth showing without a database: one without records is no mistake, and the embedded one is not created
+    for this.
+    """
+    from checkpointer.embedded import status
+    from checkpointer.health import deployment_health
+    from runtime.cli.session import open_saver
+    from runtime.faults import DatabaseUnavailable, SchemaMissing
+
+    if settings.database.url is None and status().home is None:
+        return {}, None
+    try:
+        async with open_saver(settings, prepare=False) as saver:
+            rows = await deployment_health(saver.engine, seconds=LOOK_BACK)
+    except SchemaMissing:
+        return {}, None
+    except DatabaseUnavailable as error:
+        return {}, f"How they did lately is not known: {error}"
+    return {row.deployment: row for row in rows}, None
+
+
+async def _checked(found: Catalog, check: Callable[[Deployment], Awaitable[CheckResult]]) -> Mapping[str, CheckResult]:
+    """Check all deployments at once. Results by name."""
+    import asyncio
+
+    from runtime.cli.model_status import routes_of
+
+    deployments = [deployment for route in routes_of(found) for deployment in route.deployments]
+    results = await asyncio.gather(*(check(deployment) for deployment in deployments))
+    return {deployment.name: result for deployment, result in zip(deployments, results, strict=True)}

@@ -1,0 +1,186 @@
+"""What routing costs: a routed call beside the bare model, and LiteLLM's Router beside the bare SDK, call by call.
+
+All ask one server, which is another process, in turn. LiteLLM lives in an environment of its own, so that its
+dependencies do not decide ours, and is told over a pipe to make one call at a time, which it times itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from contextlib import asynccontextmanager
+from importlib.metadata import distributions, version
+from pathlib import Path
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Any
+
+from langchain_openai import ChatOpenAI
+from packaging.requirements import Requirement
+
+from providers import RoutedChatModel
+from providers.config_file import parse_models
+from providers.service import Service
+from tests.benchmarks import litellm_side
+from tests.benchmarks.tables import rotated, table
+from tests.support.vendors import vendor_process
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from tests.benchmarks.setting import Place
+
+    Timed = tuple[float, float]  # milliseconds until the answer, milliseconds of CPU in all
+    Contender = Callable[[], Awaitable[Timed]]
+
+__all__ = ["run"]
+
+LITELLM = "1.109.1"  # pinned: 1.107.0 was a compromised release
+_HOME = Path(__file__).parents[2] / ".bench" / f"litellm-{LITELLM}"
+
+BARE, ROUTED = "ChatOpenAI", "routed"
+SDK, ROUTER = "openai SDK", "LiteLLM Router"
+PAIRS = ((ROUTED, BARE), (ROUTER, SDK))
+
+
+async def run(place: Place) -> str:
+    """The section."""
+    calls = place.size(1000, 20)
+    _install_litellm()
+    with vendor_process("--keep-alive", "--quiet") as vendor:
+        async with _ours(vendor.openai_url) as ours, _theirs(vendor.openai_url) as theirs:
+            ms, cpu = await _measure({**ours, **theirs}, calls)
+    return _section(ms, cpu, calls)
+
+
+async def _measure(
+    contenders: dict[str, Contender], calls: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    ms: dict[str, list[float]] = defaultdict(list)
+    cpu: dict[str, list[float]] = defaultdict(list)
+    warming = max(10, calls // 10)
+    for turn in range(-warming, calls):
+        for name in rotated(list(contenders), turn):
+            took, worked = await contenders[name]()
+            if turn >= 0:
+                ms[name].append(took)
+                cpu[name].append(worked)
+    return ms, cpu
+
+
+def _section(ms: dict[str, list[float]], cpu: dict[str, list[float]], calls: int) -> str:
+    over = {
+        name: (
+            median(a - b for a, b in zip(ms[name], ms[bare], strict=True)),
+            _p95(ms[name]) - _p95(ms[bare]),
+            median(cpu[name]) - median(cpu[bare]),
+        )
+        for name, bare in PAIRS
+    }
+    rows = [
+        [name, median(ms[name]), _p95(ms[name]), median(cpu[name]), *(over.get(name) or ("", "", ""))]
+        for pair in PAIRS
+        for name in reversed(pair)
+    ]
+    head = ["call", "ms, p50", "p95", "CPU ms", "over its bare call: ms, p50", "p95", "CPU ms"]
+    return (
+        f"## Routing\n\n{calls:,} calls each, one at a time, the contenders in turn, against one server on loopback that "
+        f"answers at once. A route of two deployments; LiteLLM {LITELLM} as its documentation sets it up, on the same "
+        f"openai SDK ({version('openai')}). Over its bare call: p50 is the median of the differences of neighbouring "
+        f"calls, p95 the difference of both p95. CPU is that of the calling process, with what it does after the "
+        f"answer. Routed / LiteLLM: {over[ROUTED][0] / over[ROUTER][0]:.2f} of the time over the bare call, "
+        f"{over[ROUTED][2] / over[ROUTER][2]:.2f} of the CPU.\n\n" + _wide(head, rows)
+    )
+
+
+def _wide(head: list[str], rows: list[list[Any]]) -> str:
+    """A table whose figures are all below a few milliseconds: three digits after the point."""
+    return table(head, [[f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in rows])
+
+
+def _p95(values: list[float]) -> float:
+    return quantiles(values, n=20)[-1]
+
+
+@asynccontextmanager
+async def _ours(url: str) -> AsyncIterator[dict[str, Contender]]:
+    model = litellm_side.MODEL
+    deployment = {"provider": "openai-compatible", "model": model, "base_url": url}
+    tables = {"fast": {"deployments": [deployment, deployment]}}
+    service = Service(parse_models(tables, {}, {}, place=lambda path: ".".join(map(str, path))))
+    routed = RoutedChatModel(route="fast", service=service)
+    bare = ChatOpenAI(model=model, api_key="none", base_url=url, max_retries=0)
+
+    def contender(asked: Any) -> Contender:
+        async def call() -> Timed:
+            cpu, began = time.process_time(), time.perf_counter()
+            answer = await asked.ainvoke(litellm_side.MESSAGES)
+            ms = (time.perf_counter() - began) * 1000
+            assert answer.text == "pong"
+            await asyncio.sleep(litellm_side.SETTLING)
+            return ms, (time.process_time() - cpu) * 1000
+
+        return call
+
+    try:
+        yield {BARE: contender(bare), ROUTED: contender(routed)}
+    finally:
+        await service.clients.aclose()
+
+
+@asynccontextmanager
+async def _theirs(url: str) -> AsyncIterator[dict[str, Contender]]:
+    side = await asyncio.create_subprocess_exec(
+        _HOME / "bin" / "python",
+        litellm_side.__file__,
+        url,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert side.stdin is not None
+    assert side.stdout is not None
+    asked, said = side.stdin, side.stdout
+
+    def contender(name: str) -> Contender:
+        async def call() -> Timed:
+            asked.write(f"{name}\n".encode())
+            ms, cpu = json.loads(await said.readline())
+            return ms, cpu
+
+        return call
+
+    try:
+        yield {SDK: contender("bare"), ROUTER: contender("router")}
+    finally:
+        asked.close()
+        await side.wait()
+
+
+def _install_litellm() -> None:
+    """Once, in an environment of its own; `make clean` removes it."""
+    done = _HOME / ".installed"
+    if done.exists():
+        return
+    shutil.rmtree(_HOME, ignore_errors=True)
+    _checked(sys.executable, "-m", "venv", str(_HOME))
+    pip = (str(_HOME / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    # Its own requirements, less certifi: it wants one that not every index has yet, and nothing here speaks TLS.
+    _checked(*pip, "--no-deps", f"litellm=={LITELLM}")
+    [site] = (_HOME / "lib").glob("python*/site-packages")
+    [found] = distributions(name="litellm", path=[str(site)])
+    needed = [each for each in map(Requirement, found.requires or ()) if each.name not in ("certifi", "openai")]
+    wanted = [
+        str(each).partition(";")[0] for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})
+    ]
+    _checked(*pip, *wanted, "certifi", f"openai=={version('openai')}")
+    done.touch()
+
+
+def _checked(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")

@@ -1,0 +1,81 @@
+"""Two vendors on loopback and a service that routes between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from providers import RoutedChatModel
+from providers.config import Breaker, Catalog, Deployment, Price, Route
+from providers.service import Service
+from tests.support.vendors import Vendor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEY = "sk-very-secret-0123456789"
+
+
+@pytest.fixture
+def first() -> Iterator[Vendor]:
+    """Speaks OpenAI's protocol in these tests."""
+    with Vendor() as vendor:
+        yield vendor
+
+
+@pytest.fixture
+def second() -> Iterator[Vendor]:
+    """Speaks Anthropic's."""
+    with Vendor() as vendor:
+        yield vendor
+
+
+@pytest.fixture
+def bed(first: Vendor, second: Vendor, monkeypatch: pytest.MonkeyPatch) -> Bed:
+    monkeypatch.setenv("FIRST_KEY", KEY)
+    monkeypatch.setenv("SECOND_KEY", KEY)
+    return Bed(first, second)
+
+
+class Bed:
+    """Makes deployments of the two vendors, and models of routes over them."""
+
+    def __init__(self, first: Vendor, second: Vendor) -> None:
+        self.first = first
+        self.second = second
+        self.service: Service | None = None
+
+    def openai(self, name: str = "openai", **more: Any) -> Deployment:
+        options: dict[str, Any] = {"retries": 0, "timeout": 20.0, "price": Price(1.0, 2.0), **more}
+        return Deployment(
+            name=f"r/{name}",
+            provider="openai-compatible",
+            model="m-1",
+            api_key_env="FIRST_KEY",
+            base_url=self.first.openai_url,
+            **options,
+        )
+
+    def anthropic(self, name: str = "anthropic", **more: Any) -> Deployment:
+        options: dict[str, Any] = {"retries": 0, "timeout": 20.0, "price": Price(10.0, 20.0), **more}
+        return Deployment(
+            name=f"r/{name}",
+            provider="anthropic",
+            model="m-2",
+            api_key_env="SECOND_KEY",
+            base_url=self.second.url,
+            **options,
+        )
+
+    def model(self, *deployments: Deployment, others: tuple[Route, ...] = (), **route: Any) -> RoutedChatModel:
+        """The model of route "r" over these deployments; by default over both vendors, in order."""
+        served = deployments or (self.openai(), self.anthropic())
+        main = Route(name="r", deployments=served, **route)
+        self.service = Service(Catalog(routes={"r": main, **{other.name: other for other in others}}))
+        return RoutedChatModel(route="r", service=self.service)
+
+
+def quick() -> Breaker:
+    """Opens at the first failure."""
+    return Breaker(failures=1, cooldown=60.0)

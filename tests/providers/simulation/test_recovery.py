@@ -1,0 +1,124 @@
+"""No strategy forgets a deployment: when a trouble ends, traffic comes back within a bound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from providers.config import Breaker, Catalog, Deployment, Hedge, Price, Route, Strategy
+from providers.policy.strategies import FADES
+from tests.providers.simulation.clock import START
+from tests.providers.simulation.schedules import Call, Place, Schedule, Spell, Trouble
+from tests.providers.simulation.verdict import simulate
+
+LONGEST = 40.0  # cooldown of the circuit
+TIMEOUT = 5.0
+TROUBLE = (20.0, 80.0)
+LAST = 260.0
+
+TROUBLES = [each for each in Trouble if each is not Trouble.REVOKED]  # a rejected key ends the call by design
+
+
+def place(name: str, *, latency: float, price: float, spells: tuple[Spell, ...] = ()) -> Place:
+    deployment = Deployment(
+        name=name,
+        provider="offline",
+        model=name,
+        timeout=TIMEOUT,
+        price=Price(price, price),
+        breaker=Breaker(failures=3, cooldown=2.0, longest=LONGEST),
+    )
+    return Place(deployment, latency=latency, window=100_000, squeamish=False, spells=spells)
+
+
+def call(at: float) -> Call:
+    return Call(at, 100, 100, 100, bad=False, touchy=False, cancelled_after=None, read=0.0, breaks=False)
+
+
+def schedule(strategy: Strategy, trouble: Trouble, seed: int) -> Schedule:
+    """Two calls a second on three deployments; the best of them, `a`, is in trouble for a minute."""
+    spell = Spell(trouble, *TROUBLE, retry_after=8.0 if trouble is Trouble.STORM else None)
+    places = [
+        place("a", latency=0.3, price=1.0, spells=(spell,)),
+        place("b", latency=0.9, price=2.0),
+        place("c", latency=0.9, price=3.0),
+    ]
+    route = Route(name="main", strategy=strategy, deployments=tuple(each.deployment for each in places))
+    return Schedule(
+        seed=seed,
+        catalog=Catalog(routes={"main": route}),
+        places={each.deployment.name: each for each in places},
+        calls=tuple(call(n / 2) for n in range(int(2 * LAST))),
+        cleanup=0.0,
+    )
+
+
+def times(schedule: Schedule) -> dict[str, list[float]]:
+    """When each deployment was asked, seconds since the schedule began."""
+    world = simulate(schedule)
+    return {name: [each.began - START for each in attempts] for name, attempts in world.attempts.items()}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("strategy", ["order", "weighted", "least-busy", "lowest-latency", "lowest-cost"])
+def test_traffic_comes_back_when_a_trouble_ends(strategy: Strategy, trouble: Trouble) -> None:
+    asked = times(schedule(strategy, trouble, seed=1))
+    ended = TROUBLE[1]
+    # A probe that began just before the end may fail, and doubles the cooldown once more; a speed not known fades.
+    bound = LONGEST + 2 * TIMEOUT + (FADES if strategy == "lowest-latency" else 0.0)
+    back = [at for at in asked["a"] if at >= ended]
+    assert back, "a was never asked again"
+    assert back[0] <= ended + bound
+    usual = {"weighted": 1 / 4, "least-busy": 1 / 4}.get(strategy, 3 / 4)
+    lately = {name: sum(at > LAST - 60 for at in moments) for name, moments in asked.items()}
+    assert lately["a"] >= usual * sum(lately.values()), f"a did not get its share back: {lately}"
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("strategy", ["weighted", "least-busy", "lowest-latency"])
+def test_every_healthy_deployment_is_asked_again_and_again(strategy: Strategy, seed: int) -> None:
+    for name, moments in times(schedule(strategy, Trouble.SLOW, seed)).items():
+        if name == "a":
+            continue
+        gaps = [later - earlier for earlier, later in pairwise([0.0, *moments, LAST])]
+        assert max(gaps) <= FADES + TIMEOUT, f"{name} was not asked for {max(gaps):.0f} s"
+
+
+def test_a_slow_deployment_is_not_tried_more_often_than_needed() -> None:
+    plan = schedule("lowest-latency", Trouble.SLOW, seed=3)
+    slow = replace(plan.places["a"], latency=3.0, spells=())
+    asked = times(replace(plan, places={**plan.places, "a": slow}))
+    assert 1 <= len(asked["a"]) <= LAST / FADES + 1
+
+
+def test_a_second_attempt_is_one_request() -> None:
+    """The first hangs and the second fails: it is not repeated on credit that was given for one request."""
+    plan = schedule("order", Trouble.HANG, seed=4)
+    broken = replace(plan.places["b"], spells=(Spell(Trouble.BROKEN, 0.0, LAST),))
+    hedged = replace(plan.catalog.routes["main"], hedge=Hedge(after=0.1, max_share=1.0))
+    plan = replace(plan, catalog=Catalog(routes={"main": hedged}), places={**plan.places, "b": broken})
+    world = simulate(replace(plan, calls=(call(0.0), call(21.0))))
+    hanging = next(each for each in world.attempts["a"] if each.began > START + 20)
+    assert hanging.ended is not None
+    meanwhile = [each for each in world.attempts["b"] if hanging.began <= each.began < hanging.ended]
+    assert len(meanwhile) == 1
+
+
+def test_those_turned_away_together_do_not_come_back_together() -> None:
+    storm = Spell(Trouble.STORM, 0.0, 3.0, retry_after=5.0)
+    alone = place("a", latency=0.3, price=1.0, spells=(storm,))
+    deployment = replace(alone.deployment, breaker=Breaker(failures=1000))
+    route = Route(name="main", deployments=(deployment,))
+    plan = Schedule(
+        seed=5,
+        catalog=Catalog(routes={"main": route}),
+        places={"a": replace(alone, deployment=deployment)},
+        calls=tuple(call(0.0) for _ in range(20)),
+        cleanup=0.0,
+    )
+    world = simulate(plan)
+    again = [each.began for each in world.attempts["a"] if each.began > START]
+    assert len(again) == 20
+    assert len(set(again)) > 10, "all of them came back at once"
