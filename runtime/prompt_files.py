@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prompts import PRODUCTION, PromptStore, read_prompts
+from runtime.faults import PromptConflict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +17,7 @@ __all__ = ["seed_prompts"]
 
 
 async def seed_prompts(saver: TransactionalSaver, *paths: Path) -> list[str]:
-    """Bring in the prompts of files that the database has no version of, and point `production` at them.
+    """Bring in the prompts of files that nothing is in production for, and point `production` at them.
 
     For a flow's `setup`: what somebody has added, promoted or rolled back since is left alone. Idempotent; any number
     of processes may call it at once.
@@ -32,8 +34,10 @@ async def seed_prompts(saver: TransactionalSaver, *paths: Path) -> list[str]:
         SchemaMissing: The tables are not there.
     """
     store = PromptStore(saver.transaction, saver.engine.schema)
-    known = {each.name for each in await store.prompts()}
-    missing = [draft for draft in read_prompts(paths) if draft.name not in known]
-    if missing:
-        await store.add(missing, label=PRODUCTION)
+    served = {each.name for each in await store.prompts() if any(known.label == PRODUCTION for known in each.labels)}
+    missing = [draft for draft in read_prompts(paths) if draft.name not in served]
+    for added in await store.add(missing):
+        # Somebody who has promoted another version meanwhile knew better.
+        with suppress(PromptConflict):
+            await store.promote(added.name, added.version, expected=None)
     return [draft.name for draft in missing]

@@ -8,11 +8,24 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any, TypedDict
 
 import pytest
+from langgraph.graph import START, StateGraph
+
+from checkpointer import TransactionalSaver
+from runtime import seed_prompts, transactional
 
 ROOT = Path(__file__).parent.parent
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+class Verdict(TypedDict, total=False):
+    """State of the example with a prompt."""
+
+    account_id: str
+    verdict: str
 
 
 def blocks(language: str) -> list[str]:
@@ -24,7 +37,7 @@ COMMANDS = [line[2:] for block in blocks("console") for line in block.splitlines
 
 @pytest.fixture
 def environment(database_url: str) -> dict[str, str]:
-    keys = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "BUREAU_URL")
+    keys = (*KEYS, "BUREAU_URL")
     scripts = str(Path(sys.executable).parent)
     return {
         **{key: value for key, value in os.environ.items() if key not in keys},
@@ -41,7 +54,7 @@ def run(command: list[str], environment: dict[str, str], cwd: Path) -> str:
 
 
 def test_the_example_is_short_and_prints_what_it_says(environment: dict[str, str], tmp_path: Path) -> None:
-    (example,) = blocks("python")
+    example, _ = blocks("python")
     assert len([line for line in example.splitlines() if line.strip()]) <= 25
     (tmp_path / "example.py").write_text(
         example.replace("from_conn_string()", "from_conn_string(__import__('os').environ['DATABASE_URL'])")
@@ -50,12 +63,42 @@ def test_the_example_is_short_and_prints_what_it_says(environment: dict[str, str
 
 
 def test_every_command_is_known() -> None:
-    assert COMMANDS == ["make demo", "runtime run graphs.underwriting", "runtime threads", "make test"]
+    assert [command for command in COMMANDS if not command.startswith("runtime ")] == ["make demo", "make test"]
+    assert len(COMMANDS) == 8
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("runtime ")])
-def test_runtime_commands(command: str, environment: dict[str, str], tmp_path: Path) -> None:
-    run([sys.executable, "-m", *command.split()], environment, tmp_path)
+def test_runtime_commands_in_their_order(environment: dict[str, str], tmp_path: Path) -> None:
+    """With the prompt of the README in its folder, and its routes, whose keys need not be set for any of this."""
+    (prompt,) = blocks("markdown")
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "verify.md").write_text(prompt)
+    commands = [command for command in COMMANDS if command.startswith("runtime ")]
+    shown = {command: run([sys.executable, "-m", *command.split()], environment, tmp_path) for command in commands}
+    assert "production → 1" in shown["runtime prompts list"]
+    assert "offline" in shown["runtime models"]
+
+
+async def test_the_node_with_a_prompt_and_a_model(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for key in KEYS:
+        monkeypatch.delenv(key, raising=False)
+    (text,) = blocks("markdown")
+    (tmp_path / "verify.md").write_text(text)
+    _, node = blocks("python")
+    there: dict[str, Any] = {}
+    exec(compile(node, "README.md", "exec"), there)
+    async with TransactionalSaver.from_conn_string(database_url) as saver:
+        async with saver.transaction() as tx:
+            await tx.execute("CREATE TABLE account AS SELECT 'A-1' AS id, 100 AS balance")
+        assert await seed_prompts(saver, tmp_path) == ["verify"]
+        builder = StateGraph(Verdict).add_node("verify", there["verify"]).add_edge(START, "verify")
+        flow = transactional(builder.compile(checkpointer=saver))
+        out = await flow.ainvoke({"account_id": "A-1"}, {"configurable": {"thread_id": "t"}})
+        assert '"balance": 100' in out["verdict"]
+        (step,) = (await flow.areport({"configurable": {"thread_id": "t"}})).steps
+        assert step.prompts == ["verify@1"]
+        assert step.calls[0]["prompt"] == "verify@1"
 
 
 def test_make_demo_runs_the_demonstration(environment: dict[str, str], tmp_path: Path) -> None:
@@ -76,7 +119,8 @@ def test_commands_of_the_table_exist(environment: dict[str, str], tmp_path: Path
 
 
 def test_the_settings_shown_are_accepted(environment: dict[str, str], tmp_path: Path) -> None:
-    (settings,) = blocks("toml")
+    settings = "\n".join(blocks("toml"))
     tomllib.loads(settings)
     (tmp_path / "runtime.toml").write_text(settings)
     run([sys.executable, "-m", "runtime", "threads"], environment, tmp_path)
+    assert "gpt-5.4-mini" in run([sys.executable, "-m", "runtime", "models"], environment, tmp_path)

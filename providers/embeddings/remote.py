@@ -152,6 +152,13 @@ class RemoteEmbedder:
                 known = self._clients[loop] = (key, self._connect(key))
         return known[1]
 
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        with self._lock:
+            _, client = self._clients.pop(asyncio.get_running_loop(), (None, None))
+        if client is not None:
+            await client.close()
+
     def _connect(self, key: str | None) -> Any:
         try:
             import httpx2

@@ -8,8 +8,6 @@ clients are known by their qualified name, so that no SDK is imported here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +23,7 @@ from langchain_core.exceptions import (
     ModelTimeoutError,
 )
 
+from providers.policy.headers import retry_after
 from runtime.faults import RuntimeFault
 
 if TYPE_CHECKING:
@@ -38,10 +37,7 @@ __all__ = [
     "StreamCut",
     "TooSlow",
     "classify",
-    "retry_after",
 ]
-
-DAY = 86_400.0
 
 
 class Action(Enum):
@@ -271,44 +267,6 @@ def _of_the_response(status: int | None) -> _Verdict | None:
 
 def _of_no_response(error: Exception) -> _Verdict:
     return _Verdict(Action.STOP if isinstance(error, _MISTAKES) else Action.MOVE_ON, type(error).__name__)
-
-
-def retry_after(headers: Mapping[str, str] | None) -> float | None:
-    """Seconds that a server asked to be left alone (RFC 9110, 10.2.3), `None` if it did not, or not sensibly.
-
-    Reads `retry-after-ms` (OpenAI's, more precise), then `retry-after` as seconds or as an HTTP date. A date is
-    compared with the response's own `date`, so that neither our clock nor its difference from the server's matters;
-    without one it is ignored. So are negative delays and those above a day.
-    """
-    if not headers:
-        return None
-    fields = {name.lower(): value for name, value in headers.items()}
-    delays = (
-        _number(fields.get("retry-after-ms"), 1000.0),
-        _number(fields.get("retry-after"), 1.0),
-        _between(fields.get("date"), fields.get("retry-after")),
-    )
-    return next((delay for delay in delays if delay is not None and 0.0 <= delay <= DAY), None)
-
-
-def _number(text: str | None, divisor: float) -> float | None:
-    try:
-        return None if text is None else float(text) / divisor
-    except ValueError:
-        return None
-
-
-def _between(start: str | None, end: str | None) -> float | None:
-    first, last = _date(start), _date(end)
-    return None if first is None or last is None else (last - first).total_seconds()
-
-
-def _date(text: str | None) -> datetime | None:
-    try:
-        at = None if text is None else parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return at if at is None or at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _by_status(status: int) -> Action:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.cli.render import _table, safe
+from runtime.cli.render import safe, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ def print_models(shown: Mapping[str, Any], out: Console) -> None:
         rows = [(*_row(route["route"], each), _check(each["check"])) for each in route["deployments"]]
         used = [index for index in range(len(COLUMNS)) if any(row[index] for row in rows)]
         columns = [(COLUMNS[index], "right" if COLUMNS[index] == "p50 ms" else "") for index in used]
-        _table(columns, [[row[index] for index in used] for row in rows], out)
+        table(columns, [[row[index] for index in used] for row in rows], out)
     for scope, budget in shown["budgets"].items():
         out.print(f"budget of a {scope}: {_amount(budget)}", soft_wrap=True)
     if shown["note"]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from prompts import CANARY, readable
-from runtime.cli.render import _table, count, moment, safe
+from runtime.cli.render import count, moment, safe, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +99,7 @@ def print_prompts(found: Sequence[PromptSummary], out: Console) -> None:
         (each.name, each.latest, _labels(each.labels, versions=True), each.description, moment(each.created_at))
         for each in found
     ]
-    _table([("prompt", ""), ("latest", "right"), ("labels", ""), ("description", ""), ("added", "")], rows, out)
+    table([("prompt", ""), ("latest", "right"), ("labels", ""), ("description", ""), ("added", "")], rows, out)
 
 
 def print_versions(found: Sequence[Version], out: Console) -> None:
@@ -109,7 +109,7 @@ def print_versions(found: Sequence[Version], out: Console) -> None:
         for each in found
     ]
     columns = [("version", "right"), ("labels", ""), ("cases", "right"), ("description", ""), ("added", "")]
-    _table([*columns, ("digest", "")], rows, out)
+    table([*columns, ("digest", "")], rows, out)
 
 
 def print_version(found: Version, out: Console) -> None:
@@ -182,7 +182,7 @@ def print_results(version: Version, results: Sequence[CaseResult], out: Console)
         )
         for each in results
     ]
-    _table(columns, rows, out)
+    table(columns, rows, out)
     passed = sum(each.passed for each in results)
     models = ", ".join(sorted({_model(each.asked) for each in results}))
     line = f"{version.title}: {passed} of {len(results)} passed · {models}"

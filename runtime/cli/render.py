@@ -25,6 +25,7 @@ __all__ = [
     "print_threads",
     "print_values",
     "safe",
+    "table",
 ]
 
 STATUS_STYLES = {"completed": "green", "interrupted": "yellow", "failed": "red", "unfinished": "cyan"}
@@ -73,17 +74,18 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]], out: Console) -> None:
+def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]], out: Console) -> None:
+    """Print a table. A column is a name and "right" or ""; cells are shown as they are, without control characters."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name, side in columns:
-        table.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
+        drawn.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(safe(str(cell)), style=STATUS_STYLES.get(str(cell), "")) for cell in row))
-    out.print(table)
+        drawn.add_row(*(Text(safe(str(cell)), style=STATUS_STYLES.get(str(cell), "")) for cell in row))
+    out.print(drawn)
 
 
 def print_threads(threads: Sequence[Any], out: Console) -> None:
@@ -95,7 +97,7 @@ def print_threads(threads: Sequence[Any], out: Console) -> None:
     rows = [
         (t.thread_id, t.graph or "", t.status, t.steps, moment(t.created_at), moment(t.updated_at)) for t in threads
     ]
-    _table(columns, rows, out)
+    table(columns, rows, out)
 
 
 def step_names(step: Mapping[str, Any]) -> str:
@@ -123,9 +125,9 @@ def print_history(steps: Sequence[Mapping[str, Any]], out: Console) -> None:
         )
         for s in steps
     ]
-    _table(columns, rows, out)
+    table(columns, rows, out)
     if used := [(s["step"], step_names(s), "\n".join(lines)) for s in steps if (lines := used_lines(s))]:
-        _table([("step", "right"), ("nodes", ""), ("models and prompts", "")], used, out)
+        table([("step", "right"), ("nodes", ""), ("models and prompts", "")], used, out)
 
 
 def print_values(values: Any, out: Console) -> None:

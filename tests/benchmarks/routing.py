@@ -88,18 +88,13 @@ def _section(ms: dict[str, list[float]], cpu: dict[str, list[float]], calls: int
     ]
     head = ["call", "ms, p50", "p95", "CPU ms", "over its bare call: ms, p50", "p95", "CPU ms"]
     return (
-        f"## Routing\n\n{calls:,} calls each, one at a time, the contenders in turn, against one server on loopback that "
-        f"answers at once. A route of two deployments; LiteLLM {LITELLM} as its documentation sets it up, on the same "
-        f"openai SDK ({version('openai')}). Over its bare call: p50 is the median of the differences of neighbouring "
-        f"calls, p95 the difference of both p95. CPU is that of the calling process, with what it does after the "
-        f"answer. Routed / LiteLLM: {over[ROUTED][0] / over[ROUTER][0]:.2f} of the time over the bare call, "
-        f"{over[ROUTED][2] / over[ROUTER][2]:.2f} of the CPU.\n\n" + _wide(head, rows)
+        f"## Routing\n\n{calls:,} calls each, one at a time, the contenders in turn, outside any super-step, against "
+        f"one server on loopback that answers at once. A route of two deployments; LiteLLM {LITELLM} with its defaults, "
+        f"on the same openai SDK ({version('openai')}). Over its bare call: p50 is the median of the differences of "
+        f"neighbouring calls, p95 the difference of both p95. CPU is that of the calling process, with what it does "
+        f"after the answer. Routed / LiteLLM: {over[ROUTED][0] / over[ROUTER][0]:.2f} of the time over the bare call, "
+        f"{over[ROUTED][2] / over[ROUTER][2]:.2f} of the CPU.\n\n" + table(head, rows)
     )
-
-
-def _wide(head: list[str], rows: list[list[Any]]) -> str:
-    """A table whose figures are all below a few milliseconds: three digits after the point."""
-    return table(head, [[f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in rows])
 
 
 def _p95(values: list[float]) -> float:

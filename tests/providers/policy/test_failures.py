@@ -36,8 +36,8 @@ from providers.policy.failures import (
     StreamCut,
     TooSlow,
     classify,
-    retry_after,
 )
+from providers.policy.headers import retry_after
 from runtime.faults import ConfigError, ProviderUnavailable
 
 if TYPE_CHECKING:
