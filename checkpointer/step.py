@@ -52,6 +52,16 @@ class Step:
         """Whether this task asked a human before, about facts that have moved since: it is about to ask again."""
         return self._attempt.task_id in self._step.facts_changed
 
+    @property
+    def thread_id(self) -> str:
+        """The thread that the task runs for."""
+        return self._step.run.thread_id
+
+    @property
+    def schema(self) -> str:
+        """The Postgres schema of the runtime's own tables."""
+        return self._engine.schema
+
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         """Rows of a read, as `asyncpg.Connection.fetch`.
 

@@ -24,6 +24,7 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -31,7 +32,7 @@ import tenacity
 
 from providers.candidates import Candidate, candidates, ruled
 from providers.exchange import Exchange, exchange
-from providers.policy.backoff import pause
+from providers.policy.backoff import pause, spread
 from providers.policy.failures import Action, Failure, classify
 from providers.policy.hedging import HedgeBank
 from providers.state import DeploymentState, Hindrance, Lease
@@ -154,6 +155,7 @@ class Router:
         """
         route = ruled(self.catalog, ask.route, ask.tags, ask.input_tokens)
         pending = self._candidates(route, ask)
+        known = {each.deployment.name: each for each in pending}
         deadline = _now() + route.patience
         while True:
             opens: list[float] = []
@@ -168,7 +170,10 @@ class Router:
                 except _Left as left:
                     instead = self._instead(candidate, left.failure, ask)
                     if instead is not None:
-                        pending = instead
+                        # Whoever is reached again, or twice, stays one candidate: asked `1 + retries` times in all.
+                        names = dict.fromkeys(each.deployment.name for each in instead)
+                        known = {each.deployment.name: each for each in instead} | known
+                        pending = [known[name] for name in names]
                         break
                     if left.failure.action is Action.STOP:
                         raise ask.trail.rejected(route) from None
@@ -178,7 +183,10 @@ class Router:
                 # Slots (infinity) may be given back at any moment; other times are known.
                 if _now() >= deadline or not any(at <= deadline or at == math.inf for at in opens):
                     raise ask.trail.exhausted(route)
-                await self._wait(pending, min(deadline, *opens))
+                soonest = min(opens)
+                if soonest < math.inf:  # everybody who waits for it knows this moment
+                    soonest = _now() + spread(max(0.0, soonest - _now()), self._rng)
+                await self._wait(pending, min(deadline, soonest), ask)
 
     # -- candidates ----------------------------------------------------------------------------------------------
 
@@ -209,17 +217,23 @@ class Router:
         ask.without |= {candidate.deployment.name}
         return [found for name in names for found in self._candidates(self.catalog.routes[name], ask)]
 
-    async def _wait(self, pending: list[Candidate], until: float) -> None:
-        """Until `until`, or until something about a candidate changed."""
+    async def _wait(self, pending: list[Candidate], until: float, ask: Ask) -> None:
+        """Until `until`, or until a call ends at one of the candidates."""
         changed = asyncio.Event()
         loop = asyncio.get_running_loop()
-        watched = [candidate.state for candidate in pending]
-        wake = lambda: loop.call_soon_threadsafe(changed.set)  # noqa: E731 - one object, to take it off again
+        watched = [candidate.state for candidate in pending if not candidate.spent]
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # its loop has been closed around it
+                loop.call_soon_threadsafe(changed.set)
+
         for state in watched:
             state.watch(wake)
         try:
-            async with asyncio.timeout_at(until):
-                await changed.wait()
+            # Another thread's call may have ended between our look and our watching.
+            if not any(self._hindrance(each, ask) is None for each in pending if not each.spent):
+                async with asyncio.timeout_at(until):
+                    await changed.wait()
         except TimeoutError:
             pass
         finally:
@@ -236,21 +250,31 @@ class Router:
         if hedge is None or self._hindrance(candidate, ask) is not None:
             return await self._attempts(candidate, ask, send)
         bank = self._banks.setdefault(candidate.route.name, HedgeBank(hedge.max_share))
-        bank.earn(self._stake(candidate, ask))
+        asked = candidate.asked
         first = asyncio.create_task(self._attempts(candidate, ask, send))
         tasks = {first}
         try:
             await asyncio.wait(tasks, timeout=hedge.after)
+            if candidate.asked > asked:  # else somebody else took its place, and nothing was spent on it
+                bank.earn(self._stake(candidate, ask))
             other = None if first.done() else self._other(candidate, pending, ask)
             if other is not None and bank.spend(self._stake(other, ask)):
                 ask.trail.hedged = True
-                tasks.add(asyncio.create_task(self._attempts(other, ask, send)))
-            return await _first_answer(first, tasks)
-        finally:
+                tasks.add(asyncio.create_task(self._once(other, ask, send)))  # paid for: one request
+            won = await _first_answer(first, tasks)
+        except BaseException:
             await _abandon(tasks, discard)
+            raise
+        try:
+            await _abandon(tasks, discard)
+        except BaseException:  # cancelled meanwhile: the answer comes too late as well
+            won.lease.abandoned()
+            await discard(won.value)
+            raise
+        return won
 
     def _other(self, candidate: Candidate, pending: list[Candidate], ask: Ask) -> Candidate | None:
-        others = (each for each in pending if each.deployment.name != candidate.deployment.name)
+        others = (each for each in pending if not each.spent and each.deployment.name != candidate.deployment.name)
         return next((each for each in others if self._hindrance(each, ask) is None), None)
 
     def _stake(self, candidate: Candidate, ask: Ask) -> float:
@@ -320,10 +344,18 @@ async def _abandon(tasks: set[asyncio.Task[Won[T]]], discard: Discard[T]) -> Non
     """Cancel what is still being asked, and throw away answers that came all the same."""
     for task in tasks:
         task.cancel()
-    for ended in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(ended, Won):
-            ended.lease.abandoned()
-            await discard(ended.value)
+    cancelled: asyncio.CancelledError | None = None
+    while pending := {task for task in tasks if not task.done()}:
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError as error:
+            cancelled = error  # noted; nobody may be left behind
+    for task in tasks:
+        if not task.cancelled() and task.exception() is None:
+            task.result().lease.abandoned()
+            await discard(task.result().value)
+    if cancelled is not None:
+        raise cancelled
 
 
 def _stated_pause(state: tenacity.RetryCallState) -> float:

@@ -71,15 +71,14 @@ class _Asked:
         self._name = name
         self._label = label
         self._version = version
-        self._run = step._step.run  # noqa: SLF001 - the step has no public word for its schema and thread
-        self._sql = queries(self._run.engine.schema)
+        self._sql = queries(step.schema)
 
     @property
     def question(self) -> tuple[Any, ...]:
         """Statement and arguments that find the one row."""
         if self._version is not None:
             return self._sql["in_step_by_version"], self._name, self._version
-        return self._sql["in_step_by_label"], self._name, self._label, point_of(self._run.thread_id, self._name)
+        return self._sql["in_step_by_label"], self._name, self._label, point_of(self._step.thread_id, self._name)
 
     @property
     def what_there_is(self) -> tuple[Any, ...]:

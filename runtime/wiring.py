@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import checkpointer.calls
 from checkpointer.engine import set_embedder
+from providers.embeddings.registry import configure_embeddings, configure_embeddings_by_default
 from providers.hooks import Hooks, hooks
 from providers.process import configure_by_default
 
@@ -19,11 +20,13 @@ def join() -> None:
     """Tie the process together; safe to call repeatedly.
 
     Savers get an embedder for `nearest(text=...)`. Calls of models are recorded with, and budgeted by, the super-step
-    they are made in. Routes come from `runtime.toml` of the working directory, unless a command has named another file.
+    they are made in. Routes and embedders come from `runtime.toml` of the working directory, unless a command has named
+    another file.
     """
     set_embedder(_embed)
     hooks(Hooks(record=checkpointer.calls.record_call, spent=_spent))
     configure_by_default(_catalog)
+    configure_embeddings_by_default(_embeddings)
 
 
 async def _embed(texts: list[str]) -> list[list[float]]:
@@ -41,3 +44,10 @@ def _catalog() -> Catalog | None:
     from runtime.settings import load_settings
 
     return configured(load_settings())
+
+
+def _embeddings() -> None:
+    from runtime.settings import load_settings
+
+    settings = load_settings()
+    configure_embeddings(settings.embeddings, place=settings.place)

@@ -9,6 +9,6 @@
 from __future__ import annotations
 
 from providers.embeddings.embedder import Embedder
-from providers.embeddings.registry import configure_embeddings, embedder
+from providers.embeddings.registry import configure_embeddings, configure_embeddings_by_default, embedder
 
-__all__ = ["Embedder", "configure_embeddings", "embedder"]
+__all__ = ["Embedder", "configure_embeddings", "configure_embeddings_by_default", "embedder"]

@@ -13,29 +13,40 @@ from providers.embeddings.wordllama import WordLlamaEmbedder
 from runtime.faults import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from providers.config_values import Place
     from providers.embeddings.embedder import Embedder
 
-__all__ = ["configure_embeddings", "embedder"]
+__all__ = ["configure_embeddings", "configure_embeddings_by_default", "embedder"]
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    """The place of a value where no file is known: its keys."""
+    return ".".join(map(str, path))
+
 
 _DEFAULT = EmbeddingSettings(name="default", provider="wordllama")
 
 
 class _Registry:
-    """Attributes: `settings` by name, `made` by settings, so that what is known outlives an equal configuration."""
+    """Attributes: see the functions below.
+
+    `made` is by settings and not by name, so that what an embedder knows outlives an equal configuration.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.settings: Mapping[str, EmbeddingSettings] = {"default": _DEFAULT}
         self.made: dict[EmbeddingSettings, Embedder] = {}
+        self.source: Callable[[], None] | None = None
+        self.named = False
 
 
 _registry = _Registry()
 
 
-def configure_embeddings(tables: Any, *, place: Place | None = None) -> None:
+def configure_embeddings(tables: Any, *, place: Place = _dotted) -> None:
     """Have this process use these embedders from now on. Makes no call and loads no weights.
 
     Args:
@@ -45,11 +56,23 @@ def configure_embeddings(tables: Any, *, place: Place | None = None) -> None:
     Raises:
         ConfigError: Anything is wrong. What was configured before stays.
     """
-    settings = parse_embeddings(tables, place=place or (lambda path: ".".join(map(str, path))))
+    settings = parse_embeddings(tables, place=place)
     with _registry.lock:
+        _registry.named, _registry.source = True, None
         _registry.settings = {"default": _DEFAULT, **settings}
         used = set(_registry.settings.values())
         _registry.made = {key: made for key, made in _registry.made.items() if key in used}
+
+
+def configure_embeddings_by_default(source: Callable[[], None]) -> None:
+    """Name who configures the embedders of processes in which nobody else does.
+
+    Args:
+        source: Called when the first embedder is wanted; calls `configure_embeddings`. Called again if it failed.
+    """
+    with _registry.lock:
+        if not _registry.named:
+            _registry.named, _registry.source = True, source
 
 
 def embedder(name: str = "default") -> Embedder:
@@ -58,8 +81,11 @@ def embedder(name: str = "default") -> Embedder:
     Its vectors are remembered, see `MemoisedEmbedder`: a super-step that runs again pays for no embedding twice.
 
     Raises:
-        ConfigError: There is no embedder of that name.
+        ConfigError: There is no embedder of that name, or the configuration is wrong.
     """
+    source = _registry.source
+    if source is not None:
+        source()
     with _registry.lock:
         settings = _registry.settings.get(name)
         if settings is None:

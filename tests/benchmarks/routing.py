@@ -89,11 +89,11 @@ def _section(ms: dict[str, list[float]], cpu: dict[str, list[float]], calls: int
     head = ["call", "ms, p50", "p95", "CPU ms", "over its bare call: ms, p50", "p95", "CPU ms"]
     return (
         f"## Routing\n\n{calls:,} calls each, one at a time, the contenders in turn, outside any super-step, against "
-        f"one server on loopback that answers at once. A route of two deployments; LiteLLM {LITELLM} with its defaults, "
-        f"on the same openai SDK ({version('openai')}). Over its bare call: p50 is the median of the differences of "
-        f"neighbouring calls, p95 the difference of both p95. CPU is that of the calling process, with what it does "
-        f"after the answer. Routed / LiteLLM: {over[ROUTED][0] / over[ROUTER][0]:.2f} of the time over the bare call, "
-        f"{over[ROUTED][2] / over[ROUTER][2]:.2f} of the CPU.\n\n" + table(head, rows)
+        f"one server on loopback that answers at once. A route of two deployments; LiteLLM {LITELLM} with its "
+        f"defaults, on the same openai SDK ({version('openai')}). Over its bare call: p50 is the median of the "
+        f"differences of neighbouring calls, p95 the difference of both p95. CPU is that of the calling process, with "
+        f"what it does after the answer. Routed / LiteLLM: {over[ROUTED][0] / over[ROUTER][0]:.2f} of the time over "
+        f"the bare call, {over[ROUTED][2] / over[ROUTER][2]:.2f} of the CPU.\n\n" + table(head, rows)
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -382,3 +384,23 @@ def test_a_class_that_cannot_be_made_is_a_failed_check(runtime: Runtime) -> None
         Path("runtime.toml").write_text(f"[[models.a.deployments]]\nprovider = 'langchain'\npath = '{path}'\n")
         done = runtime("models", "--check", "--json")
         assert (done.code, deployments(done.json)[f"a/langchain:{path.split(':')[1]}"]["check"]["ok"]) == (6, False)
+
+
+def test_a_script_of_its_own_uses_the_file_of_its_folder(process_env: dict[str, str]) -> None:
+    """Without any command: `chat_model` and `embedder` ask `runtime.toml`."""
+    Path("runtime.toml").write_text(
+        '[[models.fast.deployments]]\nprovider = "offline"\n'
+        '[embeddings.far]\nprovider = "openai-compatible"\nmodel = "m"\ndimensions = 4\nbase_url = "http://127.0.0.1:9/v1"\n'
+    )
+    program = (
+        "import runtime.author, providers\n"
+        "from runtime import chat_model\n"
+        "from runtime.faults import ConfigError\n"
+        "print(chat_model('fast').invoke('ping').text, providers.embedder('far').dimensions)\n"
+        "try: chat_model('slow')\n"
+        "except ConfigError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=process_env, capture_output=True, text=True, check=True)
+    said, refused = done.stdout.splitlines()
+    assert said == "[offline] ping 4"
+    assert refused.startswith("There is no model route 'slow'. Known routes: fast.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from providers.embeddings import configure_embeddings, embedder
+from providers.embeddings import configure_embeddings, configure_embeddings_by_default, embedder, registry
 from providers.embeddings.settings import EmbeddingSettings, parse_embeddings
 from runtime.faults import ConfigError
 
@@ -53,6 +53,27 @@ def test_an_equal_configuration_keeps_what_is_known() -> None:
     assert embedder() is default
     configure_embeddings({"vendor": {**SERVED, "model": "other"}})
     assert embedder("vendor") is not first
+
+
+def test_a_source_is_asked_when_the_first_embedder_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_registry", registry._Registry())
+    asked: list[Any] = [{"default": {"provider": "nonsense"}}, {"default": {"provider": "minilm"}}]
+    configure_embeddings_by_default(lambda: configure_embeddings(asked.pop(0), place=place))
+    configure_embeddings_by_default(lambda: pytest.fail("was asked"))  # comes too late
+    assert len(asked) == 2
+    with pytest.raises(ConfigError, match=r"^runtime\.toml, line 7: embeddings\.default\.provider"):
+        embedder()
+    assert embedder().dimensions == 384  # asked again: nobody runs on with half a configuration
+    assert embedder().dimensions == 384
+    assert asked == []
+
+
+def test_a_source_is_not_asked_by_those_who_were_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_registry", registry._Registry())
+    configure_embeddings_by_default(lambda: pytest.fail("was asked"))
+    configure_embeddings({"default": {"provider": "minilm"}})
+    configure_embeddings_by_default(lambda: pytest.fail("was asked"))
+    assert embedder().dimensions == 384
 
 
 def test_every_setting() -> None:

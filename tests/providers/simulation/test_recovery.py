@@ -106,6 +106,23 @@ def test_a_second_attempt_is_one_request() -> None:
     assert len(meanwhile) == 1
 
 
+def test_a_first_attempt_that_others_kept_out_earns_no_credit() -> None:
+    """Two calls at once for one slot: only one is a first attempt there, and pays for hedging."""
+    plan = schedule("order", Trouble.SLOW, seed=6)
+    places = {
+        name: replace(each, latency=3.0, deployment=replace(each.deployment, retries=0, price=Price(1.0, 1.0)))
+        for name, each in plan.places.items()
+    }
+    places["a"] = replace(places["a"], deployment=replace(places["a"].deployment, concurrency=1))
+    deployments = tuple(each.deployment for each in places.values())
+    # A third of two first attempts does not pay for a second one; of three it would.
+    route = replace(plan.catalog.routes["main"], deployments=deployments, hedge=Hedge(after=0.1, max_share=0.34))
+    calls = (call(0.0), call(0.0))
+    world = simulate(replace(plan, catalog=Catalog(routes={"main": route}), places=places, calls=calls))
+    assert [len(world.attempts[name]) for name in "abc"] == [1, 1, 0]
+    assert not any(made.ask.trail.hedged for made in world.made)
+
+
 def test_those_turned_away_together_do_not_come_back_together() -> None:
     storm = Spell(Trouble.STORM, 0.0, 3.0, retry_after=5.0)
     alone = place("a", latency=0.3, price=1.0, spells=(storm,))
