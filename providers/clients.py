@@ -107,7 +107,7 @@ def _openai(deployment: Deployment, key: str | None) -> BaseChatModel:
 
     timeout = httpx2.Timeout(deployment.timeout, connect=min(CONNECT_TIMEOUT, deployment.timeout))
     client = openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [witness]})
-    options: dict[str, Any] = {"stream_usage": True}
+    options: dict[str, Any] = {"stream_usage": True, "stream_chunk_timeout": None}  # time limits are ours
     if deployment.provider == "openai-compatible":
         # Servers that imitate OpenAI imitate chat completions; a server without a key still gets the header.
         options["use_responses_api"] = False

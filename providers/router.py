@@ -289,6 +289,12 @@ class Router:
             # A circuit that has opened meanwhile, or a provider that said when to come back, ends the retries here.
             return isinstance(error, _Left) and error.pause is not None and self._hindrance(candidate, ask) is None
 
+        try:
+            return await self._once(candidate, ask, send)  # where most calls end, without any machinery for retries
+        except _Left as left:
+            if not again(left):
+                raise
+            await asyncio.sleep(left.pause or 0.0)
         retrying = tenacity.AsyncRetrying(
             wait=_stated_pause,
             retry=tenacity.retry_if_exception(again),

@@ -43,6 +43,10 @@ class Trail:
                 "counts": failure.counts,
             }
         )
+        if failure.why != type(error).__name__:
+            # What went wrong is known; a hundred lines from inside of SDKs and sockets, once an attempt, would hide it.
+            error = error.with_traceback(None)
+            error.__cause__ = error.__context__ = None
         self._errors.append(self._clean(candidate.deployment, error))
 
     def passed_over(self, candidate: Candidate, why: str) -> None:
