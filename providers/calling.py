@@ -18,7 +18,7 @@ from providers.policy.failures import ContentRefused, MalformedAnswer, StreamCut
 from providers.wire import Wire, ended, refused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -106,7 +106,12 @@ class Caller:
     """Asks deployments for one call: the same messages and arguments, whoever is asked."""
 
     def __init__(
-        self, wire: Wire, model: Any, messages: Sequence[BaseMessage], stop: list[str] | None, given: Mapping[str, Any]
+        self,
+        wire: Wire,
+        model: Callable[[Deployment], BaseChatModel],
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        given: Mapping[str, Any],
     ) -> None:
         """`model` gives the LangChain model of a deployment for the running loop."""
         self.messages = list(messages)

@@ -23,10 +23,10 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import tenacity
 
@@ -35,6 +35,7 @@ from providers.exchange import Exchange, exchange
 from providers.policy.backoff import pause, spread
 from providers.policy.failures import Action, Failure, classify
 from providers.policy.hedging import HedgeBank
+from providers.racing import race
 from providers.state import DeploymentState, Hindrance, Lease
 from providers.trail import Trail
 from runtime.faults import RuntimeFault
@@ -154,11 +155,11 @@ class Router:
             RuntimeFault: asking a deployment failed for a reason of our own; nobody else was asked.
         """
         route = ruled(self.catalog, ask.route, ask.tags, ask.input_tokens)
-        pending = self._candidates(route, ask)
-        known = {each.deployment.name: each for each in pending}
+        known: dict[str, Candidate] = {}
+        pending = _once_each(self._candidates(route, ask), known)
         deadline = _now() + route.patience
         while True:
-            opens: list[float] = []
+            opens: list[float] = []  # when candidates can take the call; infinity: when another call ends
             for candidate in pending:
                 if candidate.spent:
                     continue
@@ -170,23 +171,22 @@ class Router:
                 except _Left as left:
                     instead = self._instead(candidate, left.failure, ask)
                     if instead is not None:
-                        # Whoever is reached again, or twice, stays one candidate: asked `1 + retries` times in all.
-                        names = dict.fromkeys(each.deployment.name for each in instead)
-                        known = {each.deployment.name: each for each in instead} | known
-                        pending = [known[name] for name in names]
+                        pending = _once_each(instead, known)
                         break
                     if left.failure.action is Action.STOP:
                         raise ask.trail.rejected(route) from None
-                    if not candidate.spent:
-                        opens.append(_now())  # it may take the call again, now or when the provider has said
+                    opens += [] if candidate.spent else [_now()]
             else:
-                # Slots (infinity) may be given back at any moment; other times are known.
                 if _now() >= deadline or not any(at <= deadline or at == math.inf for at in opens):
                     raise ask.trail.exhausted(route)
-                soonest = min(opens)
-                if soonest < math.inf:  # everybody who waits for it knows this moment
-                    soonest = _now() + spread(max(0.0, soonest - _now()), self._rng)
-                await self._wait(pending, min(deadline, soonest), ask)
+                await self._wait(pending, self._look_again(opens, deadline), ask)
+
+    def _look_again(self, opens: list[float], deadline: float) -> float:
+        """When to look again, apart from the others: everybody who waits for the first moment knows it."""
+        soonest = min(opens)
+        if soonest == math.inf:
+            return deadline
+        return min(deadline, _now() + spread(max(0.0, soonest - _now()), self._rng))
 
     # -- candidates ----------------------------------------------------------------------------------------------
 
@@ -214,7 +214,6 @@ class Router:
             names = candidate.route.content_fallbacks
         if not names:
             return None
-        ask.without |= {candidate.deployment.name}
         return [found for name in names for found in self._candidates(self.catalog.routes[name], ask)]
 
     async def _wait(self, pending: list[Candidate], until: float, ask: Ask) -> None:
@@ -251,27 +250,22 @@ class Router:
             return await self._attempts(candidate, ask, send)
         bank = self._banks.setdefault(candidate.route.name, HedgeBank(hedge.max_share))
         asked = candidate.asked
-        first = asyncio.create_task(self._attempts(candidate, ask, send))
-        tasks = {first}
-        try:
-            await asyncio.wait(tasks, timeout=hedge.after)
+
+        def second(first_has_ended: bool) -> Coroutine[Any, Any, Won[T]] | None:
             if candidate.asked > asked:  # else somebody else took its place, and nothing was spent on it
                 bank.earn(self._stake(candidate, ask))
-            other = None if first.done() else self._other(candidate, pending, ask)
-            if other is not None and bank.spend(self._stake(other, ask)):
-                ask.trail.hedged = True
-                tasks.add(asyncio.create_task(self._once(other, ask, send)))  # paid for: one request
-            won = await _first_answer(first, tasks)
-        except BaseException:
-            await _abandon(tasks, discard)
-            raise
-        try:
-            await _abandon(tasks, discard)
-        except BaseException:  # cancelled meanwhile: the answer comes too late as well
+            other = None if first_has_ended else self._other(candidate, pending, ask)
+            if other is None or not bank.spend(self._stake(other, ask)):
+                return None
+            ask.trail.hedged = True
+            return self._once(other, ask, send)  # not `_attempts`: one request is paid for
+
+        async def drop(won: Won[T]) -> None:
             won.lease.abandoned()
             await discard(won.value)
-            raise
-        return won
+
+        first = self._attempts(candidate, ask, send)
+        return await race(first, after=hedge.after, second=second, is_final=_is_final, discard=drop)
 
     def _other(self, candidate: Candidate, pending: list[Candidate], ask: Ask) -> Candidate | None:
         others = (each for each in pending if not each.spent and each.deployment.name != candidate.deployment.name)
@@ -331,37 +325,15 @@ class Router:
         return Won(value, candidate, lease, seen)
 
 
-async def _first_answer(first: asyncio.Task[Won[T]], tasks: set[asyncio.Task[Won[T]]]) -> Won[T]:
-    """The answer of whichever task has one first; without any, the first task's failure."""
-    remaining = set(tasks)
-    while remaining:
-        done, remaining = await asyncio.wait(remaining, return_when=asyncio.FIRST_COMPLETED)
-        for task in sorted(done, key=lambda each: each is not first):
-            error = task.exception()
-            if error is None:
-                tasks.discard(task)
-                return task.result()
-            if not isinstance(error, _Left) or error.failure.action is Action.STOP:
-                raise error
-    return first.result()
+def _once_each(found: list[Candidate], known: dict[str, Candidate]) -> list[Candidate]:
+    """The candidates, each once. Who was known before stays the same, and its attempts go on being counted."""
+    for each in found:
+        known.setdefault(each.deployment.name, each)
+    return [known[name] for name in dict.fromkeys(each.deployment.name for each in found)]
 
 
-async def _abandon(tasks: set[asyncio.Task[Won[T]]], discard: Discard[T]) -> None:
-    """Cancel what is still being asked, and throw away answers that came all the same."""
-    for task in tasks:
-        task.cancel()
-    cancelled: asyncio.CancelledError | None = None
-    while pending := {task for task in tasks if not task.done()}:
-        try:
-            await asyncio.wait(pending)
-        except asyncio.CancelledError as error:
-            cancelled = error  # noted; nobody may be left behind
-    for task in tasks:
-        if not task.cancelled() and task.exception() is None:
-            task.result().lease.abandoned()
-            await discard(task.result().value)
-    if cancelled is not None:
-        raise cancelled
+def _is_final(error: BaseException) -> bool:
+    return not isinstance(error, _Left) or error.failure.action is Action.STOP
 
 
 def _stated_pause(state: tenacity.RetryCallState) -> float:
