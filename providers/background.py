@@ -7,9 +7,12 @@ context variables come along, so whatever depends on the running node (records, 
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from providers.hooks import hooks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Iterator
@@ -20,6 +23,22 @@ T = TypeVar("T")
 
 _lock = threading.Lock()
 _loops: list[asyncio.AbstractEventLoop] = []
+_parents: list[asyncio.AbstractEventLoop] = []
+
+
+def _forget() -> None:
+    """In a forked child: its parent's loop has no thread here, and another thread may have held the lock.
+
+    The loop is kept all the same: to close it would be to close what the parent shares with it.
+    """
+    global _lock
+    _lock = threading.Lock()
+    _parents.extend(_loops)
+    _loops.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -31,8 +50,23 @@ def _loop() -> asyncio.AbstractEventLoop:
         return _loops[0]
 
 
+def _check() -> None:
+    check = hooks().before_blocking
+    if check is not None:
+        check()
+
+
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` on the background loop and block this thread until it is done; interrupted, cancel it."""
+    """Run `work` on the background loop and block this thread until it is done; interrupted, cancel it.
+
+    Raises:
+        NoActiveStep: blocking here would block an event loop that `work` needs.
+    """
+    try:
+        _check()
+    except BaseException:
+        work.close()
+        raise
     future = asyncio.run_coroutine_threadsafe(work, _loop())
     try:
         return future.result()
@@ -42,7 +76,12 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
 
 
 def iterate(items: AsyncGenerator[T, None]) -> Iterator[T]:
-    """The items of an asynchronous generator, which runs on the background loop; left early, it is closed."""
+    """The items of an asynchronous generator, which runs on the background loop; left early, it is closed.
+
+    Raises:
+        NoActiveStep: blocking here would block an event loop that the generator needs.
+    """
+    _check()
     ready: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
 
     async def pump() -> None:

@@ -9,8 +9,10 @@ elsewhere when it is reached. Outside a super-step nobody knows what was spent, 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from providers.candidates import find_route
 from providers.hooks import hooks
@@ -18,13 +20,15 @@ from providers.policy.ledger import Ledger, refuse
 from runtime.faults import BudgetExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from providers.config import Budget, Catalog, Deployment, Route
     from providers.hooks import Spend, Spent
     from providers.router import Ask
 
-__all__ = ["Budgets", "Reservation", "held"]
+__all__ = ["Budgets", "Reservation", "held", "limit_of", "reachable"]
+
+_REMEMBERED = 10_000  # scopes; far more than are active at a time
 
 
 class Reservation:
@@ -40,6 +44,8 @@ class Reservation:
             release()
 
 
+Cost: TypeAlias = "Callable[[Deployment, int, int], float | None]"
+
 # A call's spend is stored after its answer has left the model. Whoever sees to that collects reservations here, and
 # releases them when it is done; without anybody, they are released with the answer.
 held: ContextVar[list[Reservation] | None] = ContextVar("superstep_reservations", default=None)
@@ -52,8 +58,10 @@ class Budgets:
         self._catalog = catalog
         self._ledger = Ledger()
         self._lock = threading.Lock()
+        self._ended = 0  # calls, so far
+        self._last_end: OrderedDict[tuple[str, str], int] = OrderedDict()  # of each scope, the latest ones
 
-    async def reserve(self, ask: Ask, cost: Callable[[Deployment, int, int], float | None]) -> Reservation:
+    async def reserve(self, ask: Ask, cost: Cost) -> Reservation:
         """Reserve what a call may spend.
 
         Raises:
@@ -63,21 +71,34 @@ class Budgets:
         asked = hooks().spent
         if asked is None or not (catalog.run_budget or catalog.thread_budget or route.budget):
             return Reservation()
-        spent = await asked(route.name, route.budget.window if route.budget else None)
-        if spent is None:
-            return Reservation()
-        costs = [cost(each, ask.input_tokens, ask.output_tokens) for each in route.deployments]
+        usd, tokens = self._most(route, ask, cost)
+        while True:
+            seen = self._ended
+            spent = await asked(route.name, route.budget.window if route.budget else None)
+            if spent is None:
+                return Reservation()
+            scopes = self._scopes(route, spent)
+            with self._lock:
+                if any(self._last_end.get(key, 0) > seen for *_, key in scopes):
+                    continue  # a call ended while we asked: it may be neither in the answer nor reserved any more
+                for scope, budget, so_far, key in scopes:
+                    why = self._refusal(budget, so_far, key, usd, tokens)
+                    if why is not None:
+                        raise _exceeded(scope, key[1], why)
+                for *_, key in scopes:
+                    self._ledger.reserve(key, usd or 0.0, tokens)
+            return Reservation(partial(self._release, [key for *_, key in scopes], usd or 0.0, tokens))
+
+    def _most(self, route: Route, ask: Ask, cost: Cost) -> tuple[float | None, int]:
+        """What the call may cost and take at most, by estimate, whoever of all that can be reached answers it.
+
+        No price is known if one of them has none: then a budget in money cannot be kept.
+        """
+        found = [(each, ask.output_tokens or limit_of(each.parameters)) for each in reachable(self._catalog, route)]
+        costs = [cost(each, ask.input_tokens, output) for each, output in found]
         known = [each for each in costs if each is not None]
-        usd = max(known) if len(known) == len(costs) else None  # whoever answers, it costs no more (by this estimate)
-        scopes = self._scopes(route, spent)
-        with self._lock:
-            for scope, budget, so_far, key in scopes:
-                why = self._refusal(budget, so_far, key, usd, ask.tokens)
-                if why is not None:
-                    raise _exceeded(scope, key[1], why)
-            for _, _, _, key in scopes:
-                self._ledger.reserve(key, usd or 0.0, ask.tokens)
-        return Reservation(lambda: self._release([key for _, _, _, key in scopes], usd or 0.0, ask.tokens))
+        most = max((output for _, output in found), default=0)
+        return (max(known) if known and len(known) == len(costs) else None), ask.input_tokens + most
 
     def _scopes(self, route: Route, spent: Spent) -> list[tuple[str, Budget, Spend, tuple[str, str]]]:
         named = (
@@ -103,8 +124,32 @@ class Budgets:
 
     def _release(self, keys: list[tuple[str, str]], usd: float, tokens: int) -> None:
         with self._lock:
+            self._ended += 1
             for key in keys:
                 self._ledger.release(key, usd, tokens)
+                self._last_end[key] = self._ended
+                self._last_end.move_to_end(key)
+            while len(self._last_end) > _REMEMBERED:
+                self._last_end.popitem(last=False)
+
+
+def limit_of(arguments: Mapping[str, Any]) -> int:
+    """The most tokens that an answer may have, if the arguments of the call or of its model say so; else 0."""
+    limit = arguments.get("max_tokens") or arguments.get("max_completion_tokens")
+    return limit if isinstance(limit, int) else 0
+
+
+def reachable(catalog: Catalog, route: Route) -> list[Deployment]:
+    """Every deployment that may answer a call of the route: its own, and those of its rules and fallbacks."""
+    found, waiting = {route.name: route}, [route]
+    while waiting:
+        here = waiting.pop()
+        rules = [rule.route for rule in here.rules]
+        for name in (*here.fallbacks, *here.context_fallbacks, *here.content_fallbacks, *rules):
+            if name not in found:
+                found[name] = catalog.routes[name]
+                waiting.append(found[name])
+    return [deployment for each in found.values() for deployment in each.deployments]
 
 
 def _exceeded(scope: str, name: str, why: str) -> BudgetExceeded:

@@ -1,11 +1,20 @@
-"""One routed call: what was asked, and from its beginning to its record."""
+"""One routed call: what was asked, and from its beginning to its record.
+
+Every call ends once: answered, failed, or abandoned (cancelled, or a stream that nobody read to its end). Each of these
+makes a record, because each may have cost money. The record of an answer that somebody remembers travels with it, so
+that both are stored at once; any other is handed to the process's recorder.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from langchain_core.messages.ai import UsageMetadata  # noqa: TC002 - a NamedTuple's fields are looked up
+
+from providers.config import Deployment  # noqa: TC001 - likewise
 from providers.hooks import hooks
 from providers.policy.estimate import tokens
 from providers.policy.failures import Failure, classify
@@ -15,17 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from langchain_core.messages import BaseMessage
-    from langchain_core.messages.ai import UsageMetadata
 
     from providers.budgets import Reservation
-    from providers.calling import Opened
     from providers.offline import OfflineRules
     from providers.record import CallRecord
     from providers.redaction import Redaction
     from providers.router import Ask, Won
     from runtime.faults import ProviderExhausted
 
-__all__ = ["Call", "Request"]
+__all__ = ["Call", "Request", "Said"]
+
+_log = logging.getLogger(__name__)
+_recording: set[asyncio.Task[None]] = set()  # records of abandoned calls on their way, kept from being collected
 
 
 @dataclass(slots=True)
@@ -41,6 +51,7 @@ class Request:
         tags: tags of the call, for rules and the record.
         prompt: `NAME@VERSION` of the prompt that the messages were made from.
         digest: of everything that the answer depends on.
+        kept: whoever remembers the answer keeps its record with it.
     """
 
     route: str
@@ -51,6 +62,23 @@ class Request:
     tags: frozenset[str] = frozenset()
     prompt: str | None = None
     digest: str = ""
+    kept: bool = False
+
+
+class Said(NamedTuple):
+    """What one deployment said, or part of it.
+
+    Attributes:
+        deployment: who.
+        text: what, with the arguments of tool calls.
+        usage: its tokens, if the provider counted them.
+        model: the model that the provider says it was.
+    """
+
+    deployment: Deployment
+    text: str = ""
+    usage: UsageMetadata | None = None
+    model: str | None = None
 
 
 class Call:
@@ -59,93 +87,105 @@ class Call:
     Attributes:
         ask: it, as far as routing is concerned.
         reservation: what it has reserved of budgets.
-        said: what was said before its stream broke and another model went on.
+        text: what was said by all deployments so far.
+        first_token_at: when the first token came, of streams.
     """
 
     def __init__(self, request: Request, ask: Ask, reservation: Reservation, redaction: Redaction) -> None:
         self.ask = ask
         self.reservation = reservation
-        self.said = ""
+        self.text = ""
+        self.first_token_at: float | None = None
         self._request = request
         self._redaction = redaction
-        self._began = asyncio.get_running_loop().time()
+        self._began = _now()
+        self._input_tokens = 0
+        self._output_tokens = 0
+        self._usd: float | None = 0.0
 
-    def say(self, text: str) -> str:
-        """Add to what was said before the stream broke, and return all of it."""
-        self.said += text
-        return self.said
-
-    def broke(self, won: Won[Opened], error: Exception) -> Failure:
-        """A stream broke after its first token."""
-        now = asyncio.get_running_loop().time()
+    def broke(self, won: Won[Any], said: Said, error: Exception) -> Failure:
+        """A stream broke after its first token. What was said until then is paid for."""
         failure = classify(error, status=won.seen.status, headers=won.seen.headers)
-        won.lease.failed(now, failure)
-        self.ask.trail.left(won.candidate, failure, error, self._began, now)
+        won.lease.failed(_now(), failure)
+        self.ask.trail.left(won.candidate, failure, error, won.lease.began, _now())
+        self._count(said)
         return failure
 
-    def answered(
-        self,
-        won: Won[Any],
-        usage: UsageMetadata | None,
-        metadata: Mapping[str, Any],
-        said: str,
-        first_token_at: float | None,
-    ) -> CallRecord:
-        """The call was answered: end its lease, make its record."""
-        now = asyncio.get_running_loop().time()
-        deployment = won.candidate.deployment
-        # Some servers count the input only where nobody looks for it, and say 0 here.
-        asked = (usage["input_tokens"] if usage else 0) or self.ask.input_tokens
-        given = usage["output_tokens"] if usage else tokens(said)
-        won.lease.answered(now, tokens=asked + given if usage else 0, output_tokens=given)
-        answered_by = metadata.get("model_name") or metadata.get("model")
-        return {
-            **self._common("answered", now),
-            "deployment": deployment.name,
-            "provider": deployment.provider,
-            "model": str(answered_by or deployment.model),
-            "first_token_ms": None if first_token_at is None else self._ms(first_token_at),
-            "input_tokens": asked,
-            "output_tokens": given,
-            "usd": cost(deployment, asked, given, usage.get("input_token_details") if usage else None),
-            "offline": deployment.provider == "offline",
-            "error": None,
-            "content": self._redaction.content(self._request.messages, said),
-        }
+    async def answered(self, won: Won[Any], said: Said) -> CallRecord:
+        """The call was answered: end its lease, and see to its record."""
+        asked, given = self._count(said)
+        won.lease.answered(_now(), tokens=asked + given if said.usage else 0, output_tokens=given)
+        record = self._record("answered", said)
+        if not self._request.kept and (keep := hooks().record) is not None:
+            await keep(record)
+            record["content"] = None  # it is where it belongs; a conversation need not carry itself along
+        return record
 
     async def failed(self, error: ProviderExhausted) -> None:
-        """Nobody answered: hand the record to whoever keeps records."""
-        recorder = hooks().record
-        if recorder is None:
-            return
-        await recorder(
-            {
-                **self._common("failed", asyncio.get_running_loop().time()),
-                "deployment": None,
-                "provider": None,
-                "model": None,
-                "first_token_ms": None,
-                "input_tokens": 0,
-                "output_tokens": 0,
-                "usd": None,
-                "offline": False,
-                "error": f"{type(error).__name__}: {error}",
-                "content": self._redaction.content(self._request.messages, None),
-            }
-        )
+        """Nobody answered, or not to the end."""
+        if (keep := hooks().record) is not None:
+            await keep({**self._record("failed", None), "error": f"{type(error).__name__}: {error}"})
 
-    def _common(self, outcome: str, now: float) -> CallRecord:
-        request = self._request
+    def abandoned(self, said: Said | None = None) -> None:
+        """The caller is gone. The record is made in the background, since whoever is cancelled must not wait."""
+        keep = hooks().record
+        if keep is None:
+            return
+        if said is not None:
+            self._count(said)
+        elif not self.ask.trail.tried:
+            self._input_tokens += self.ask.input_tokens  # somebody was being asked, and may send a bill
+            self._usd = None
+
+        async def record() -> None:
+            try:
+                await keep({**self._record("abandoned", said), "error": "abandoned by the caller"})
+            except Exception:  # noqa: BLE001 - nobody waits for it
+                _log.warning("An abandoned call of route %r could not be recorded", self.ask.route, exc_info=True)
+
+        task = asyncio.get_running_loop().create_task(record())
+        _recording.add(task)
+        task.add_done_callback(_recording.discard)
+
+    def _count(self, said: Said) -> tuple[int, int]:
+        """Add what a deployment said to what the call has cost; its tokens in and out."""
+        usage = said.usage
+        # Some servers count the input only where nobody looks for it, and say 0 here.
+        asked = (usage["input_tokens"] if usage else 0) or self.ask.input_tokens
+        given = usage["output_tokens"] if usage else tokens(said.text)
+        usd = cost(said.deployment, asked, given, usage.get("input_token_details") if usage else None)
+        self.text += said.text
+        self._input_tokens += asked
+        self._output_tokens += given
+        self._usd = None if usd is None or self._usd is None else self._usd + usd
+        return asked, given
+
+    def _record(self, outcome: str, said: Said | None) -> CallRecord:
+        request, deployment = self._request, said.deployment if said else None
         return {
             "route": request.route,
             "outcome": outcome,
+            "deployment": deployment.name if deployment else None,
+            "provider": deployment.provider if deployment else None,
+            "model": (said.model or deployment.model) if said and deployment else None,
             "tried": list(self.ask.trail.tried),
-            "ms": self._ms(now),
+            "ms": self._ms(_now()),
+            "first_token_ms": None if self.first_token_at is None else self._ms(self.first_token_at),
+            "input_tokens": self._input_tokens,
+            "output_tokens": self._output_tokens,
+            "usd": self._usd,
             "prompt": request.prompt,
             "request": request.digest,
             "tags": sorted(request.tags),
+            "offline": deployment is not None and deployment.provider == "offline",
             "hedged": self.ask.trail.hedged,
+            "error": None,
+            "content": self._redaction.content(request.messages, self.text if said or self.text else None),
         }
 
     def _ms(self, at: float) -> float:
         return round((at - self._began) * 1000, 3)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -2,20 +2,18 @@
 
 The SDKs neither retry nor time out by themselves (`max_retries=0`): both belong to the policy above, and an SDK that
 retries hides failures from whoever routes around them. Connections belong to an event loop, so every loop has models of
-its own; they go with it.
+its own (`providers.per_loop`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-import os
-import threading
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from providers.exchange import witness
+from providers.keys import checked_key, key_in
 from providers.offline import OfflineChatModel
+from providers.per_loop import PerLoop
 from runtime.faults import ConfigError, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -35,51 +33,44 @@ _PACKAGES = {"openai": "langchain-openai", "openai-compatible": "langchain-opena
 
 
 def missing_key(deployment: Deployment) -> str | None:
-    """Why the deployment cannot be asked at all: its key variable is not set. An empty one counts as not set."""
-    if deployment.api_key_env and not os.environ.get(deployment.api_key_env):
+    """Why the deployment cannot be asked at all: its key variable is not set. A blank one counts as not set."""
+    if deployment.api_key_env and key_in(deployment.api_key_env) is None:
         return f"{deployment.api_key_env} is not set"
     return None
 
 
 def secret_of(deployment: Deployment) -> str | None:
     """The deployment's key, for taking it out of texts that come from elsewhere."""
-    return os.environ.get(deployment.api_key_env) if deployment.api_key_env else None
+    return key_in(deployment.api_key_env)
 
 
 class Clients:
     """Models by event loop and deployment, made when first asked for. Safe to share by threads."""
 
     def __init__(self) -> None:
-        self._models: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, tuple[str | None, BaseChatModel]]]
-        self._models = WeakKeyDictionary()
-        self._lock = threading.Lock()
+        self._models: PerLoop[BaseChatModel] = PerLoop(_close)
 
     def model(self, deployment: Deployment, route: str, rules: OfflineRules | None) -> BaseChatModel:
         """The model of a deployment for the running loop; `route` and `rules` are for the offline one.
 
         Raises:
             ProviderUnavailable: the package that speaks to the provider is not installed.
-            ConfigError: its class cannot be imported, or does not take the parameters.
+            ConfigError: its class cannot be imported, or does not take the parameters; or its key cannot be one.
         """
         if deployment.provider == "offline":
             return OfflineChatModel(route=route, rules=rules)
-        loop = asyncio.get_running_loop()
-        key = secret_of(deployment)
-        with self._lock:
-            models = self._models.setdefault(loop, {})
-            known = models.get(deployment.name)
-            if known is None or known[0] != key:  # a key that was changed counts from the next call on
-                known = models[deployment.name] = (key, _build(deployment, key))
-        return known[1]
+        key = checked_key(deployment.api_key_env, deployment.where or deployment.name)  # if changed, from this call on
+        return self._models.get(deployment.name, key, lambda: _build(deployment, key))
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
-        with self._lock:
-            models = self._models.pop(asyncio.get_running_loop(), {})
-        for _, model in models.values():
-            client = getattr(model, "http_async_client", None) or getattr(model, "superstep_http", None)
-            if client is not None:
-                await client.aclose()
+        await self._models.aclose()
+
+
+async def _close(model: BaseChatModel) -> None:
+    client = getattr(model, "http_async_client", None) or getattr(model, "superstep_http", None)
+    if client is not None:
+        await client.aclose()
 
 
 def _build(deployment: Deployment, key: str | None) -> BaseChatModel:

@@ -136,10 +136,15 @@ _OWN_KEYS = {
     "model": "model",
     "model_name": "model",
     "base_url": "base_url",
+    "openai_api_base": "base_url",
+    "anthropic_api_url": "base_url",
     "timeout": "timeout",
     "request_timeout": "timeout",
+    "default_request_timeout": "timeout",
+    "stream_chunk_timeout": "token_timeout",
     "max_retries": "retries",
 }
+_CLIENTS = ("http_client", "http_async_client", "client", "async_client", "root_client", "root_async_client")
 
 
 def _deployment(value: Any, spot: Spot) -> dict[str, Any]:
@@ -154,6 +159,8 @@ def _deployment(value: Any, spot: Spot) -> dict[str, Any]:
     for key in found.get("parameters", ()):
         if key in _OWN_KEYS and provider != "langchain":
             raise (spot / "parameters" / key).wrong(f"belongs beside parameters: write {_OWN_KEYS[key]} there.")
+        if key in _CLIENTS and provider != "langchain":
+            raise (spot / "parameters" / key).wrong("cannot come from a file. Write base_url and timeout instead.")
     defaults = {"model": {"offline": "offline"}.get(provider, ""), "api_key_env": _KEY_VARIABLES.get(provider)}
     return {**defaults, **found, "where": str(spot)}
 

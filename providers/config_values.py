@@ -39,6 +39,10 @@ __all__ = [
 Place: TypeAlias = Callable[[Sequence["str | int"]], str]
 
 _SECRET = re.compile(r"api[-_]?key|secret|passw(or)?d|credential|authorization|bearer|(auth|access)[-_]?token", re.I)
+# Of headers and queries, what would be too general a word elsewhere (max_tokens), and values that give themselves away.
+_SENT = re.compile(r"headers?$|query$|cookies?$", re.I)
+_SENT_SECRET = re.compile(r"(^|[-_])(key|token|auth|cookie|sig|signature|pwd|pat|jwt)([-_]|$)", re.I)
+_SECRET_VALUE = re.compile(r"\s*(bearer|basic)\s|(sk|gsk|xai)[-_]", re.I)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -242,14 +246,17 @@ def parameters(value: Any, spot: Spot) -> dict[str, Any]:
     return dict(value)
 
 
-def _refuse_secrets(value: Any, spot: Spot) -> None:
+def _refuse_secrets(value: Any, spot: Spot, *, sent: bool = False) -> None:
+    """`sent`: the value is of headers or a query."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            if _SECRET.search(key):
+            if _SECRET.search(key) or (sent and _SENT_SECRET.search(key)):
                 raise (spot / key).wrong(_NO_SECRETS)
-            _refuse_secrets(inner, spot / key)
+            _refuse_secrets(inner, spot / key, sent=sent or bool(_SENT.search(key)))
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
-            _refuse_secrets(inner, spot / index)
+            _refuse_secrets(inner, spot / index, sent=sent)
+    elif sent and isinstance(value, str) and _SECRET_VALUE.match(value):
+        raise spot.wrong(_NO_SECRETS)
     elif isinstance(value, str) and re.search(r"://[^/\s]*@", value):
         raise spot.wrong("must not hold an address with a user name or a password.")

@@ -1,6 +1,6 @@
 """What whoever joins the libraries plugs in: this library knows no database, yet its calls are recorded and budgeted.
 
-Both hooks are asked in the context of the call, so that they can find the super-step it belongs to.
+All hooks are asked in the context of the call, so that they can find the super-step it belongs to.
 """
 
 from __future__ import annotations
@@ -61,10 +61,13 @@ class Hooks(NamedTuple):
     Attributes:
         record: keeps the record of a call that nobody answered.
         spent: what was spent before, by (route, window in seconds); `None` where no super-step is running.
+        before_blocking: raises if a call that blocks this thread would wait for ever, because the call needs the event
+            loop that runs on it.
     """
 
     record: Recorder | None = None
     spent: AskSpent | None = None
+    before_blocking: Callable[[], None] | None = None
 
 
 _hooks = [Hooks()]

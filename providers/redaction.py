@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.faults import ProviderUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from langchain_core.messages import BaseMessage
 
@@ -43,13 +43,27 @@ def without_secret(error: Exception, secret: str | None) -> Exception:
     """The error, or one of ours in its place if it quotes the key: a vendor's text is not ours to trust."""
     if not secret:
         return error
-    seen: BaseException | None = error
-    while seen is not None:
-        if secret in str(seen) or secret in repr(seen):
-            status = getattr(error, "status_code", None)
-            return ProviderUnavailable(
-                f"{type(error).__name__}{f', status {status}' if status else ''}: its text quotes the key, so it is "
-                f"not shown."
-            )
-        seen = seen.__cause__ or seen.__context__
+    # However often a text was quoted (repr, JSON), of printable ASCII only backslashes were added to it.
+    forms = {_plain(form) for form in (secret, repr(secret)[1:-1], ascii(secret)[1:-1])}
+    if any(form in _plain(text) for text in _texts(error, set()) for form in forms):
+        status = getattr(error, "status_code", None)
+        return ProviderUnavailable(
+            f"{type(error).__name__}{f', status {status}' if status else ''}: its text quotes the key, so it is "
+            f"not shown."
+        )
     return error
+
+
+def _plain(text: str) -> str:
+    return text.replace("\\", "")
+
+
+def _texts(error: BaseException | None, seen: set[int]) -> Iterator[str]:
+    """All that a traceback can say of an error, and of the errors it comes from or consists of."""
+    if error is None or id(error) in seen:
+        return
+    seen.add(id(error))
+    yield from (str(error), repr(error), *getattr(error, "__notes__", ()))
+    for other in (error.__cause__, error.__context__, *getattr(error, "exceptions", ())):
+        if other is None or isinstance(other, BaseException):
+            yield from _texts(other, seen)

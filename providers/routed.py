@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
@@ -19,6 +20,7 @@ from providers import background
 from providers.budgets import Reservation, held
 from providers.memoised import remembered
 from providers.offline import qualified_name
+from providers.policy.estimate import tokens
 from providers.service import Request, Service
 from providers.structured import read_value
 from providers.wire import SCHEMA
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from langchain_core.language_models import LanguageModelInput
     from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-    from langchain_core.outputs import ChatGenerationChunk, ChatResult
+    from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
     from langchain_core.runnables import Runnable, RunnableConfig
     from langchain_core.tools import BaseTool
 
@@ -43,11 +45,13 @@ class _Asked:
         prompt: `NAME@VERSION` of the prompt that the input was made from.
         tags: tags of the call.
         streamed: the caller iterates `astream` or `stream` itself, where LangChain asks no cache.
+        cached: LangChain asks its cache, and tells it the answer.
     """
 
     prompt: str | None = None
     tags: frozenset[str] = frozenset()
     streamed: bool = False
+    cached: bool = False
 
 
 _THEIRS = ("seq:", "map:", "branch:", "graph:", "langsmith:")
@@ -167,6 +171,16 @@ class RoutedChatModel(BaseChatModel):
             for reservation in reservations:
                 reservation.release()
 
+    async def agenerate(self, *args: Any, **kwargs: Any) -> LLMResult:
+        """See LangChain; what `ainvoke` comes down to, and all that asks a cache."""
+        with _asking(replace(_asked.get(), cached=True), held.get()):
+            return await super().agenerate(*args, **kwargs)
+
+    def generate(self, *args: Any, **kwargs: Any) -> LLMResult:
+        """See LangChain; what `invoke` comes down to, and all that asks a cache."""
+        with _asking(replace(_asked.get(), cached=True), held.get()):
+            return super().generate(*args, **kwargs)
+
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
@@ -218,6 +232,10 @@ class RoutedChatModel(BaseChatModel):
         unparsed = RunnablePassthrough.assign(parsed=lambda _: None)
         return {"raw": asked} | parsed.with_fallbacks([unparsed], exception_key="parsing_error")
 
+    def get_num_tokens(self, text: str) -> int:
+        """Estimate of a text's tokens: whichever deployment answers may count others."""
+        return tokens(text)
+
     # -- LangChain's side ----------------------------------------------------------------------------------------
 
     async def _agenerate(
@@ -236,8 +254,8 @@ class RoutedChatModel(BaseChatModel):
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         service: Service = self.service
         chunks = service.stream(self._request(messages, stop, kwargs))
-        cache = get_llm_cache() if self.cache is None and _asked.get().streamed else None
-        if cache is not None and getattr(cache, "memoises_streams", False):
+        cache = self._memo if _asked.get().streamed else None
+        if cache is not None:
             chunks = remembered(cache, _said(messages), self._get_llm_string(stop, **kwargs), chunks)
         async with aclosing(chunks):
             async for chunk in chunks:
@@ -247,6 +265,12 @@ class RoutedChatModel(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         yield from background.iterate(self._astream(messages, stop, **kwargs))
+
+    @property
+    def _memo(self) -> BaseCache | None:
+        """The cache of this model's calls, if it keeps records with answers."""
+        cache = self.cache if isinstance(self.cache, BaseCache) else None if self.cache is False else get_llm_cache()
+        return cache if getattr(cache, "memoises_streams", False) else None
 
     def _request(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> Request:
         asked = _asked.get()
@@ -261,6 +285,7 @@ class RoutedChatModel(BaseChatModel):
             rules=self.rules,
             tags=asked.tags,
             prompt=asked.prompt,
+            kept=(asked.streamed or asked.cached) and self._memo is not None,
             digest=hashlib.blake2b(body.encode(), digest_size=16).hexdigest(),
         )
 

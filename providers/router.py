@@ -43,7 +43,7 @@ from runtime.faults import RuntimeFault
 if TYPE_CHECKING:
     from providers.config import Catalog, Deployment, Route
 
-__all__ = ["Ask", "Router", "Won"]
+__all__ = ["Ask", "Discard", "Router", "Send", "Won"]
 
 T = TypeVar("T")
 

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.messages import AIMessage, HumanMessage
 
-from providers.budgets import Budgets, Reservation, held
-from providers.call import Call, Request
+from providers.budgets import Budgets, Reservation, held, limit_of
+from providers.call import Call, Request, Said
 from providers.calling import Caller, Opened
 from providers.candidates import find_route
 from providers.clients import Clients, missing_key, secret_of
@@ -27,15 +28,18 @@ from providers.wire import SCHEMA, Wire
 from runtime.faults import ProviderExhausted, RuntimeFault
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
     from providers.config import Catalog, Deployment
+    from providers.router import Discard, Send, Won
 
 __all__ = ["Request", "Service"]
+
+T = TypeVar("T")
 
 # What a model is told when it has to go on where another one's stream broke.
 _GO_ON = "Your answer broke off there. Continue it exactly where it stopped, without repeating anything."
@@ -67,19 +71,16 @@ class Service:
         """
         call = await self._begin(request)
         try:
-            won = await self.router.route(call.ask, self._caller(request, request.messages).whole, _nothing)
-        except ProviderExhausted as error:
-            await call.failed(error)
-            raise
+            won = await self._routed(call, self._caller(request, request.messages).whole, _nothing)
         finally:
             call.reservation.release()
-        result = won.value
-        message = result.generations[0].message
+        message = won.value.generations[0].message
         usage = message.usage_metadata if isinstance(message, AIMessage) else None
-        said = message.text or str(getattr(message, "tool_calls", ""))
-        record = call.answered(won, usage, message.response_metadata, said, None)
+        calls = "".join(str(each["args"]) for each in getattr(message, "tool_calls", ()))
+        said = Said(won.candidate.deployment, message.text + calls, usage, _model(message.response_metadata))
+        record = await call.answered(won, said)
         message.response_metadata = {**message.response_metadata, KEY: record}
-        return result
+        return won.value
 
     async def stream(self, request: Request) -> AsyncGenerator[ChatGenerationChunk, None]:
         """The chunks of the answer; the last one has the record. Raises what `answer` does.
@@ -99,39 +100,52 @@ class Service:
     async def _streamed(self, call: Call, request: Request) -> AsyncGenerator[ChatGenerationChunk, None]:
         messages = list(request.messages)
         while True:
-            caller = self._caller(request, messages)
-            try:
-                won = await self.router.route(call.ask, caller.opened, Opened.aclose)
-            except ProviderExhausted as error:
-                await call.failed(error)
-                raise
-            tail = Tail()
+            won = await self._routed(call, self._caller(request, messages).opened, Opened.aclose)
+            call.first_token_at = call.first_token_at or won.value.first_token_at
+            tail, broken = Tail(), None
             try:
                 async for chunk in won.value.chunks():
                     ready = tail.take(chunk)
                     if ready is not None:
                         yield ready
-            except RuntimeFault:
+            except Exception as error:
+                if isinstance(error, RuntimeFault):
+                    won.lease.abandoned()
+                    raise
+                broken = error
+            except BaseException:  # cancelled, or nobody reads on
                 won.lease.abandoned()
+                call.abandoned(_said(won, tail))
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever an SDK raises is judged by the policy
-                failure = call.broke(won, error)
-                if not (won.candidate.route.continue_text and tail.only_text and failure.action is not Action.STOP):
-                    exhausted = call.ask.trail.broken(won.candidate, tail.characters)
-                    await call.failed(exhausted)
-                    raise exhausted from None
-                call.ask.without |= {won.candidate.deployment.name}
-                if tail.text:
-                    messages = [*request.messages, AIMessage(call.say(tail.text)), HumanMessage(_GO_ON)]
-            else:
-                at = won.value.first_token_at
-                metadata = tail.metadata
-                record = call.answered(won, tail.usage, metadata, call.said + tail.text, at)
-                yield tail.last({**metadata, KEY: record})
-                return
             finally:
-                won.lease.abandoned()  # left early: no effect after `answered` or `failed`
                 await won.value.aclose()
+            if broken is None:
+                record = await call.answered(won, _said(won, tail))
+                yield tail.last({**tail.metadata, KEY: record})
+                return
+            failure = call.broke(won, _said(won, tail), broken)
+            if not (won.candidate.route.continue_text and tail.only_text and failure.action is not Action.STOP):
+                exhausted = call.ask.trail.broken(won.candidate, len(call.text))
+                await call.failed(exhausted)
+                raise exhausted
+            call.ask.without |= {won.candidate.deployment.name}
+            if call.text:
+                messages = [*request.messages, AIMessage(call.text), HumanMessage(_GO_ON)]
+
+    async def _routed(self, call: Call, send: Send[T], discard: Discard[T]) -> Won[T]:
+        """Have the call answered, and see to its record if it is not."""
+        failure: ProviderExhausted
+        try:
+            return await self.router.route(call.ask, send, discard)
+        except ProviderExhausted as error:
+            failure = error
+        except asyncio.CancelledError:
+            call.abandoned()
+            raise
+        # Not inside of `except`: the vendor's own error would hang on to this one as its context, key and all.
+        failure.__context__ = None
+        await call.failed(failure)
+        raise failure
 
     def _caller(self, request: Request, messages: Sequence[BaseMessage]) -> Caller:
         def model(deployment: Deployment) -> BaseChatModel:
@@ -143,8 +157,7 @@ class Service:
         find_route(self.catalog, request.route)
         offered = [str(request.arguments[key]) for key in ("tools", SCHEMA) if request.arguments.get(key)]
         asked_tokens = tokens_of([*(message.text for message in request.messages), *offered])
-        limit = request.arguments.get("max_tokens") or request.arguments.get("max_completion_tokens")
-        ask = Ask(request.route, asked_tokens, limit if isinstance(limit, int) else 0, request.tags)
+        ask = Ask(request.route, asked_tokens, limit_of(request.arguments), request.tags)
         ask.trail = Trail(_clean)
         reservation = await self.budgets.reserve(ask, cost)
         later = held.get()
@@ -156,6 +169,15 @@ class Service:
 
 def _clean(deployment: Deployment, error: Exception) -> Exception:
     return without_secret(error, secret_of(deployment))
+
+
+def _said(won: Won[Opened], tail: Tail) -> Said:
+    return Said(won.candidate.deployment, tail.text + tail.calls, tail.usage, _model(tail.metadata))
+
+
+def _model(metadata: Mapping[str, Any]) -> str | None:
+    name = metadata.get("model_name") or metadata.get("model")
+    return str(name) if name else None
 
 
 async def _nothing(_: ChatResult) -> None:

@@ -90,11 +90,15 @@ class DeploymentState:
 
 
 class Lease:
-    """One call in flight at a deployment. It ends once, in one of three ways; further ends are ignored."""
+    """One call in flight at a deployment. It ends once, in one of three ways; further ends are ignored.
+
+    Attributes:
+        began: when.
+    """
 
     def __init__(self, state: DeploymentState, began: float, taken: Taken, permit: Permit) -> None:
         self._state = state
-        self._began = began
+        self.began = began
         self._taken = taken
         self._permit = permit
         self._ended = False
@@ -104,7 +108,7 @@ class Lease:
 
         def judge(state: DeploymentState) -> None:
             state.breaker.succeeded(self._permit, now)
-            state.health.observe(now, now - self._began, output_tokens)
+            state.health.observe(now, now - self.began, output_tokens)
             if tokens:
                 state.limit.settle(self._taken, now, tokens)
 
@@ -126,7 +130,7 @@ class Lease:
 
     def abandoned(self) -> None:
         """The call was cancelled: that says nothing about the deployment."""
-        self._end(lambda state: state.breaker.abandoned(self._permit, self._began))
+        self._end(lambda state: state.breaker.abandoned(self._permit, self.began))
 
     def _end(self, judge: Callable[[DeploymentState], None]) -> None:
         state = self._state

@@ -15,11 +15,18 @@ __all__ = ["Tail"]
 
 
 class Tail:
-    """Lets content pass at once and keeps what only describes it, so that the record can go into the last chunk."""
+    """Lets content pass at once and keeps what only describes it, so that the record can go into the last chunk.
+
+    Attributes:
+        text: what was said so far.
+        calls: arguments of tool calls so far.
+        only_text: whether nothing but text was said.
+        usage: tokens, as far as the provider has counted them.
+    """
 
     def __init__(self) -> None:
         self.text = ""
-        self.characters = 0
+        self.calls = ""
         self.only_text = True
         self.usage: UsageMetadata | None = None
         self._held: ChatGenerationChunk | None = None
@@ -37,9 +44,9 @@ class Tail:
             if message.usage_metadata is not None:
                 self.usage = add_usage(self.usage, message.usage_metadata)
             self.only_text = self.only_text and not message.tool_call_chunks and not _beyond_text(message)
+            self.calls += "".join(each["args"] or "" for each in message.tool_call_chunks)
             message.chunk_position = None
         self.text += message.text
-        self.characters += len(message.text)
         if self._held is not None:
             chunk = self._held + chunk
             self._held = None

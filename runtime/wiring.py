@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import checkpointer.calls
 from checkpointer.engine import set_embedder
+from checkpointer.step import locate
 from providers.embeddings.registry import configure_embeddings, configure_embeddings_by_default
 from providers.hooks import Hooks, hooks
 from providers.process import configure_by_default
+from runtime.faults import NoActiveStep
 
 if TYPE_CHECKING:
     from providers.config import Catalog
@@ -24,7 +26,7 @@ def join() -> None:
     another file.
     """
     set_embedder(_embed)
-    hooks(Hooks(record=checkpointer.calls.record_call, spent=_spent))
+    hooks(Hooks(record=checkpointer.calls.record_call, spent=_spent, before_blocking=_refuse_deadlock))
     configure_by_default(_catalog)
     configure_embeddings_by_default(_embeddings)
 
@@ -37,6 +39,21 @@ async def _embed(texts: list[str]) -> list[list[float]]:
 
 async def _spent(route: str, window: float | None) -> checkpointer.calls.Spent | None:
     return await checkpointer.calls.spent(route=route, window=window)
+
+
+def _refuse_deadlock() -> None:
+    try:
+        place = locate()
+    except NoActiveStep:
+        return  # outside of steps a call needs no loop but its own
+    try:
+        place.run.engine.refuse_own_loop()
+    except NoActiveStep:
+        raise NoActiveStep(
+            f"Node {place.node!r} called a model with invoke or stream on the event loop that has to serve the "
+            f"super-step, so both would wait for ever. Await ainvoke, iterate astream, or make the node a plain "
+            f"`def`: LangGraph runs those in threads."
+        ) from None
 
 
 def _catalog() -> Catalog | None:

@@ -7,17 +7,16 @@ here, by the same rules as for chat models (`providers.policy`).
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import tenacity
 
 from providers.clients import CONNECT_TIMEOUT
 from providers.exchange import Exchange, exchange, witness
+from providers.keys import checked_key
+from providers.per_loop import PerLoop
 from providers.policy.backoff import pause
 from providers.policy.failures import Action, Failure, MalformedAnswer, TooSlow, classify
 from providers.redaction import without_secret
@@ -42,14 +41,13 @@ class _Failed(Exception):
 
 
 class RemoteEmbedder:
-    """Safe to share by threads and event loops; each loop has connections of its own, which go with it."""
+    """Safe to share by threads and event loops; each loop has connections of its own, which end with it."""
 
     def __init__(self, settings: EmbeddingSettings) -> None:
         self.dimensions = settings.dimensions
         self._settings = settings
         self._rng = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._lock = threading.Lock()
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str | None, Any]] = WeakKeyDictionary()
+        self._clients: PerLoop[Any] = PerLoop(_close)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return one unit vector for each text, in order. One request, however many texts there are.
@@ -58,7 +56,7 @@ class RemoteEmbedder:
             ProviderUnavailable: The key variable is not set, or the package `openai` is missing.
             ProviderExhausted: The provider did not answer, or not with vectors, as often as `retries` allows.
             ProviderRejected: The provider refuses the request or the key.
-            ConfigError: The vectors have other dimensions than configured.
+            ConfigError: The vectors have other dimensions than configured, or the key cannot be one.
         """
         key = self._key()
         tried: list[Tried] = []
@@ -136,8 +134,8 @@ class RemoteEmbedder:
 
     def _key(self) -> str | None:
         variable = self._settings.api_key_env
-        key = os.environ.get(variable) if variable else None
-        if variable and not key:
+        key = checked_key(variable, self._settings.where or self._name)
+        if variable and key is None:
             raise ProviderUnavailable(
                 f"{self._settings.where or self._name}: {variable} is not set. Set it to the key of "
                 f"{self._settings.provider}, or choose another provider."
@@ -145,19 +143,11 @@ class RemoteEmbedder:
         return key
 
     def _client(self, key: str | None) -> Any:
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            known = self._clients.get(loop)
-            if known is None or known[0] != key:  # a key that was changed counts from the next call on
-                known = self._clients[loop] = (key, self._connect(key))
-        return known[1]
+        return self._clients.get(self._name, key, lambda: self._connect(key))
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
-        with self._lock:
-            _, client = self._clients.pop(asyncio.get_running_loop(), (None, None))
-        if client is not None:
-            await client.close()
+        await self._clients.aclose()
 
     def _connect(self, key: str | None) -> Any:
         try:
@@ -198,6 +188,10 @@ class RemoteEmbedder:
             route=route,
             tried=tried,
         )
+
+
+async def _close(client: Any) -> None:
+    await client.close()
 
 
 def _units(vectors: list[list[float]]) -> list[list[float]]:
