@@ -52,6 +52,10 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 def _check() -> None:
     check = hooks().before_blocking
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return  # nobody's loop is blocked
     if check is not None:
         check()
 

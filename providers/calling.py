@@ -1,15 +1,15 @@
 """Asking one deployment: its model's own wire mapping, under the deployment's time limits.
 
 Two ways: for a whole answer, or for a stream whose first token has arrived. Whatever an SDK raises is passed on; what
-it silently lets through is raised here: a stream that was cut, an answer without content, a refusal where the route
-has somebody else to ask.
+it silently lets through is raised here: a stream that was cut, an answer without any choice, a refusal where the route
+has somebody else to ask. An answer that is empty and says so properly is one: models end a turn that way.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models import BaseChatModel
 
@@ -18,10 +18,10 @@ from providers.policy.failures import ContentRefused, MalformedAnswer, StreamCut
 from providers.wire import Wire, ended, refused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from langchain_core.messages import BaseMessage
-    from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+    from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
     from providers.candidates import Candidate
     from providers.config import Deployment
@@ -32,11 +32,11 @@ __all__ = ["Caller", "Opened"]
 class Opened:
     """A stream whose first content has arrived. Iterate it once; `aclose` it if it is left early."""
 
-    def __init__(self, candidate: Candidate, chunks: AsyncIterator[ChatGenerationChunk], deadline: float) -> None:
+    def __init__(self, candidate: Candidate, chunks: AsyncGenerator[ChatGenerationChunk, None]) -> None:
         self.first_token_at = 0.0
         self._candidate = candidate
         self._chunks = chunks
-        self._deadline = deadline
+        self._left = candidate.deployment.timeout  # seconds of waiting; what the reader takes is not the provider's
         self._early: list[ChatGenerationChunk] = []
         self._metadata: dict[str, Any] = {}
 
@@ -45,19 +45,20 @@ class Opened:
 
         Raises:
             TooSlow: it did not come in time.
-            StreamCut: the stream ended without any.
+            StreamCut: the stream ended without any, and without saying why.
+            ContentRefused: it ended with a refusal, and the route has somebody else to ask.
         """
-        deployment = self._candidate.deployment
-        limit = deployment.first_token_timeout
-        while (early := await self._next(limit, "no first token")) is not None:
+        limit = self._candidate.deployment.first_token_timeout
+        latest = None if limit is None else _now() + limit
+        while (early := await self._next(latest, limit, "no first token")) is not None:
             self._early.append(early)
             if _says_something(early):
                 break
         else:
-            if not self._early:
-                raise StreamCut("The stream ended before it began.")
             self._check_end()
-        self.first_token_at = asyncio.get_running_loop().time()
+            for chunk in self._early:
+                _check_refusal(self._candidate, chunk.message, self._metadata)
+        self.first_token_at = _now()
 
     async def chunks(self) -> AsyncGenerator[ChatGenerationChunk, None]:
         """All chunks, those that came early first.
@@ -69,22 +70,27 @@ class Opened:
         for early in self._early:
             yield early
         limit = self._candidate.deployment.token_timeout
-        while (chunk := await self._next(limit, "no further token")) is not None:
+        while True:
+            chunk = await self._next(None if limit is None else _now() + limit, limit, "no further token")
+            if chunk is None:
+                break
             yield chunk
         self._check_end()
 
-    async def _next(self, limit: float | None, what: str) -> ChatGenerationChunk | None:
-        loop = asyncio.get_running_loop()
-        at = self._deadline if limit is None else min(self._deadline, loop.time() + limit)
+    async def _next(self, latest: float | None, limit: float | None, missed: str) -> ChatGenerationChunk | None:
+        began = _now()
+        over = began + self._left
+        at = over if latest is None else min(over, latest)
         try:
             async with asyncio.timeout_at(at):
                 chunk = await anext(self._chunks, None)
         except TimeoutError as error:
-            if loop.time() < at:
+            if _now() < at:
                 raise  # the SDK's own
-            if limit is not None and at < self._deadline:
-                raise TooSlow(what, limit) from error
+            if limit is not None and at < over:
+                raise TooSlow(missed, limit) from error
             raise TooSlow("no whole answer", self._candidate.deployment.timeout) from error
+        self._left -= _now() - began
         if chunk is not None:
             self._metadata.update(chunk.message.response_metadata)
             self._metadata.update(chunk.generation_info or {})
@@ -95,11 +101,9 @@ class Opened:
             raise StreamCut("The stream ended without saying why.")
 
     async def aclose(self) -> None:
-        """Close the connection. Safe to call at any time."""
-        close = getattr(self._chunks, "aclose", None)
-        if close is not None:
-            with suppress(Exception):  # a broken connection has nothing more to tell
-                await close()
+        """Stop reading; the model's class closes its connection. Safe to call at any time."""
+        with suppress(Exception):  # a broken connection has nothing more to tell
+            await self._chunks.aclose()
 
 
 class Caller:
@@ -124,26 +128,25 @@ class Caller:
         """The whole answer of a deployment, within its total timeout."""
         deployment = candidate.deployment
         model, arguments = self._prepared(deployment)
-        loop = asyncio.get_running_loop()
-        at = loop.time() + deployment.timeout
+        at = _now() + deployment.timeout
         try:
             async with asyncio.timeout_at(at):
                 result = await model._agenerate(self.messages, stop=self._stop, **arguments)  # noqa: SLF001
         except TimeoutError as error:
-            if loop.time() < at:
+            if _now() < at:
                 raise
             raise TooSlow("no answer", deployment.timeout) from error
         if not result.generations:
             raise MalformedAnswer("The answer has no content.")
-        self._check_refusal(candidate, result.generations[0])
+        answer = result.generations[0]
+        _check_refusal(candidate, answer.message, answer.generation_info)
         return result
 
     async def opened(self, candidate: Candidate) -> Opened:
         """A deployment's stream, once its first content has arrived."""
         deployment = candidate.deployment
         model, arguments = self._prepared(deployment)
-        deadline = asyncio.get_running_loop().time() + deployment.timeout
-        opened = Opened(candidate, _streamed(model, self.messages, self._stop, arguments), deadline)
+        opened = Opened(candidate, _streamed(model, self.messages, self._stop, arguments))
         try:
             await opened.start()
         except BaseException:
@@ -155,11 +158,11 @@ class Caller:
         model = self._model(deployment)
         return model, self._wire.arguments(deployment, model, self._given)
 
-    @staticmethod
-    def _check_refusal(candidate: Candidate, generation: ChatGeneration) -> None:
-        # Without anybody else to ask, a refusal is an answer like any other: the caller may want to read it.
-        if candidate.route.content_fallbacks and refused(generation.message, generation.generation_info):
-            raise ContentRefused("The model refused the content.")
+
+def _check_refusal(candidate: Candidate, message: BaseMessage, info: Mapping[str, Any] | None) -> None:
+    # Without anybody else to ask, a refusal is an answer like any other: the caller may want to read it.
+    if candidate.route.content_fallbacks and refused(message, info):
+        raise ContentRefused("The model refused the content.")
 
 
 async def _streamed(
@@ -172,9 +175,16 @@ async def _streamed(
         for generation in result.generations[:1]:
             yield as_chunk(generation)
         return
-    async for chunk in model._astream(messages, stop=stop, **arguments):  # noqa: SLF001
-        yield chunk
+    # What a model's class calls an iterator is a generator, and has to be closed as one.
+    chunks = cast("AsyncGenerator[ChatGenerationChunk, None]", model._astream(messages, stop=stop, **arguments))  # noqa: SLF001
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            yield chunk
 
 
 def _says_something(chunk: ChatGenerationChunk) -> bool:
     return bool(chunk.message.content or getattr(chunk.message, "tool_call_chunks", None))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -61,8 +61,8 @@ class Hooks(NamedTuple):
     Attributes:
         record: keeps the record of a call that nobody answered.
         spent: what was spent before, by (route, window in seconds); `None` where no super-step is running.
-        before_blocking: raises if a call that blocks this thread would wait for ever, because the call needs the event
-            loop that runs on it.
+        before_blocking: asked before a call blocks a thread with a running event loop; raises if the call may need
+            that very loop, and would wait for ever.
     """
 
     record: Recorder | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ def without_secret(error: Exception, secret: str | None) -> Exception:
     if not secret:
         return error
     # However often a text was quoted (repr, JSON), of printable ASCII only backslashes were added to it.
-    forms = {_plain(form) for form in (secret, repr(secret)[1:-1], ascii(secret)[1:-1])}
+    forms = {_plain(form) for form in (secret, *(form(secret)[1:-1] for form in (repr, ascii, json.dumps)))}
     if any(form in _plain(text) for text in _texts(error, set()) for form in forms):
         status = getattr(error, "status_code", None)
         return ProviderUnavailable(

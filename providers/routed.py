@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence  # noqa: TC003 - see below
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache
-from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage  # noqa: TC002 - see below
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 from langchain_core.runnables.config import ensure_config
+from langchain_core.tools import BaseTool  # noqa: TC002 - see below
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
@@ -26,15 +29,15 @@ from providers.structured import read_value
 from providers.wire import SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
-    from langchain_core.language_models import LanguageModelInput
-    from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+    from langchain_core.messages import AIMessageChunk, BaseMessage
     from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
-    from langchain_core.runnables import Runnable, RunnableConfig
-    from langchain_core.tools import BaseTool
+    from langchain_core.runnables import RunnableConfig
 
 __all__ = ["RoutedChatModel"]
+
+# LangChain looks the type hints of `bind_tools` and `with_structured_output` up, which needs their names at run time.
 
 
 @dataclass(slots=True)
@@ -54,6 +57,7 @@ class _Asked:
     cached: bool = False
 
 
+_METHODS = (None, "function_calling", "json_schema")
 _THEIRS = ("seq:", "map:", "branch:", "graph:", "langsmith:")
 
 _asked: ContextVar[_Asked] = ContextVar("superstep_asked", default=_Asked())  # noqa: B039 - never changed
@@ -193,7 +197,7 @@ class RoutedChatModel(BaseChatModel):
         Tools travel in one neutral form and are translated for whichever deployment is asked.
         """
         choice = {} if tool_choice is None else {"tool_choice": tool_choice}
-        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **choice, **kwargs)
+        return self.bind(tools=[_neutral(tool) for tool in tools], **choice, **kwargs)
 
     def with_structured_output(
         self,
@@ -210,7 +214,7 @@ class RoutedChatModel(BaseChatModel):
             schema: a pydantic class, a TypedDict, or a JSON schema with a title.
             include_raw: return `{"raw", "parsed", "parsing_error"}` instead of the value, and never raise for an answer
                 that does not fit.
-            method: "function_calling" or "json_schema"; by default what the deployment that answers does best.
+            method: "function_calling" or "json_schema"; by default what suits the deployment that answers.
             strict: have the provider enforce the schema, where it can.
             **kwargs: further arguments of the call.
 
@@ -218,6 +222,8 @@ class RoutedChatModel(BaseChatModel):
             A runnable that returns an instance of a pydantic class, and a dict for any other schema. It raises
             LangChain's `OutputParserException` for an answer that does not fit.
         """
+        if method not in _METHODS:
+            raise ValueError(f"There is no method {method!r}. Use 'function_calling', 'json_schema', or none.")
         tool = convert_to_openai_tool(schema, strict=strict)
         name = tool["function"]["name"]
         wanted = {"tool": tool, "method": method, "strict": strict}
@@ -276,6 +282,7 @@ class RoutedChatModel(BaseChatModel):
         asked = _asked.get()
         arguments = {**self.parameters, **kwargs}
         arguments.pop("stream", None)
+        stop = arguments.pop("stop", None) if stop is None else stop
         body = f"{self.route}\0{_said(messages)}\0{sorted(arguments.items())}\0{stop}"
         return Request(
             route=self.route,
@@ -288,6 +295,13 @@ class RoutedChatModel(BaseChatModel):
             kept=(asked.streamed or asked.cached) and self._memo is not None,
             digest=hashlib.blake2b(body.encode(), digest_size=16).hexdigest(),
         )
+
+
+def _neutral(tool: Any) -> dict[str, Any]:
+    """A tool in OpenAI's JSON form; one that a provider has built in (a dict with a type of its own) as it is."""
+    if isinstance(tool, dict) and tool.get("type", "function") != "function":
+        return tool
+    return convert_to_openai_tool(tool)
 
 
 def _said(messages: Sequence[BaseMessage]) -> str:

@@ -74,10 +74,12 @@ class Service:
             won = await self._routed(call, self._caller(request, request.messages).whole, _nothing)
         finally:
             call.reservation.release()
-        message = won.value.generations[0].message
+        generation = won.value.generations[0]
+        message = generation.message
+        told = {**(won.value.llm_output or {}), **(generation.generation_info or {}), **message.response_metadata}
         usage = message.usage_metadata if isinstance(message, AIMessage) else None
         calls = "".join(str(each["args"]) for each in getattr(message, "tool_calls", ()))
-        said = Said(won.candidate.deployment, message.text + calls, usage, _model(message.response_metadata))
+        said = Said(won.candidate.deployment, message.text + calls, usage, _model(told))
         record = await call.answered(won, said)
         message.response_metadata = {**message.response_metadata, KEY: record}
         return won.value

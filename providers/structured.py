@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.exceptions import OutputParserException
-from langchain_core.utils.json import parse_json_markdown
 from pydantic import BaseModel, ValidationError
+
+from providers.wire import cut_short
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
 __all__ = ["read_value"]
+
+_FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 
 
 def read_value(message: AIMessage, name: str, schema: Any) -> Any:
@@ -23,12 +28,19 @@ def read_value(message: AIMessage, name: str, schema: Any) -> Any:
         schema: a pydantic class, whose instance is returned, or anything else, for a plain dict.
 
     Raises:
-        OutputParserException: there is no value in the answer, or it does not fit the schema.
+        OutputParserException: there is no value in the answer, it was cut short, or it does not fit the schema.
     """
+    if cut_short(message.response_metadata):
+        # What is left of it may still look like a value: {"amount": 12 was to become 1200.
+        raise OutputParserException(
+            f"The answer was cut at its limit of tokens, so it holds no whole value of {name}. Raise max_tokens.",
+            llm_output=message.text,
+        )
     value = next((call["args"] for call in message.tool_calls if call["name"] == name), None)
     if value is None:
+        fenced = _FENCE.fullmatch(message.text.strip())
         try:
-            value = parse_json_markdown(message.text)
+            value = json.loads(fenced.group(1) if fenced else message.text)
         except ValueError as error:
             raise OutputParserException(f"The answer holds no value of {name}.", llm_output=message.text) from error
     if not (isinstance(schema, type) and issubclass(schema, BaseModel)):

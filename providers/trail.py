@@ -57,9 +57,14 @@ class Trail:
 
     def rejected(self, route: Route) -> ProviderRejected:
         """The error of a call whose request is itself at fault."""
+        last = self.tried[-1]
+        if last["status"] is None:  # nothing was sent
+            what = f"A call of model route {route.name!r} could not be made of {last['deployment']}: {self._errors[-1]}"
+        else:
+            what = f"A provider refused a call of model route {route.name!r}: {self._summary()}"
         return ProviderRejected(
-            f"A provider refused a call of model route {route.name!r}: {self._summary()}. No other deployment was "
-            f"asked, because the request itself, or the key, is at fault{_place(route)}.",
+            f"{what}. No other deployment was asked, because the request itself, or the key, is at fault"
+            f"{_place(route)}.",
             self._causes(),
             route=route.name,
             tried=list(self.tried),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from providers.config import Deployment, StructuredOutput
 
-__all__ = ["SCHEMA", "Wire", "ended", "refused"]
+__all__ = ["SCHEMA", "Wire", "cut_short", "ended", "refused"]
 
 SCHEMA = "wanted_schema"  # keyword argument of a call whose answer must fill a schema
 _KEPT = 256  # translations kept per process; a program has about as many tool lists as it has nodes
@@ -32,9 +32,12 @@ _STRUCTURED: Mapping[str, StructuredOutput] = {
     "offline": "function_calling",
     "langchain": "function_calling",
 }
-# Providers whose streams always say why they ended. One that ends without was cut, however politely.
+# Providers whose streams always say why they ended: OpenAI's chat completions and Anthropic with a reason, OpenAI's
+# responses with a status. One that ends without was cut, however politely.
 _SAYS_WHY_IT_ENDED = frozenset({"openai", "openai-compatible", "anthropic", "offline"})
 _END = ("finish_reason", "stop_reason")
+_ENDED = frozenset({"completed", "incomplete"})
+_TOO_LONG = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
 _TOOL_OPTIONS = ("tool_choice", "strict", "parallel_tool_calls")
 _REFUSALS = frozenset({"content_filter", "refusal"})
 
@@ -71,6 +74,8 @@ def _tools(model: BaseChatModel, tools: list[Any], options: Mapping[str, Any]) -
     named = {key: value for key, value in options.items() if value is not None}
     if "tool_choice" in named:
         named["tool_choice"] = _choice(named["tool_choice"])
+        if named["tool_choice"] == "none":
+            return {}  # not every provider has a word for it; no tool on offer means the same
     return _bound(model.bind_tools(tools, **named))
 
 
@@ -83,7 +88,8 @@ def _schema(
         return _bound(model.bind_tools([*(tools or []), wanted["tool"]], tool_choice=function["name"]))
     schema = {"title": function["name"], "description": function.get("description", ""), **function["parameters"]}
     options = {"strict": wanted["strict"]} if wanted.get("strict") is not None else {}
-    return _bound(model.with_structured_output(schema, method="json_schema", **options).first)  # type: ignore[attr-defined]
+    asked = _bound(model.with_structured_output(schema, method="json_schema", **options).first)  # type: ignore[attr-defined]
+    return {**_tools(model, tools, {}), **asked} if tools else asked
 
 
 def _bound(runnable: Any) -> dict[str, Any]:
@@ -106,10 +112,23 @@ def refused(message: BaseMessage, info: Mapping[str, Any] | None = None) -> bool
     """Whether the model says that it, or a filter, refused the content."""
     if message.additional_kwargs.get("refusal"):
         return True
-    said = {**message.response_metadata, **(info or {})}
-    return any(said.get(key) in _REFUSALS for key in _END)
+    return bool(_reasons({**message.response_metadata, **(info or {})}) & _REFUSALS)
+
+
+def cut_short(metadata: Mapping[str, Any]) -> bool:
+    """Whether an answer ends where a limit on its length cut it."""
+    return bool(_reasons(metadata) & _TOO_LONG)
 
 
 def ended(deployment: Deployment, metadata: Mapping[str, Any]) -> bool:
     """Whether a stream with this response metadata came to its end, as far as its provider tells."""
-    return deployment.provider not in _SAYS_WHY_IT_ENDED or any(metadata.get(key) for key in _END)
+    if deployment.provider not in _SAYS_WHY_IT_ENDED or metadata.get("status") in _ENDED:
+        return True
+    return any(metadata.get(key) for key in _END)
+
+
+def _reasons(metadata: Mapping[str, Any]) -> set[Any]:
+    """Why an answer ended, in the words of whoever gave it."""
+    details = metadata.get("incomplete_details")
+    reasons = [*(metadata.get(key) for key in _END), details.get("reason") if isinstance(details, dict) else None]
+    return {reason for reason in reasons if isinstance(reason, str)}

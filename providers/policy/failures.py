@@ -88,7 +88,7 @@ class ContentRefused(Exception):
 
 
 class MalformedAnswer(Exception):
-    """An answer that says nothing: no content at all."""
+    """An answer that is none: it has nothing to choose from."""
 
     why = "malformed answer"
 
