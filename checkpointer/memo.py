@@ -16,6 +16,7 @@ all.) Not covered are models built with `cache=False`.
 
 from __future__ import annotations
 
+import json
 from contextvars import ContextVar
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -49,6 +50,8 @@ class _Call:
     request: bytes
     nth: int
 
+
+_NOT_ASKED = ("id", "response_metadata", "usage_metadata", "tool_call_chunks", "chunk_position")
 
 # LangChain looks a request up and stores its answer in one coroutine, so the call travels in the context.
 _call: ContextVar[_Call | None] = ContextVar("superstep_llm_call", default=None)
@@ -131,12 +134,31 @@ def install() -> None:
         set_llm_cache(StepMemo(cache))
 
 
+def _asked(prompt: str) -> str:
+    """What LangChain's dump of messages asks, without what no answer depends on.
+
+    Earlier answers are part of the next request of a tool loop. An answer that was just paid for and the same one
+    served again differ in what they cost and how long they took, and streamed ones in the pieces they came in.
+    """
+    try:
+        messages = json.loads(prompt)
+    except ValueError:
+        return prompt
+    for message in messages if isinstance(messages, list) else ():
+        fields = message.get("kwargs") if isinstance(message, dict) else None
+        if isinstance(fields, dict):
+            message["id"] = fields["type"] = str(fields.get("type")).removesuffix("MessageChunk").lower()
+            for name in _NOT_ASKED:
+                fields.pop(name, None)
+    return json.dumps(messages)
+
+
 def _place(prompt: str, llm_string: str) -> _Call | None:
     try:
         place = locate()
     except NoActiveStep:
         return None
-    request = blake2b(prompt.encode() + b"\0" + llm_string.encode(), digest_size=16).digest()
+    request = blake2b(_asked(prompt).encode() + b"\0" + llm_string.encode(), digest_size=16).digest()
     step, attempt = place.enter()
     nth = attempt.asked_llm[request] = attempt.asked_llm.get(request, -1) + 1
     return _Call(place, step, request, nth)

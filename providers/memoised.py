@@ -39,11 +39,16 @@ async def remembered(
             return
         whole: ChatGenerationChunk | None = None
         async for chunk in chunks:
-            whole = chunk if whole is None else whole + chunk
+            whole = _copy(chunk) if whole is None else whole + chunk
             if isinstance(chunk.message, AIMessageChunk) and chunk.message.chunk_position == "last":
                 answer = ChatGeneration(message=message_chunk_to_message(whole.message))
                 await there(cache.aupdate(prompt, llm_string, [answer]))
             yield chunk
+
+
+def _copy(chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+    """A chunk of our own: LangChain changes those that it passes on."""
+    return ChatGenerationChunk(message=chunk.message.model_copy(), generation_info=chunk.generation_info)
 
 
 def as_chunk(generation: ChatGeneration) -> ChatGenerationChunk:

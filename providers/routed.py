@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.load import dumps
 from langchain_core.messages import AIMessage  # noqa: TC002 - see below
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 from langchain_core.runnables.config import ensure_config
@@ -57,6 +58,7 @@ class _Asked:
     cached: bool = False
 
 
+_NOT_ASKED = {"id", "response_metadata", "usage_metadata"}
 _METHODS = (None, "function_calling", "json_schema")
 _THEIRS = ("seq:", "map:", "branch:", "graph:", "langsmith:")
 
@@ -262,7 +264,9 @@ class RoutedChatModel(BaseChatModel):
         chunks = service.stream(self._request(messages, stop, kwargs))
         cache = self._memo if _asked.get().streamed else None
         if cache is not None:
-            chunks = remembered(cache, _said(messages), self._get_llm_string(stop, **kwargs), chunks)
+            # As LangChain asks it for `ainvoke`, so that both are the same request.
+            asked = dumps([message.model_copy(update={"id": None}) for message in messages])
+            chunks = remembered(cache, asked, self._get_llm_string(stop, **kwargs), chunks)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -305,13 +309,8 @@ def _neutral(tool: Any) -> dict[str, Any]:
 
 
 def _said(messages: Sequence[BaseMessage]) -> str:
-    """Everything in the messages that an answer can depend on; not their ids, which differ from run to run."""
-    return repr(
-        [
-            (m.type, m.name, m.content, getattr(m, "tool_calls", None), getattr(m, "tool_call_id", None))
-            for m in messages
-        ]
-    )
+    """Everything in the messages that an answer can depend on."""
+    return repr([message.model_dump(exclude=_NOT_ASKED) for message in messages])
 
 
 def _context(input: Any, config: RunnableConfig | None, *, streamed: bool = False) -> _Asked:  # noqa: A002

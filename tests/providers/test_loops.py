@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import subprocess
 import sys
 import weakref
@@ -40,7 +41,8 @@ def asking(kind: str, bed: Bed) -> Callable[[], Coroutine[Any, Any, object]]:
     if kind == "embeddings":
         served = {"provider": "openai-compatible", "model": "m", "dimensions": 8, "base_url": bed.first.openai_url}
         configure_embeddings({"default": served})
-        return lambda: embedder().embed(["a"])
+        texts = itertools.count()  # what is known is not asked for
+        return lambda: embedder().embed([str(next(texts))])
     model = bed.model(bed.openai() if kind == "openai" else bed.anthropic())
     return lambda: model.ainvoke("ping")
 

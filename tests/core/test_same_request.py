@@ -1,0 +1,130 @@
+"""When two requests are the same: a node that runs again pays nothing again, whatever its messages carry along."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+
+from providers import chat_model
+from runtime import current_step, transactional
+from tests.core.test_routed_calls import use
+from tests.core.test_routed_calls import vendor as vendor
+from tests.support.graphs import State, chain
+from tests.support.kinds import BALANCE, Once
+from tests.support.vendors import Vendor, answer, call
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.runnables import RunnableConfig
+
+    from checkpointer import TransactionalSaver
+    from tests.core.conftest import Bank
+
+
+@tool
+def lookup(key: str) -> str:
+    """Look a key up."""
+    return key
+
+
+async def drift(move: Once) -> None:
+    """Read a fact, have it changed, and find out: the calling node runs again."""
+    step = current_step()
+    await step.fetchval(BALANCE, 1)
+    await move()
+    await step.fetchval(BALANCE, 2)
+    step.stage("UPDATE account SET balance = balance - 1 WHERE id = 1")
+
+
+async def invoked(model: Any, messages: list[BaseMessage]) -> AIMessage:
+    found: AIMessage = await model.ainvoke(messages)
+    return found
+
+
+async def streamed(model: Any, messages: list[BaseMessage]) -> AIMessage:
+    whole: AIMessageChunk | None = None
+    async for chunk in model.astream(messages):
+        whole = chunk if whole is None else whole + chunk
+    assert whole is not None
+    return whole
+
+
+@pytest.mark.parametrize("ask_with", [invoked, streamed])
+async def test_a_tool_loop_in_one_node_is_paid_once(
+    ask_with: Callable[[Any, list[BaseMessage]], Awaitable[AIMessage]],
+    saver: TransactionalSaver,
+    thread: RunnableConfig,
+    bank: Bank,
+    vendor: Vendor,
+) -> None:
+    """The second request holds the first answer, which says of itself what it cost and how long it took."""
+    vendor.script(call("lookup", {"key": "a"}), answer("done"))
+    move = Once(bank, 50)
+
+    async def ask(state: State) -> State:
+        model = chat_model("r").bind_tools([lookup])
+        messages: list[BaseMessage] = [HumanMessage("question")]
+        for _ in range(2):
+            message = await ask_with(model, messages)
+            messages += [message, *(ToolMessage("ok", tool_call_id=each["id"]) for each in message.tool_calls)]
+        await drift(move)
+        return {"seen": [messages[-1].text]}
+
+    out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert out["seen"] == ["done"]
+    assert vendor.count == 2
+
+
+async def test_an_answer_serves_invoke_and_stream_alike(
+    saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
+) -> None:
+    move = Once(bank, 50)
+    ways = iter([invoked, streamed])
+
+    async def ask(state: State) -> State:
+        message = await next(ways)(chat_model("r"), [HumanMessage("question", id="any")])
+        await drift(move)
+        return {"seen": [message.text]}
+
+    out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert (out["seen"], vendor.count) == (["pong"], 1)
+
+
+async def test_another_outcome_of_a_tool_is_another_request(
+    saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
+) -> None:
+    vendor.always(lambda _: answer(f"answer {vendor.count}"))
+    move = Once(bank, 50)
+
+    async def ask(state: State) -> State:
+        result = ToolMessage("ok", tool_call_id="c", status="error" if move.done else "success")
+        asked: list[BaseMessage] = [HumanMessage("question"), result]
+        message = await streamed(chat_model("r"), asked)
+        await drift(move)
+        return {"seen": [message.text]}
+
+    out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert (out["seen"], vendor.count) == (["answer 2"], 2)
+
+
+async def test_a_replayed_stream_survives_the_newer_form_of_messages(
+    saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
+) -> None:
+    """`output_version="v1"` rewrites the chunks that were passed on; the stored answer must not be among them."""
+    use(vendor)
+    vendor.always(answer("one two"))
+    move = Once(bank, 50)
+
+    async def ask(state: State) -> State:
+        model = chat_model("r").model_copy(update={"output_version": "v1"})
+        message = await streamed(model, [HumanMessage("question")])
+        await drift(move)
+        return {"seen": [message.text]}
+
+    out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert (out["seen"], vendor.count) == (["one two"], 1)
