@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from providers.candidates import find_route
+from providers.candidates import find_route, reachable
 from providers.hooks import hooks
 from providers.policy.ledger import Ledger, refuse
 from runtime.faults import BudgetExceeded
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from providers.hooks import Spend, Spent
     from providers.router import Ask
 
-__all__ = ["Budgets", "Reservation", "held", "limit_of", "reachable"]
+__all__ = ["Budgets", "Reservation", "held", "limit_of"]
 
 _REMEMBERED = 10_000  # scopes; far more than are active at a time
 
@@ -137,19 +137,6 @@ def limit_of(arguments: Mapping[str, Any]) -> int:
     """The most tokens that an answer may have, if the arguments of the call or of its model say so; else 0."""
     limit = arguments.get("max_tokens") or arguments.get("max_completion_tokens")
     return limit if isinstance(limit, int) else 0
-
-
-def reachable(catalog: Catalog, route: Route) -> list[Deployment]:
-    """Every deployment that may answer a call of the route: its own, and those of its rules and fallbacks."""
-    found, waiting = {route.name: route}, [route]
-    while waiting:
-        here = waiting.pop()
-        rules = [rule.route for rule in here.rules]
-        for name in (*here.fallbacks, *here.context_fallbacks, *here.content_fallbacks, *rules):
-            if name not in found:
-                found[name] = catalog.routes[name]
-                waiting.append(found[name])
-    return [deployment for each in found.values() for deployment in each.deployments]
 
 
 def _exceeded(scope: str, name: str, why: str) -> BudgetExceeded:

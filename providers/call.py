@@ -19,6 +19,7 @@ from providers.hooks import hooks
 from providers.policy.estimate import tokens
 from providers.policy.failures import Failure, classify
 from providers.pricing import cost
+from providers.trail import CANCELLED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,8 +134,8 @@ class Call:
             return
         if said is not None:
             self._count(said)
-        elif not self.ask.trail.tried:
-            self._input_tokens += self.ask.input_tokens  # somebody was being asked, and may send a bill
+        elif cancelled := sum(each["why"] == CANCELLED for each in self.ask.trail.tried):
+            self._input_tokens += cancelled * self.ask.input_tokens  # who was being asked may send a bill
             self._usd = None
 
         async def record() -> None:

@@ -12,6 +12,8 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
 
 from providers.memoised import as_chunk
 from providers.policy.failures import ContentRefused, MalformedAnswer, StreamCut, TooSlow
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from langchain_core.messages import BaseMessage
-    from langchain_core.outputs import ChatGenerationChunk, ChatResult
+    from langchain_core.outputs import ChatResult
 
     from providers.candidates import Candidate
     from providers.config import Deployment
@@ -122,7 +124,7 @@ class Caller:
         self._wire = wire
         self._model = model
         self._stop = stop
-        self._given = given
+        self._given = {key: value for key, value in given.items() if key != "stop"}  # the call's own comes first
 
     async def whole(self, candidate: Candidate) -> ChatResult:
         """The whole answer of a deployment, within its total timeout."""
@@ -168,12 +170,16 @@ def _check_refusal(candidate: Candidate, message: BaseMessage, info: Mapping[str
 async def _streamed(
     model: BaseChatModel, messages: list[BaseMessage], stop: list[str] | None, arguments: dict[str, Any]
 ) -> AsyncGenerator[ChatGenerationChunk, None]:
-    """The chunks of a model; of one that cannot stream, its whole answer as one chunk."""
+    """The chunks of a model; of one that cannot stream, its whole answer as one chunk, then what describes it."""
     kind = type(model)
     if kind._astream is BaseChatModel._astream and kind._stream is BaseChatModel._stream:  # noqa: SLF001
         result = await model._agenerate(messages, stop=stop, **arguments)  # noqa: SLF001
         for generation in result.generations[:1]:
-            yield as_chunk(generation)
+            chunk = as_chunk(generation)
+            told, chunk.message.response_metadata = chunk.message.response_metadata, {}
+            yield chunk
+            # As streams do, last: what only describes the answer goes with its record.
+            yield ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=told))
         return
     # What a model's class calls an iterator is a generator, and has to be closed as one.
     chunks = cast("AsyncGenerator[ChatGenerationChunk, None]", model._astream(messages, stop=stop, **arguments))  # noqa: SLF001

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from providers.config import Catalog, Deployment, Route
+    from providers.policy.failures import Action
     from providers.state import DeploymentState
 
-__all__ = ["Candidate", "candidates", "find_route", "ruled"]
+__all__ = ["Candidate", "candidates", "find_route", "reachable", "ruled"]
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +30,7 @@ class Candidate:
         state: what is known of it.
         asked: how often the call has asked it.
         spent: it failed for good, or as often as it may: the call does not ask it again.
+        verdict: what its latest failure asks for, unless that was done.
     """
 
     deployment: Deployment
@@ -36,6 +38,7 @@ class Candidate:
     state: DeploymentState
     asked: int = 0
     spent: bool = False
+    verdict: Action | None = None
 
 
 def find_route(catalog: Catalog, name: str) -> Route:
@@ -88,3 +91,16 @@ def candidates(
                 known.add(name)
                 waiting.append(catalog.routes[name])
     return list(found.values())
+
+
+def reachable(catalog: Catalog, route: Route) -> list[Deployment]:
+    """Every deployment that may answer a call of the route: its own, and those of its rules and fallbacks."""
+    found, waiting = {route.name: route}, [route]
+    while waiting:
+        here = waiting.pop()
+        rules = [rule.route for rule in here.rules]
+        for name in (*here.fallbacks, *here.context_fallbacks, *here.content_fallbacks, *rules):
+            if name not in found:
+                found[name] = catalog.routes[name]
+                waiting.append(found[name])
+    return [deployment for each in found.values() for deployment in each.deployments]

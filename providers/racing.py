@@ -29,7 +29,7 @@ async def race(
         first: an attempt.
         after: seconds until a second one may be made.
         second: told whether the first has ended by then; makes the second attempt, or `None`.
-        is_final: whether a failure of one attempt ends the other one too.
+        is_final: whether a failure of the first attempt ends the second one too. None of the second ends the first.
         discard: gets rid of an answer that nobody uses.
 
     Raises:
@@ -64,7 +64,7 @@ async def _first_answer(
             error = task.exception()
             if error is None:
                 return task
-            if is_final(error):
+            if task is leading and is_final(error):
                 raise error
     leading.result()  # raises
     raise AssertionError("unreachable")

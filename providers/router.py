@@ -24,19 +24,18 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import tenacity
 
-from providers.candidates import Candidate, candidates, ruled
+from providers.candidates import Candidate, candidates, reachable, ruled
 from providers.exchange import Exchange, exchange
 from providers.policy.backoff import pause, spread
 from providers.policy.failures import Action, Failure, classify
 from providers.policy.hedging import HedgeBank
 from providers.racing import race
-from providers.state import DeploymentState, Hindrance, Lease
+from providers.state import DeploymentState, Hindrance, Lease, Waiter
 from providers.trail import Trail
 from runtime.faults import RuntimeFault
 
@@ -46,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["Ask", "Discard", "Router", "Send", "Won"]
 
 T = TypeVar("T")
+
+_MILLION = 1_000_000
 
 
 @dataclass(slots=True)
@@ -59,6 +60,8 @@ class Ask:
         tags: what rules look at.
         without: names of deployments that must not be asked (again).
         trail: what was tried.
+        waiter: its place in queues, if it had to wait.
+        stopped: a provider said that the request is wrong: what is under way may still answer, nothing new begins.
     """
 
     route: str
@@ -67,6 +70,8 @@ class Ask:
     tags: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
     trail: Trail = field(default_factory=Trail)
+    waiter: Waiter | None = None
+    stopped: bool = False
 
     @property
     def tokens(self) -> int:
@@ -136,6 +141,7 @@ class Router:
         self._unusable = unusable
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._banks: dict[str, HedgeBank] = {}
+        self._priced: dict[str, bool] = {}
 
     def state(self, deployment: Deployment) -> DeploymentState:
         """The state of a deployment."""
@@ -154,6 +160,13 @@ class Router:
             ProviderExhausted: nobody answered.
             RuntimeFault: asking a deployment failed for a reason of our own; nobody else was asked.
         """
+        try:
+            return await self._route(ask, send, discard)
+        finally:
+            if ask.waiter is not None:
+                ask.waiter.leave()
+
+    async def _route(self, ask: Ask, send: Send[T], discard: Discard[T]) -> Won[T]:
         route = ruled(self.catalog, ask.route, ask.tags, ask.input_tokens)
         known: dict[str, Candidate] = {}
         pending = _once_each(self._candidates(route, ask), known)
@@ -168,13 +181,13 @@ class Router:
                 except _Hindered as hindered:
                     ask.trail.passed_over(candidate, hindered.hindrance.why)
                     opens += [] if hindered.hindrance.until is None else [hindered.hindrance.until]
-                except _Left as left:
-                    instead = self._instead(candidate, left.failure, ask)
+                except _Left:
+                    if ask.stopped:
+                        raise ask.trail.rejected(route) from None
+                    instead = self._instead(pending, ask)
                     if instead is not None:
                         pending = _once_each(instead, known)
                         break
-                    if left.failure.action is Action.STOP:
-                        raise ask.trail.rejected(route) from None
                     opens += [] if candidate.spent else [_now()]
             else:
                 if _now() >= deadline or not any(at <= deadline or at == math.inf for at in opens):
@@ -203,41 +216,30 @@ class Router:
 
     def _hindrance(self, candidate: Candidate, ask: Ask) -> Hindrance | None:
         why = self._unusable(candidate.deployment)
-        return Hindrance(why, None) if why else candidate.state.hindrance(_now(), ask.tokens)
+        return Hindrance(why, None) if why else candidate.state.hindrance(_now(), ask.tokens, ask.waiter)
 
-    def _instead(self, candidate: Candidate, failure: Failure, ask: Ask) -> list[Candidate] | None:
-        """The candidates of the routes that take what this one may not: too long an input, or refused content."""
-        names: tuple[str, ...] = ()
-        if failure.action is Action.CONTEXT:
-            names = candidate.route.context_fallbacks
-        elif failure.action is Action.CONTENT:
-            names = candidate.route.content_fallbacks
-        if not names:
-            return None
-        return [found for name in names for found in self._candidates(self.catalog.routes[name], ask)]
+    def _instead(self, pending: list[Candidate], ask: Ask) -> list[Candidate] | None:
+        """The candidates of the routes that take what one of these may not: too long an input, or refused content."""
+        for candidate in pending:
+            names: tuple[str, ...] = ()
+            if candidate.verdict is Action.CONTEXT:
+                names = candidate.route.context_fallbacks
+            elif candidate.verdict is Action.CONTENT:
+                names = candidate.route.content_fallbacks
+            if names:
+                candidate.verdict = None
+                return [found for name in names for found in self._candidates(self.catalog.routes[name], ask)]
+        return None
 
     async def _wait(self, pending: list[Candidate], until: float, ask: Ask) -> None:
-        """Until `until`, or until a call ends at one of the candidates."""
-        changed = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        watched = [candidate.state for candidate in pending if not candidate.spent]
-
-        def wake() -> None:
-            with suppress(RuntimeError):  # its loop has been closed around it
-                loop.call_soon_threadsafe(changed.set)
-
-        for state in watched:
-            state.watch(wake)
-        try:
-            # Another thread's call may have ended between our look and our watching.
-            if not any(self._hindrance(each, ask) is None for each in pending if not each.spent):
-                async with asyncio.timeout_at(until):
-                    await changed.wait()
-        except TimeoutError:
-            pass
-        finally:
-            for state in watched:
-                state.unwatch(wake)
+        """Until `until`, or until it is this call's turn at a candidate where others have to end first."""
+        waiter = ask.waiter = ask.waiter or Waiter()
+        left = [candidate for candidate in pending if not candidate.spent]
+        found = [(candidate.state, self._hindrance(candidate, ask)) for candidate in left]
+        waiter.join(state for state, hindrance in found if hindrance is not None and hindrance.until == math.inf)
+        # Another thread's call may have ended between our look and our queueing up.
+        if all(self._hindrance(candidate, ask) is not None for candidate in left):
+            await waiter.wait(until)
 
     # -- attempts ------------------------------------------------------------------------------------------------
 
@@ -272,16 +274,24 @@ class Router:
         return next((each for each in others if self._hindrance(each, ask) is None), None)
 
     def _stake(self, candidate: Candidate, ask: Ask) -> float:
-        """What a call counts in the bank of its route: its cost, or 1 for each where not every price is known."""
-        priced = all(self._cost(each, 1_000_000, 1_000_000) for each in candidate.route.deployments)
-        return (self._cost(candidate.deployment, ask.input_tokens, ask.output_tokens) or 0.0) if priced else 1.0
+        """What a call counts in the bank of its route: dollars if all that can be reached has a price, else 1."""
+        name = candidate.route.name
+        if name not in self._priced:
+            everybody = reachable(self.catalog, candidate.route)
+            self._priced[name] = all(self._cost(each, _MILLION, _MILLION) for each in everybody)
+        if not self._priced[name]:
+            return 1.0
+        # Nothing is free: with an estimate of no tokens at all, any number of second attempts would fit the bound.
+        return self._cost(candidate.deployment, max(1, ask.input_tokens), max(1, ask.output_tokens)) or 1.0
 
     async def _attempts(self, candidate: Candidate, ask: Ask, send: Send[T]) -> Won[T]:
         """One deployment, asked until it answers, fails for good, or has used up its retries."""
 
         def again(error: BaseException) -> bool:
             # A circuit that has opened meanwhile, or a provider that said when to come back, ends the retries here.
-            return isinstance(error, _Left) and error.pause is not None and self._hindrance(candidate, ask) is None
+            if ask.stopped or not isinstance(error, _Left) or error.pause is None:
+                return False
+            return self._hindrance(candidate, ask) is None
 
         try:
             return await self._once(candidate, ask, send)  # where most calls end, without any machinery for retries
@@ -300,9 +310,11 @@ class Router:
     async def _once(self, candidate: Candidate, ask: Ask, send: Send[T]) -> Won[T]:
         began = _now()
         why = self._unusable(candidate.deployment)
-        lease = Hindrance(why, None) if why else candidate.state.begin(began, ask.tokens)
+        lease = Hindrance(why, None) if why else candidate.state.begin(began, ask.tokens, ask.waiter)
         if isinstance(lease, Hindrance):
             raise _Hindered(lease)
+        if ask.waiter is not None:
+            ask.waiter.leave()
         candidate.asked += 1
         seen = Exchange()
         token = exchange.set(seen)
@@ -315,10 +327,13 @@ class Router:
             failure = classify(error, status=seen.status, headers=seen.headers)
             lease.failed(_now(), failure)
             ask.trail.left(candidate, failure, error, began, _now())
+            candidate.verdict = failure.action
+            ask.stopped = ask.stopped or failure.action is Action.STOP
             candidate.spent = failure.action is not Action.RETRY or candidate.asked > candidate.deployment.retries
             raise _Left(failure, None if candidate.spent else pause(candidate.asked, failure, self._rng)) from error
         except BaseException:
             lease.abandoned()
+            ask.trail.cancelled(candidate, began, _now())
             raise
         finally:
             exchange.reset(token)

@@ -6,7 +6,12 @@ never waits.
 
 from __future__ import annotations
 
+import asyncio
+import math
 import threading
+from collections import deque
+from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from providers.policy.breaker import CircuitBreaker
@@ -15,14 +20,14 @@ from providers.policy.limits import RateLimit
 from providers.policy.strategies import Health
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from providers.config import Deployment
     from providers.policy.breaker import Permit
     from providers.policy.failures import Failure
     from providers.policy.limits import Taken
 
-__all__ = ["DeploymentState", "Hindrance", "Lease"]
+__all__ = ["DeploymentState", "Hindrance", "Lease", "Waiter"]
 
 
 class Hindrance(NamedTuple):
@@ -35,6 +40,47 @@ class Hindrance(NamedTuple):
     until: float | None
 
 
+class Waiter:
+    """A call that waits until others end, in the queues of all deployments it could use.
+
+    Its places are kept until it begins somewhere or gives up, so that whoever came first is served first, and a call
+    that finds others waiting does not overtake them.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        self._states: dict[DeploymentState, None] = {}
+
+    def is_in(self, state: DeploymentState) -> bool:
+        """Whether it waits for that deployment."""
+        return state in self._states
+
+    def join(self, states: Iterable[DeploymentState]) -> None:
+        """Queue up, at the end where it is not queued already. What happens from now on wakes it."""
+        self._woken.clear()
+        for state in states:
+            if state not in self._states:
+                self._states[state] = None
+                state.enqueue(self)
+
+    async def wait(self, until: float) -> None:
+        """Until it is woken, or until then."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._woken.wait()
+
+    def leave(self) -> None:
+        """Give up all places; whoever is next is woken in its stead."""
+        while self._states:
+            self._states.popitem()[0].dequeue(self)
+
+    def wake(self) -> None:
+        """Have it look again. May be called from any thread."""
+        with suppress(RuntimeError):  # its loop has been closed around it
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+
 class DeploymentState:
     """See the module.
 
@@ -44,7 +90,6 @@ class DeploymentState:
         limit: its requests and tokens a minute.
         health: calls in flight, and how fast it answers.
         lock: held while any of these is read or changed.
-        watchers: called whenever a call ends.
     """
 
     def __init__(self, deployment: Deployment) -> None:
@@ -53,40 +98,61 @@ class DeploymentState:
         self.limit = RateLimit(deployment.rpm, deployment.tpm)
         self.health = Health()
         self.lock = threading.Lock()
-        self.watchers: list[Callable[[], object]] = []
+        self._queue: deque[Waiter] = deque()
 
-    def hindrance(self, now: float, tokens: int) -> Hindrance | None:
-        """Why the deployment cannot take a call of that many tokens now."""
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for others to end here."""
+        return len(self._queue)
+
+    def hindrance(self, now: float, tokens: int, waiter: Waiter | None = None) -> Hindrance | None:
+        """Why the deployment cannot take a call of that many tokens now; `waiter` if the call has been waiting."""
         with self.lock:
-            return self._hindrance(now, tokens)
+            return self._hindrance(now, tokens, waiter)
 
-    def _hindrance(self, now: float, tokens: int) -> Hindrance | None:
+    def _hindrance(self, now: float, tokens: int, waiter: Waiter | None) -> Hindrance | None:
         if not self.breaker.permits(now):
             reopens = self.breaker.reopens_at
-            return Hindrance("circuit open", reopens if reopens is not None and reopens > now else float("inf"))
-        if self.deployment.concurrency is not None and self.health.in_flight >= self.deployment.concurrency:
-            return Hindrance("all slots taken", float("inf"))
+            return Hindrance("circuit open", reopens if reopens is not None and reopens > now else math.inf)
+        slots = self.deployment.concurrency
+        if slots is not None and self.health.in_flight + self._ahead_of(waiter) >= slots:
+            return Hindrance("all slots taken", math.inf)
         wait = self.limit.wait(now, tokens)
         return Hindrance("rate limit", now + wait) if wait > 0 else None
 
-    def begin(self, now: float, tokens: int) -> Lease | Hindrance:
-        """Take the call, or say why it cannot be taken."""
+    def _ahead_of(self, waiter: Waiter | None) -> int:
+        if waiter is not None and waiter.is_in(self):
+            return self._queue.index(waiter)  # those that are woken are at the front
+        return len(self._queue)
+
+    def begin(self, now: float, tokens: int, waiter: Waiter | None = None) -> Lease | Hindrance:
+        """Take the call, or say why it cannot be taken. A call that begins should `leave` its queues."""
         with self.lock:
-            hindrance = self._hindrance(now, tokens)
+            hindrance = self._hindrance(now, tokens, waiter)
             if hindrance is not None:
                 return hindrance
             self.health.in_flight += 1
             return Lease(self, now, self.limit.take(now, tokens), self.breaker.begin(now))
 
-    def watch(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called when a call ends here."""
+    def enqueue(self, waiter: Waiter) -> None:
+        """Let a call wait for others to end here."""
         with self.lock:
-            self.watchers.append(wake)
+            self._queue.append(waiter)
 
-    def unwatch(self, wake: Callable[[], object]) -> None:
-        """Undo `watch`."""
+    def dequeue(self, waiter: Waiter) -> None:
+        """Undo `enqueue`."""
         with self.lock:
-            self.watchers.remove(wake)
+            self._queue.remove(waiter)
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake as many of those who wait as there is room for, the first ones first."""
+        with self.lock:
+            slots = self.deployment.concurrency
+            room = len(self._queue) if slots is None else max(0, slots - self.health.in_flight)
+            woken = list(islice(self._queue, room))
+        for waiter in woken:
+            waiter.wake()
 
 
 class Lease:
@@ -140,6 +206,4 @@ class Lease:
             self._ended = True
             state.health.in_flight -= 1
             judge(state)
-            watchers = list(state.watchers)
-        for wake in watchers:
-            wake()
+        state.wake()

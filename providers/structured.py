@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.exceptions import OutputParserException
 from pydantic import BaseModel, ValidationError
 
-from providers.wire import cut_short
+from providers.wire import cut_short, refused
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -28,7 +28,7 @@ def read_value(message: AIMessage, name: str, schema: Any) -> Any:
         schema: a pydantic class, whose instance is returned, or anything else, for a plain dict.
 
     Raises:
-        OutputParserException: there is no value in the answer, it was cut short, or it does not fit the schema.
+        OutputParserException: the answer holds no value, was cut short or refused, or does not fit the schema.
     """
     if cut_short(message.response_metadata):
         # What is left of it may still look like a value: {"amount": 12 was to become 1200.
@@ -36,6 +36,8 @@ def read_value(message: AIMessage, name: str, schema: Any) -> Any:
             f"The answer was cut at its limit of tokens, so it holds no whole value of {name}. Raise max_tokens.",
             llm_output=message.text,
         )
+    if refused(message):
+        raise OutputParserException(f"The answer is a refusal, and no value of {name}.", llm_output=message.text)
     value = next((call["args"] for call in message.tool_calls if call["name"] == name), None)
     if value is None:
         fenced = _FENCE.fullmatch(message.text.strip())

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from providers.policy.failures import Failure
     from providers.record import Tried
 
-__all__ = ["Trail"]
+__all__ = ["CANCELLED", "Trail"]
+
+CANCELLED = "cancelled"
 
 
 class Trail:
@@ -48,6 +50,13 @@ class Trail:
             error = error.with_traceback(None)
             error.__cause__ = error.__context__ = None
         self._errors.append(self._clean(candidate.deployment, error))
+
+    def cancelled(self, candidate: Candidate, began: float, now: float) -> None:
+        """An attempt was given up: the caller is gone, or somebody else answered first."""
+        ms = round((now - began) * 1000, 3)
+        self.tried.append(
+            {"deployment": candidate.deployment.name, "why": CANCELLED, "status": None, "ms": ms, "counts": False}
+        )
 
     def passed_over(self, candidate: Candidate, why: str) -> None:
         """A deployment could not take the call. Noted once per reason, however often the call came by."""

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableBinding
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +90,15 @@ def _schema(
     schema = {"title": function["name"], "description": function.get("description", ""), **function["parameters"]}
     options = {"strict": wanted["strict"]} if wanted.get("strict") is not None else {}
     asked = _bound(model.with_structured_output(schema, method="json_schema", **options).first)  # type: ignore[attr-defined]
-    return {**_tools(model, tools, {}), **asked} if tools else asked
+    if not tools:
+        return asked
+    # OpenAI's SDK, given a schema, refuses to send tools that are not strict.
+    offered = [_strict(tool) for tool in tools] if deployment.provider.startswith("openai") else tools
+    return {**_tools(model, offered, {}), **asked}
+
+
+def _strict(tool: Any) -> Any:
+    return convert_to_openai_tool(tool["function"], strict=True) if "function" in tool else tool
 
 
 def _bound(runnable: Any) -> dict[str, Any]:
@@ -110,6 +119,9 @@ def _choice(choice: Any) -> Any:
 
 def refused(message: BaseMessage, info: Mapping[str, Any] | None = None) -> bool:
     """Whether the model says that it, or a filter, refused the content."""
+    blocks = message.content if isinstance(message.content, list) else []
+    if any(isinstance(block, dict) and block.get("type") == "refusal" for block in blocks):
+        return True
     if message.additional_kwargs.get("refusal"):
         return True
     return bool(_reasons({**message.response_metadata, **(info or {})}) & _REFUSALS)

@@ -149,5 +149,5 @@ def _check_leaks(world: World) -> None:
         assert state.health.in_flight == 0, f"{name} has {state.health.in_flight} slots that nobody will give back"
         longest = state.deployment.breaker.longest
         assert state.breaker.permits(now + longest + 1.0), f"the circuit of {name} will never let anybody through"
-        assert not state.watchers, f"somebody still waits for {name}"
+        assert not state.waiting, f"somebody still waits for {name}"
     assert asyncio.all_tasks() == {asyncio.current_task()}, "tasks are left over"
