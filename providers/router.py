@@ -255,9 +255,9 @@ class Router:
 
         def second(first_has_ended: bool) -> Coroutine[Any, Any, Won[T]] | None:
             if candidate.asked > asked:  # else somebody else took its place, and nothing was spent on it
-                bank.earn(self._stake(candidate, ask))
+                bank.earn(self._stake(candidate.route, candidate, ask))
             other = None if first_has_ended else self._other(candidate, pending, ask)
-            if other is None or not bank.spend(self._stake(other, ask)):
+            if other is None or not bank.spend(self._stake(candidate.route, other, ask)):
                 return None
             ask.trail.hedged = True
             return self._once(other, ask, send)  # not `_attempts`: one request is paid for
@@ -273,13 +273,12 @@ class Router:
         others = (each for each in pending if not each.spent and each.deployment.name != candidate.deployment.name)
         return next((each for each in others if self._hindrance(each, ask) is None), None)
 
-    def _stake(self, candidate: Candidate, ask: Ask) -> float:
-        """What a call counts in the bank of its route: dollars if all that can be reached has a price, else 1."""
-        name = candidate.route.name
-        if name not in self._priced:
-            everybody = reachable(self.catalog, candidate.route)
-            self._priced[name] = all(self._cost(each, _MILLION, _MILLION) for each in everybody)
-        if not self._priced[name]:
+    def _stake(self, route: Route, candidate: Candidate, ask: Ask) -> float:
+        """What a call counts in the bank of a route: dollars if all that can be reached has a price, else 1."""
+        if route.name not in self._priced:
+            everybody = reachable(self.catalog, route)
+            self._priced[route.name] = all(self._cost(each, _MILLION, _MILLION) for each in everybody)
+        if not self._priced[route.name]:
             return 1.0
         # Nothing is free: with an estimate of no tokens at all, any number of second attempts would fit the bound.
         return self._cost(candidate.deployment, max(1, ask.input_tokens), max(1, ask.output_tokens)) or 1.0
