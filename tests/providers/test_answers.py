@@ -1,140 +1,204 @@
-"""What counts as an answer: values that were cut are none, and streams end in more than one way."""
+"""Answers that are no whole answers, limits that bound the provider alone, and the model that says it answered."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.exceptions import OutputParserException
-from langchain_core.tools import tool
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import BaseModel
 
+from providers.calling import Opened
+from providers.candidates import Candidate
 from providers.config import Route
-from tests.support.vendors import Act, answer, raw, refused
+from providers.policy.failures import StreamCut, TooSlow
+from providers.structured import read_value
+from runtime.faults import ProviderExhausted
+from tests.support.vendors import answer, raw, refused
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from providers.config import Deployment
     from tests.providers.conftest import Bed
+
+_CUT = '{"outcome": "approve", "amount": 12'
 
 
 class Verdict(BaseModel):
     """A verdict."""
 
+    outcome: str
     amount: int
 
 
-@tool
-def lookup(key: str) -> str:
-    """Look a key up."""
-    return key
+async def whole(model: Any) -> AIMessageChunk:
+    chunks = [chunk async for chunk in model.astream("ping")]
+    return sum(chunks[1:], start=chunks[0])
 
 
-def event(kind: str, **fields: Any) -> bytes:
-    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
+# -- cut values ----------------------------------------------------------------------------------------------------
 
 
-def responses(*, completed: bool = True) -> Act:
-    """A stream of OpenAI's newer API: it ends with a status, not with a finish reason."""
-    text = {"type": "output_text", "text": "one two", "annotations": []}
-    item = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [text]}
-    done: dict[str, Any] = {
-        "id": "r",
-        "object": "response",
-        "created_at": 1,
-        "model": "served",
-        "status": "completed",
-        "output": [item],
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
-        "tools": [],
-        "usage": {
-            "input_tokens": 7,
-            "output_tokens": 3,
-            "total_tokens": 10,
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens_details": {"reasoning_tokens": 0},
-        },
-    }
-    begun = {**done, "status": "in_progress", "output": [], "usage": None}
-    place = {"item_id": "m", "output_index": 0, "content_index": 0}
-    parts = [
-        event("response.created", response=begun, sequence_number=0),
-        event(
-            "response.output_item.added",
-            output_index=0,
-            item={**item, "status": "in_progress", "content": []},
-            sequence_number=1,
-        ),
-        event("response.output_text.delta", **place, delta="one ", logprobs=[], sequence_number=2),
-        event("response.output_text.delta", **place, delta="two", logprobs=[], sequence_number=3),
-        event("response.completed", response=done, sequence_number=4),
-    ]
-    return raw(b"".join(parts if completed else parts[:2]), content_type="text/event-stream")
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("vendor", ["openai", "anthropic"])
+async def test_half_a_text_is_no_value(vendor: str, streamed: bool, bed: Bed) -> None:
+    for each in (bed.first, bed.second):
+        each.always(answer(_CUT, finish="length"))
+    deployment = bed.openai() if vendor == "openai" else bed.anthropic()
+    model = bed.model(deployment).with_structured_output(Verdict, method="json_schema")
+    # OpenAI's own SDK refuses a cut answer to a schema before anybody reads it.
+    with pytest.raises((OutputParserException, ProviderExhausted)):
+        await (whole(model) if streamed else model.ainvoke("ping"))
 
 
-async def text_of(stream: Any) -> str:
-    return "".join([chunk.text async for chunk in stream])
+@pytest.mark.parametrize("finish", ["length", "content_filter"])
+async def test_half_a_tool_call_is_no_value(finish: str, bed: Bed) -> None:
+    """LangChain completes the arguments of a streamed call from what there is."""
+
+    def event(delta: dict[str, Any], why: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": why}
+        chunk = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+        return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "Verdict", "arguments": _CUT}}
+    body = event({"role": "assistant", "tool_calls": [call]}) + event({}, finish) + b"data: [DONE]\n\n"
+    bed.first.always(raw(body, content_type="text/event-stream"))
+    model = bed.model(bed.openai()).with_structured_output(Verdict, method="function_calling")
+    with pytest.raises(OutputParserException):
+        await whole(model)
 
 
-async def test_a_stream_that_ends_with_a_status_is_complete(bed: Bed) -> None:
-    bed.first.always(responses())
-    newer = replace(bed.openai(), provider="openai", parameters={"use_responses_api": True})
-    assert await text_of(bed.model(newer, bed.anthropic()).astream("ping")) == "one two"
-    assert bed.second.count == 0
-    bed.first.always(responses(completed=False))
-    assert await text_of(bed.model(newer, bed.anthropic()).astream("ping")) == "pong"
+@pytest.mark.parametrize("text", [_CUT, f"```json\n{_CUT}\n```", "I approve."])
+def test_json_is_never_completed(text: str) -> None:
+    with pytest.raises(OutputParserException, match="no value of Verdict"):
+        read_value(AIMessage(text), "Verdict", Verdict)
+
+
+@pytest.mark.parametrize("around", ["{}", "```json\n{}\n```", "```\n{}\n```\n"])
+def test_a_value_may_stand_in_a_code_fence(around: str) -> None:
+    text = around.replace("{}", _CUT + "}")
+    assert read_value(AIMessage(text), "Verdict", Verdict) == Verdict(outcome="approve", amount=12)
+
+
+# -- refusals and ends of streams ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("vendor", ["openai", "anthropic"])
-@pytest.mark.parametrize("way", ["ainvoke", "astream"])
-async def test_a_value_that_was_cut_is_no_value(vendor: str, way: str, bed: Bed) -> None:
-    """`{"amount": 12` would read as 12, and was to become 1200."""
-    for each in (bed.first, bed.second):
-        each.always(answer('{"amount": 12', finish="length"))
-    asked = bed.model(getattr(bed, vendor)()).with_structured_output(Verdict, method="json_schema")
-    with pytest.raises(Exception, match=r"cut|answered|length") as caught:
-        await (asked.ainvoke("ping") if way == "ainvoke" else collected(asked.astream("ping")))
-    assert vendor != "anthropic" or isinstance(caught.value, OutputParserException)
+async def test_a_refused_stream_goes_to_the_content_fallbacks(vendor: str, bed: Bed) -> None:
+    asked, other = (bed.openai(), bed.anthropic()) if vendor == "openai" else (bed.anthropic(), bed.openai())
+    (bed.first if vendor == "openai" else bed.second).always(refused())
+    lenient = Route(name="lenient", deployments=(other,))
+    message = await whole(bed.model(asked, others=(lenient,), content_fallbacks=("lenient",)))
+    assert message.text == "pong"
+    assert [each["why"] for each in message.response_metadata["routing"]["tried"]] == ["content refused"]
 
 
-async def collected(stream: Any) -> list[Any]:
-    return [item async for item in stream]
-
-
-async def test_a_value_in_a_fence_is_read_and_half_of_one_is_not(bed: Bed) -> None:
-    asked = bed.model(bed.anthropic()).with_structured_output(Verdict, method="json_schema")
-    bed.second.script(answer('```json\n{"amount": 12}\n```'), answer('{"amount": 12'))
-    assert await asked.ainvoke("ping") == Verdict(amount=12)
-    with pytest.raises(OutputParserException, match="holds no value"):
-        await asked.ainvoke("ping")
-
-
-async def test_a_refusal_is_asked_elsewhere_in_streams_too(bed: Bed) -> None:
+async def test_a_refused_stream_is_an_answer_where_nobody_else_is_there(bed: Bed) -> None:
     bed.first.always(refused())
-    lenient = Route(name="lenient", deployments=(bed.anthropic(),))
-    model = bed.model(bed.openai(), others=(lenient,), content_fallbacks=("lenient",))
-    assert await text_of(model.astream("ping")) == "pong"
+    message = await whole(bed.model(bed.openai()))
+    assert (message.text, message.response_metadata["finish_reason"]) == ("", "content_filter")
 
 
-async def test_a_method_that_nobody_knows_is_refused_at_once(bed: Bed) -> None:
-    with pytest.raises(ValueError, match="no method 'bogus'"):
-        bed.model().with_structured_output(Verdict, method="bogus")
+# -- limits --------------------------------------------------------------------------------------------------------
 
 
-async def test_no_tool_is_offered_where_none_may_be_called(bed: Bed) -> None:
-    model = bed.model(bed.anthropic()).bind_tools([lookup], tool_choice="none")
-    await model.ainvoke("ping")
-    assert "tools" not in bed.second.requests[0].body
+def opened(deployment: Deployment, chunks: AsyncGenerator[ChatGenerationChunk, None]) -> Opened:
+    return Opened(Candidate(deployment, Route(name="r", deployments=(deployment,)), None), chunks)  # type: ignore[arg-type]
 
 
-async def test_tools_can_be_bound_behind_langchains_own_fallbacks(bed: Bed) -> None:
-    model = bed.model().with_fallbacks([bed.model()]).bind_tools([lookup])  # type: ignore[attr-defined]
-    assert (await model.ainvoke("ping")).text == "pong"
+def said(text: str, **told: Any) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=AIMessageChunk(text, response_metadata=told))
 
 
-async def test_every_ending_is_recorded(bed: Bed) -> None:
-    """The model that the provider names, also where LangChain keeps the name beside the message."""
+async def test_empty_chunks_do_not_put_the_first_token_off(bed: Bed) -> None:
+    async def chunks() -> AsyncGenerator[ChatGenerationChunk, None]:
+        while True:  # each well within the limit, for ever
+            await asyncio.sleep(0.01)
+            yield said("")
+
+    stream = opened(bed.openai(first_token_timeout=0.1), chunks())
+    with pytest.raises(TooSlow, match=r"no first token in 0\.1 s"):
+        async with asyncio.timeout(30):
+            await stream.start()
+    await stream.aclose()
+
+
+async def test_a_slow_reader_does_not_use_up_the_providers_time(bed: Bed) -> None:
+    async def chunks() -> AsyncGenerator[ChatGenerationChunk, None]:
+        yield said("one ")
+        yield said("two")
+        yield said("", finish_reason="stop")
+
+    stream = opened(bed.openai(timeout=0.2), chunks())
+    await stream.start()
+    read = []
+    async for chunk in stream.chunks():
+        read.append(chunk.text)
+        await asyncio.sleep(0.25)  # longer than the provider may take in all
+    assert "".join(read) == "one two"
+
+
+async def test_a_stream_left_early_is_closed_to_its_source(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = asyncio.Event()
+
+    async def endless(*_: Any, **__: Any) -> AsyncGenerator[ChatGenerationChunk, None]:
+        try:
+            while True:
+                yield said("on and on ")
+        finally:
+            closed.set()
+
+    monkeypatch.setattr("langchain_openai.ChatOpenAI._astream", endless)
+    chunks = bed.model(bed.openai()).astream("ping")
+    await anext(chunks)
+    await chunks.aclose()  # type: ignore[attr-defined]
+    assert closed.is_set()
+
+
+async def test_a_stream_that_never_says_why_it_ended_was_cut(bed: Bed) -> None:
+    async def chunks() -> AsyncGenerator[ChatGenerationChunk, None]:
+        yield said("")
+
+    with pytest.raises(StreamCut):
+        await opened(bed.openai(), chunks()).start()
+
+
+# -- the model that answered ---------------------------------------------------------------------------------------
+
+
+class Unstreamed(BaseChatModel):
+    """A model that cannot stream."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "unstreamed"
+
+    def _generate(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
+        message = AIMessage("pong", response_metadata={"model_name": "served-1"})
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+async def test_the_record_names_the_model_that_was_served(bed: Bed) -> None:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "pong"}}
+    body = {"id": "x", "object": "chat.completion", "created": 1, "model": "served-1", "choices": [choice]}
+    bed.first.always(raw(json.dumps(body).encode()))
     message = await bed.model().ainvoke("ping")
-    served = message.response_metadata["model_name"]
-    assert message.response_metadata["routing"]["model"] == served
+    assert message.response_metadata["routing"]["model"] == "served-1"
+
+
+async def test_the_record_names_the_model_that_cannot_stream(bed: Bed) -> None:
+    path = f"{Unstreamed.__module__}:{Unstreamed.__name__}"
+    deployment = replace(bed.openai(), provider="langchain", path=path, base_url=None, api_key_env=None, model="")
+    message = await whole(bed.model(deployment))
+    assert message.text == "pong"
+    assert message.response_metadata["routing"]["model"] == "served-1"
+    assert message.response_metadata["model_name"] == "served-1"

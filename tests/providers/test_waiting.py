@@ -46,8 +46,8 @@ async def asked(routed: Router, send: Callable[[Candidate], Any], **ask: Any) ->
 
 async def waiting_in(routed: Router, calls: int) -> None:
     """Let others run until so many of them wait for deployment "a"."""
-    while "a" not in routed.states or routed.states["a"].waiting < calls:
-        await asyncio.sleep(0)  # noqa: ASYNC110 - a test looks from outside; nothing tells it
+    while "a" not in routed.states or routed.states["a"].waiting < calls:  # noqa: ASYNC110 - nothing tells a test
+        await asyncio.sleep(0)
 
 
 async def test_who_waits_for_a_slot_is_served_in_order_of_arrival() -> None:
