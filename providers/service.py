@@ -72,17 +72,16 @@ class Service:
         call = await self._begin(request)
         try:
             won = await self._routed(call, self._caller(request, request.messages).whole, _nothing)
+            generation = won.value.generations[0]
+            message = generation.message
+            told = {**(won.value.llm_output or {}), **(generation.generation_info or {}), **message.response_metadata}
+            usage = message.usage_metadata if isinstance(message, AIMessage) else None
+            calls = "".join(str(each["args"]) for each in getattr(message, "tool_calls", ()))
+            said = Said(won.candidate.deployment, message.text + calls, usage, _model(told))
+            message.response_metadata = {**message.response_metadata, KEY: await call.answered(won, said)}
+            return won.value
         finally:
             call.reservation.release()
-        generation = won.value.generations[0]
-        message = generation.message
-        told = {**(won.value.llm_output or {}), **(generation.generation_info or {}), **message.response_metadata}
-        usage = message.usage_metadata if isinstance(message, AIMessage) else None
-        calls = "".join(str(each["args"]) for each in getattr(message, "tool_calls", ()))
-        said = Said(won.candidate.deployment, message.text + calls, usage, _model(told))
-        record = await call.answered(won, said)
-        message.response_metadata = {**message.response_metadata, KEY: record}
-        return won.value
 
     async def stream(self, request: Request) -> AsyncGenerator[ChatGenerationChunk, None]:
         """The chunks of the answer; the last one has the record. Raises what `answer` does.
