@@ -24,6 +24,7 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -160,6 +161,7 @@ class Router:
             ProviderExhausted: nobody answered.
             RuntimeFault: asking a deployment failed for a reason of our own; nobody else was asked.
         """
+        ask.stopped = False  # a call may go on elsewhere with its stream's rest, whatever a lost hedge was told
         try:
             return await self._route(ask, send, discard)
         finally:
@@ -234,11 +236,15 @@ class Router:
     async def _wait(self, pending: list[Candidate], until: float, ask: Ask) -> None:
         """Until `until`, or until it is this call's turn at a candidate where others have to end first."""
         waiter = ask.waiter = ask.waiter or Waiter()
-        left = [candidate for candidate in pending if not candidate.spent]
-        found = [(candidate.state, self._hindrance(candidate, ask)) for candidate in left]
-        waiter.join(state for state, hindrance in found if hindrance is not None and hindrance.until == math.inf)
-        # Another thread's call may have ended between our look and our queueing up.
-        if all(self._hindrance(candidate, ask) is not None for candidate in left):
+        found = [(each.state, self._hindrance(each, ask)) for each in pending if not each.spent]
+        waiter.join(
+            {
+                state: hindrance.until < math.inf
+                for state, hindrance in found
+                if hindrance is not None and hindrance.until is not None
+            }
+        )
+        if all(hindrance is not None for _, hindrance in found):  # else another thread's call has ended meanwhile
             await waiter.wait(until)
 
     # -- attempts ------------------------------------------------------------------------------------------------
@@ -332,7 +338,8 @@ class Router:
             raise _Left(failure, None if candidate.spent else pause(candidate.asked, failure, self._rng)) from error
         except BaseException:
             lease.abandoned()
-            ask.trail.cancelled(candidate, began, _now())
+            with suppress(RuntimeError):  # closed after its loop has ended: nobody reads the trail any more
+                ask.trail.cancelled(candidate, began, _now())
             raise
         finally:
             exchange.reset(token)

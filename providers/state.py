@@ -2,16 +2,20 @@
 
 Calls of several event loops and threads share it, so every method that reads and changes it does so under one lock and
 never waits.
+
+A slot goes to whoever came first: a call is hindered where there are no more free slots than calls before it in line.
+A call that ends wakes the first in line and nobody else, because waking all of them at every end costs time that grows
+with the square of their number. Whoever leaves the line, with a slot or without, wakes the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import threading
-from collections import deque
+from bisect import bisect_left, insort
 from contextlib import suppress
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from providers.policy.breaker import CircuitBreaker
@@ -20,7 +24,7 @@ from providers.policy.limits import RateLimit
 from providers.policy.strategies import Health
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
 
     from providers.config import Deployment
     from providers.policy.breaker import Permit
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from providers.policy.limits import Taken
 
 __all__ = ["DeploymentState", "Hindrance", "Lease", "Waiter"]
+
+_ranks = itertools.count()
 
 
 class Hindrance(NamedTuple):
@@ -41,44 +47,49 @@ class Hindrance(NamedTuple):
 
 
 class Waiter:
-    """A call that waits until others end, in the queues of all deployments it could use.
+    """A call that waits, in the lines of all deployments it could use, until it begins at one or gives up.
 
-    Its places are kept until it begins somewhere or gives up, so that whoever came first is served first, and a call
-    that finds others waiting does not overtake them.
+    It waits in one event loop, and may be woken from any thread.
+
+    Attributes:
+        rank: its place in every line. A call that has to wait again has its old one.
     """
 
     def __init__(self) -> None:
+        self.rank = next(_ranks)
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
-        self._states: dict[DeploymentState, None] = {}
+        self._timed: dict[DeploymentState, bool] = {}  # by where it stands
 
-    def is_in(self, state: DeploymentState) -> bool:
-        """Whether it waits for that deployment."""
-        return state in self._states
-
-    def join(self, states: Iterable[DeploymentState]) -> None:
-        """Queue up, at the end where it is not queued already. What happens from now on wakes it."""
-        self._woken.clear()
-        for state in states:
-            if state not in self._states:
-                self._states[state] = None
-                state.enqueue(self)
+    def join(self, timed: Mapping[DeploymentState, bool]) -> None:
+        """Stand in these lines and in no others: `timed` ones where it waits for a moment, not for another call."""
+        self._leave([state for state, before in self._timed.items() if timed.get(state) is not before])
+        for state in timed:
+            if state not in self._timed:
+                self._timed[state] = timed[state]
+                state.enqueue(self, timed=timed[state])
 
     async def wait(self, until: float) -> None:
-        """Until it is woken, or until then."""
+        """Until it is woken, or until then. Then look again: what changes after this is not missed."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 await self._woken.wait()
+        self._woken.clear()
 
     def leave(self) -> None:
-        """Give up all places; whoever is next is woken in its stead."""
-        while self._states:
-            self._states.popitem()[0].dequeue(self)
+        """Stand in no line any more."""
+        self._leave(list(self._timed))
+
+    def _leave(self, states: list[DeploymentState]) -> None:
+        for state in states:
+            state.dequeue(self, timed=self._timed.pop(state))
 
     def wake(self) -> None:
-        """Have it look again. May be called from any thread."""
-        with suppress(RuntimeError):  # its loop has been closed around it
+        """Have it look again."""
+        try:
             self._loop.call_soon_threadsafe(self._woken.set)
+        except RuntimeError:  # its loop has been closed around it: nobody must stand behind it for ever
+            self.leave()
 
 
 class DeploymentState:
@@ -98,12 +109,14 @@ class DeploymentState:
         self.limit = RateLimit(deployment.rpm, deployment.tpm)
         self.health = Health()
         self.lock = threading.Lock()
-        self._queue: deque[Waiter] = deque()
+        self._line: list[Waiter] = []
+        # They need no waking, but a call that takes fewer tokens than estimated may bring their moment forward.
+        self._timed: list[Waiter] = []
 
     @property
     def waiting(self) -> int:
-        """How many calls wait for others to end here."""
-        return len(self._queue)
+        """How many calls stand in line, whatever they wait for."""
+        return len(self._line) + len(self._timed)
 
     def hindrance(self, now: float, tokens: int, waiter: Waiter | None = None) -> Hindrance | None:
         """Why the deployment cannot take a call of that many tokens now; `waiter` if the call has been waiting."""
@@ -114,16 +127,17 @@ class DeploymentState:
         if not self.breaker.permits(now):
             reopens = self.breaker.reopens_at
             return Hindrance("circuit open", reopens if reopens is not None and reopens > now else math.inf)
-        slots = self.deployment.concurrency
-        if slots is not None and self.health.in_flight + self._ahead_of(waiter) >= slots:
+        if self._free() <= self._ahead_of(waiter):
             return Hindrance("all slots taken", math.inf)
         wait = self.limit.wait(now, tokens)
         return Hindrance("rate limit", now + wait) if wait > 0 else None
 
+    def _free(self) -> float:
+        slots = self.deployment.concurrency
+        return math.inf if slots is None else slots - self.health.in_flight
+
     def _ahead_of(self, waiter: Waiter | None) -> int:
-        if waiter is not None and waiter.is_in(self):
-            return self._queue.index(waiter)  # those that are woken are at the front
-        return len(self._queue)
+        return len(self._line) if waiter is None else bisect_left(self._line, waiter.rank, key=_rank)
 
     def begin(self, now: float, tokens: int, waiter: Waiter | None = None) -> Lease | Hindrance:
         """Take the call, or say why it cannot be taken. A call that begins should `leave` its queues."""
@@ -134,25 +148,36 @@ class DeploymentState:
             self.health.in_flight += 1
             return Lease(self, now, self.limit.take(now, tokens), self.breaker.begin(now))
 
-    def enqueue(self, waiter: Waiter) -> None:
-        """Let a call wait for others to end here."""
+    def enqueue(self, waiter: Waiter, *, timed: bool) -> None:
+        """Let a call stand in line. A slot may have become free since it looked, so the first one looks again."""
         with self.lock:
-            self._queue.append(waiter)
+            insort(self._timed if timed else self._line, waiter, key=_rank)
+        self.wake()
 
-    def dequeue(self, waiter: Waiter) -> None:
-        """Undo `enqueue`."""
+    def dequeue(self, waiter: Waiter, *, timed: bool) -> None:
+        """Undo `enqueue`, and wake the next one."""
         with self.lock:
-            self._queue.remove(waiter)
+            (self._timed if timed else self._line).remove(waiter)
         self.wake()
 
     def wake(self) -> None:
-        """Wake as many of those who wait as there is room for, the first ones first."""
+        """Wake the first in line, if there is a slot. Those who wait for a moment come apart from each other."""
+        self._wake(self._line)
+
+    def ended(self) -> None:
+        """A call has ended: its slot is free, and perhaps some of its tokens."""
+        self._wake(self._line)
+        self._wake(self._timed)
+
+    def _wake(self, line: list[Waiter]) -> None:
         with self.lock:
-            slots = self.deployment.concurrency
-            room = len(self._queue) if slots is None else max(0, slots - self.health.in_flight)
-            woken = list(islice(self._queue, room))
-        for waiter in woken:
-            waiter.wake()
+            first = line[0] if line and self._free() > 0 else None
+        if first is not None:
+            first.wake()
+
+
+def _rank(waiter: Waiter) -> int:
+    return waiter.rank
 
 
 class Lease:
@@ -206,4 +231,4 @@ class Lease:
             self._ended = True
             state.health.in_flight -= 1
             judge(state)
-        state.wake()
+        state.ended()

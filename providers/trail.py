@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from providers.policy.failures import Action
 from runtime.faults import ProviderExhausted, ProviderRejected, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Trail:
         self.tried: list[Tried] = []
         self.hedged = False
         self._errors: list[Exception] = []
+        self._refused: tuple[Tried, Exception] | None = None  # who said that the request itself is wrong
         self._clean = clean
 
     def left(self, candidate: Candidate, failure: Failure, error: Exception, began: float, now: float) -> None:
@@ -50,6 +52,8 @@ class Trail:
             error = error.with_traceback(None)
             error.__cause__ = error.__context__ = None
         self._errors.append(self._clean(candidate.deployment, error))
+        if failure.action is Action.STOP:
+            self._refused = self.tried[-1], self._errors[-1]
 
     def cancelled(self, candidate: Candidate, began: float, now: float) -> None:
         """An attempt was given up: the caller is gone, or somebody else answered first."""
@@ -66,9 +70,9 @@ class Trail:
 
     def rejected(self, route: Route) -> ProviderRejected:
         """The error of a call whose request is itself at fault."""
-        last = self.tried[-1]
-        if last["status"] is None:  # nothing was sent
-            what = f"A call of model route {route.name!r} could not be made of {last['deployment']}: {self._errors[-1]}"
+        refused, error = self._refused or (self.tried[-1], self._errors[-1])
+        if refused["status"] is None:  # nothing was sent
+            what = f"A call of model route {route.name!r} could not be made of {refused['deployment']}: {error}"
         else:
             what = f"A provider refused a call of model route {route.name!r}: {self._summary()}"
         return ProviderRejected(
