@@ -3,8 +3,8 @@
 `StepMemo` is LangChain's own kind of cache, so any `BaseChatModel` used in a node goes through it. Its key is the place
 in the run plus the request; the answer is durable before the node sees it, and is served again when the node runs again
 after a conflict, a crash or an answered interrupt. Inside one execution of a node the n-th identical request has its
-own answer, so asking a model several times for the same thing still samples several answers. A retry by LangGraph's
-`RetryPolicy` has another attempt number and samples anew.
+own answer, so asking a model several times for the same thing still samples several answers. Requests that failed do
+not count. A retry by LangGraph's `RetryPolicy` has another attempt number and samples anew.
 
 The record of a call (`calls`) is stored with its answer, in one statement. An answer that is served again was not paid
 again, and nothing is recorded.
@@ -16,11 +16,14 @@ all.) Not covered are models built with `cache=False`.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from contextvars import ContextVar
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache, set_llm_cache
@@ -35,6 +38,7 @@ from runtime.faults import NoActiveStep
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from checkpointer.attempt import Attempt
     from checkpointer.step import Place
     from checkpointer.superstep import SuperStep
 
@@ -47,14 +51,20 @@ class _Call:
 
     place: Place
     step: SuperStep
+    attempt: Attempt
     request: bytes
     nth: int
 
 
-_NOT_ASKED = ("id", "response_metadata", "usage_metadata", "tool_call_chunks", "chunk_position")
+# Fields of messages. An artifact is what a tool keeps from the model.
+_NOT_ASKED = ("id", "response_metadata", "usage_metadata", "artifact", "tool_call_chunks", "chunk_position")
 
 # LangChain looks a request up and stores its answer in one coroutine, so the call travels in the context.
 _call: ContextVar[_Call | None] = ContextVar("superstep_llm_call", default=None)
+
+# Who waits for an answer, to which request of which execution (its token), and under which number.
+_waiting: WeakKeyDictionary[asyncio.Task[Any] | threading.Thread, tuple[str, bytes, int]] = WeakKeyDictionary()
+_numbering = threading.Lock()
 
 
 class StepMemo(BaseCache):
@@ -71,7 +81,7 @@ class StepMemo(BaseCache):
         _call.set(call)
         if call is None:
             return await self.outer.alookup(prompt, llm_string) if self.outer else None
-        return await call.place.run.engine.on_loop(self._find(call, prompt, llm_string))
+        return _found(call, await call.place.run.engine.on_loop(self._find(call, prompt, llm_string)))
 
     async def _find(self, call: _Call, prompt: str, llm_string: str) -> Any:
         run, place = call.place.run, call.place
@@ -95,6 +105,7 @@ class StepMemo(BaseCache):
         if (call := _call.get()) is not None:
             _call.set(None)
             await call.place.run.engine.on_loop(self._store(call, return_val))
+            _answered(call)
 
     async def _store(self, call: _Call, answer: Sequence[Generation]) -> None:
         await failpoints.hit("memo.before_store")
@@ -111,7 +122,7 @@ class StepMemo(BaseCache):
         _call.set(call)
         if call is None:
             return self.outer.lookup(prompt, llm_string) if self.outer else None
-        return call.place.run.engine.from_thread(self._find(call, prompt, llm_string))
+        return _found(call, call.place.run.engine.from_thread(self._find(call, prompt, llm_string)))
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """`aupdate` for synchronous model calls; blocks the calling thread."""
@@ -120,6 +131,7 @@ class StepMemo(BaseCache):
         if (call := _call.get()) is not None:
             _call.set(None)
             call.place.run.engine.from_thread(self._store(call, return_val))
+            _answered(call)
 
     def clear(self, **kwargs: Any) -> None:
         """Clear the outer cache. The memo belongs to its threads and goes with them."""
@@ -142,14 +154,16 @@ def _asked(prompt: str) -> str:
     """
     try:
         messages = json.loads(prompt)
-    except ValueError:
+        dumped = isinstance(messages, list) and all(m["lc"] and isinstance(m["kwargs"], dict) for m in messages)
+    except (ValueError, TypeError, LookupError, RecursionError):
+        dumped = False
+    if not dumped:  # the text that a model which knows no messages is asked
         return prompt
-    for message in messages if isinstance(messages, list) else ():
-        fields = message.get("kwargs") if isinstance(message, dict) else None
-        if isinstance(fields, dict):
-            message["id"] = fields["type"] = str(fields.get("type")).removesuffix("MessageChunk").lower()
-            for name in _NOT_ASKED:
-                fields.pop(name, None)
+    for message in messages:
+        fields = message["kwargs"]
+        message["id"] = fields["type"] = str(fields.get("type")).removesuffix("MessageChunk").lower()
+        for name in _NOT_ASKED:
+            fields.pop(name, None)
     return json.dumps(messages)
 
 
@@ -160,8 +174,51 @@ def _place(prompt: str, llm_string: str) -> _Call | None:
         return None
     request = blake2b(_asked(prompt).encode() + b"\0" + llm_string.encode(), digest_size=16).digest()
     step, attempt = place.enter()
-    nth = attempt.asked_llm[request] = attempt.asked_llm.get(request, -1) + 1
-    return _Call(place, step, request, nth)
+    return _Call(place, step, attempt, request, _number(attempt, request))
+
+
+def _number(attempt: Attempt, request: bytes) -> int:
+    """The lowest number without an answer in this execution, and without anybody who waits for one.
+
+    A cache is not told that a call failed or was cancelled. But whoever asks the next thing, or has ended, waits no
+    longer, and a request that is made again has the number of the one that failed.
+    """
+    asker = _asker()
+    with _numbering:
+        taken = attempt.asked_llm.get(request, 0)
+        _waiting.pop(asker, None)
+        for other, (token, asked, nth) in _waiting.items():
+            if (token, asked) == (attempt.token, request) and not _ended(other):
+                taken |= 1 << nth
+        nth = (~taken & (taken + 1)).bit_length() - 1  # the lowest bit that is 0
+        _waiting[asker] = attempt.token, request, nth
+    return nth
+
+
+def _found(call: _Call, answer: Any) -> Any:
+    if answer:
+        _call.set(None)
+        _answered(call)
+    return answer
+
+
+def _answered(call: _Call) -> None:
+    with _numbering:
+        asked = call.attempt.asked_llm
+        asked[call.request] = asked.get(call.request, 0) | 1 << call.nth  # a bit for each number
+        _waiting.pop(_asker(), None)
+
+
+def _asker() -> asyncio.Task[Any] | threading.Thread:
+    """Whoever asks one thing after another: the task, or in synchronous code the thread."""
+    try:
+        return asyncio.current_task() or threading.current_thread()
+    except RuntimeError:
+        return threading.current_thread()
+
+
+def _ended(asker: asyncio.Task[Any] | threading.Thread) -> bool:
+    return asker.done() if isinstance(asker, asyncio.Task) else not asker.is_alive()
 
 
 def _dumped(answer: Sequence[Generation]) -> list[Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessageChunk, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine
+    from collections.abc import AsyncGenerator
 
     from langchain_core.caches import BaseCache
 
@@ -19,31 +18,57 @@ __all__ = ["as_chunk", "remembered"]
 
 
 async def remembered(
-    cache: BaseCache, prompt: str, llm_string: str, chunks: AsyncGenerator[ChatGenerationChunk, None]
+    cache: BaseCache,
+    prompt: str,
+    llm_string: str,
+    chunks: AsyncGenerator[ChatGenerationChunk, None],
+    *,
+    output_version: str | None = None,
 ) -> AsyncGenerator[ChatGenerationChunk, None]:
     """The chunks, or the answer that the cache has as one chunk. The answer is stored before its last chunk is given.
 
-    The cache is asked and told in one context of its own: it may carry its finding from one to the other in a context
-    variable, and between two chunks the caller may make other calls.
+    It is stored in the form that LangChain stores those of `ainvoke` in: with `output_version` "v1" as content blocks.
+
+    One task asks and tells the cache, and ends with the stream. For that is how LangChain does it, and a cache may rely
+    on it: carry its finding along in a context variable, take the end of the task for that of the call. The caller
+    itself may make other calls between two chunks.
     """
-    own = copy_context()
+    loop = asyncio.get_running_loop()
+    known: asyncio.Future[Any] = loop.create_future()
+    answer: asyncio.Future[ChatGeneration] = loop.create_future()
 
-    async def there(work: Coroutine[Any, Any, Any]) -> Any:
-        return await asyncio.get_running_loop().create_task(work, context=own)
+    async def keep() -> None:
+        known.set_result(await cache.alookup(prompt, llm_string))
+        await cache.aupdate(prompt, llm_string, [await answer])
 
-    async with aclosing(chunks):
-        known = await there(cache.alookup(prompt, llm_string))
-        if known:
-            for generation in known:
+    keeper = loop.create_task(keep())
+    try:
+        async with aclosing(chunks):
+            await asyncio.wait({keeper, known}, return_when=asyncio.FIRST_COMPLETED)
+            if keeper.done():
+                keeper.result()  # raises what the lookup did
+            for generation in known.result() or ():
                 yield as_chunk(generation)
-            return
-        whole: ChatGenerationChunk | None = None
-        async for chunk in chunks:
-            whole = _copy(chunk) if whole is None else whole + chunk
-            if isinstance(chunk.message, AIMessageChunk) and chunk.message.chunk_position == "last":
-                answer = ChatGeneration(message=message_chunk_to_message(whole.message))
-                await there(cache.aupdate(prompt, llm_string, [answer]))
-            yield chunk
+            if known.result():
+                return
+            whole: ChatGenerationChunk | None = None
+            async for chunk in chunks:
+                whole = _copy(chunk) if whole is None else whole + chunk
+                if isinstance(chunk.message, AIMessageChunk) and chunk.message.chunk_position == "last":
+                    answer.set_result(_whole(whole, output_version))
+                    await keeper
+                yield chunk
+    finally:
+        keeper.cancel()
+        await asyncio.wait({keeper})
+
+
+def _whole(chunk: ChatGenerationChunk, output_version: str | None) -> ChatGeneration:
+    message = message_chunk_to_message(chunk.message)
+    if output_version == "v1":
+        metadata = {**message.response_metadata, "output_version": "v1"}
+        message = message.model_copy(update={"content": message.content_blocks, "response_metadata": metadata})
+    return ChatGeneration(message=message)
 
 
 def _copy(chunk: ChatGenerationChunk) -> ChatGenerationChunk:

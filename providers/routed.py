@@ -58,7 +58,7 @@ class _Asked:
     cached: bool = False
 
 
-_NOT_ASKED = {"id", "response_metadata", "usage_metadata"}
+_NOT_ASKED = {"id", "response_metadata", "usage_metadata", "artifact", "tool_call_chunks", "chunk_position"}
 _METHODS = (None, "function_calling", "json_schema")
 _THEIRS = ("seq:", "map:", "branch:", "graph:", "langsmith:")
 
@@ -266,7 +266,8 @@ class RoutedChatModel(BaseChatModel):
         if cache is not None:
             # As LangChain asks it for `ainvoke`, so that both are the same request.
             asked = dumps([message.model_copy(update={"id": None}) for message in messages])
-            chunks = remembered(cache, asked, self._get_llm_string(stop, **kwargs), chunks)
+            model = self._get_llm_string(stop, **kwargs)
+            chunks = remembered(cache, asked, model, chunks, output_version=self.output_version)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import get_llm_cache, set_llm_cache
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, FakeListLLM
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.types import Command, RetryPolicy, interrupt
@@ -45,6 +45,28 @@ class CountingModel(BaseChatModel):
             response_metadata={"model_name": "counting-1"},
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+class FailingModel(CountingModel):
+    """Like `CountingModel`, but the calls with these numbers are not answered; those with a gate wait for it."""
+
+    failing: set[int] = Field(default_factory=set)
+    gates: dict[int, asyncio.Event] = Field(default_factory=dict)
+    waiting: asyncio.Event = Field(default_factory=asyncio.Event)
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+        result = super()._generate(messages)
+        if len(self.calls) in self.failing:
+            raise ConnectionError("no answer")
+        return result
+
+    async def _agenerate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+        gate = self.gates.get(len(self.calls) + 1)
+        result = self._generate(messages)
+        if gate:
+            self.waiting.set()
+            await gate.wait()
+        return result
 
 
 @pytest.fixture
@@ -108,6 +130,112 @@ async def test_identical_requests_of_one_attempt_are_different_samples(
     result = await transactional(chain(saver, node)).ainvoke({"seen": []}, thread)
     assert result["seen"] == [["answer 1", "answer 2", "answer 3", "answer 4"]]
     assert len(model.calls) == 4
+
+
+async def drift(bank: Bank, runs: list[None]) -> None:
+    """Have the calling node's facts changed, the first time it gets here."""
+    runs.append(None)
+    await current_step().fetchval(BALANCE, 1)
+    if len(runs) == 1:
+        await bank.set(80)
+    current_step().stage("UPDATE account SET balance = 1 WHERE id = 1")
+
+
+async def test_a_request_that_failed_does_not_count(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    """The re-run finds the answer at its first request, which is where the first run had none."""
+    model = FailingModel(failing={1})
+    runs: list[None] = []
+
+    async def node(state: Any) -> Any:
+        answer = await model.with_retry(stop_after_attempt=2, wait_exponential_jitter=False).ainvoke("q")
+        await drift(bank, runs)
+        return {"seen": [answer.content]}
+
+    result = await transactional(chain(saver, node)).ainvoke({"seen": []}, thread)
+    assert (result["seen"], len(runs), len(model.calls)) == (["answer 2"], 2, 2)
+
+
+async def test_a_failed_synchronous_request_does_not_count_either(
+    saver: TransactionalSaver, thread: RunnableConfig
+) -> None:
+    model = FailingModel(failing={1})
+    runs = 0
+
+    def node(state: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        answer = model.with_retry(stop_after_attempt=2, wait_exponential_jitter=False).invoke("q")
+        current_step().stage("UPDATE account SET balance = 1 WHERE id = $1", 77 if runs == 1 else 1, expect_rows=1)
+        return {"seen": [answer.content]}
+
+    result = await transactional(chain(saver, node)).ainvoke({"seen": []}, thread)
+    assert (result["seen"], runs, len(model.calls)) == (["answer 2"], 2, 2)
+
+
+async def test_a_request_that_was_given_up_does_not_count(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    """Made in a task of its own, as `asyncio.wait_for` does."""
+    model = FailingModel(gates={1: asyncio.Event()})
+    runs: list[None] = []
+
+    async def node(state: Any) -> Any:
+        if not runs:
+            asked = asyncio.create_task(model.ainvoke("q"))
+            await model.waiting.wait()
+            asked.cancel()
+            await asyncio.wait({asked})
+        answer = await model.ainvoke("q")
+        await drift(bank, runs)
+        return {"seen": [answer.content]}
+
+    result = await transactional(chain(saver, node)).ainvoke({"seen": []}, thread)
+    assert (result["seen"], len(runs), len(model.calls)) == (["answer 2"], 2, 2)
+
+
+async def test_a_failure_among_identical_requests_leaves_each_its_own_answer(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    """One of two fails and is made again while the other still waits."""
+    gate = asyncio.Event()
+    model = FailingModel(failing={2}, gates={1: gate})
+    runs: list[None] = []
+
+    async def persistent() -> str:
+        try:
+            answer = await model.ainvoke("vote")
+        except ConnectionError:
+            answer = await model.ainvoke("vote")
+        if len(model.calls) == 3:
+            gate.set()
+        return str(answer.content)
+
+    async def node(state: Any) -> Any:
+        answers = await asyncio.gather(persistent(), persistent())
+        answers.append(str((await model.ainvoke("vote")).content))
+        await drift(bank, runs)
+        return {"seen": [sorted(answers)]}
+
+    result = await transactional(chain(saver, node)).ainvoke({"seen": []}, thread)
+    assert result["seen"] == [["answer 1", "answer 3", "answer 4"]]
+    assert (len(runs), len(model.calls)) == (2, 4)
+
+
+async def test_requests_to_models_that_know_no_messages_are_compared_by_their_text(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    """Also if it is JSON: what is the same to a parser is not to a model."""
+    runs: list[None] = []
+    model = FakeListLLM(responses=["one", "two"])
+
+    async def node(state: Any) -> Any:
+        answer = await model.ainvoke('{"balance": 1.0}' if not runs else '{"balance":1.0}')
+        await drift(bank, runs)
+        return {"seen": [answer]}
+
+    assert (await transactional(chain(saver, node)).ainvoke({"seen": []}, thread))["seen"] == ["two"]
 
 
 async def test_an_answer_survives_the_death_of_the_process(

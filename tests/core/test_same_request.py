@@ -10,6 +10,7 @@ from langchain_core.tools import tool
 
 from providers import chat_model
 from runtime import current_step, transactional
+from runtime.faults import ProviderExhausted
 from tests.core.test_routed_calls import use
 from tests.core.test_routed_calls import vendor as vendor
 from tests.support.graphs import State, chain
@@ -128,3 +129,80 @@ async def test_a_replayed_stream_survives_the_newer_form_of_messages(
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
     assert (out["seen"], vendor.count) == (["one two"], 1)
+
+
+@pytest.mark.parametrize("ways", [(invoked, streamed), (streamed, invoked)])
+async def test_an_answer_has_the_newer_form_whichever_way_it_is_asked_for(
+    ways: tuple[Callable[[Any, list[BaseMessage]], Awaitable[AIMessage]], ...],
+    saver: TransactionalSaver,
+    thread: RunnableConfig,
+    bank: Bank,
+    vendor: Vendor,
+) -> None:
+    move = Once(bank, 50)
+    ask_with = iter(ways)
+    seen: list[AIMessage] = []
+
+    async def ask(state: State) -> State:
+        model = chat_model("r").model_copy(update={"output_version": "v1"})
+        seen.append(await next(ask_with)(model, [HumanMessage("question")]))
+        await drift(move)
+        return {}
+
+    await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    blocks: list[Any] = [block for message in seen for block in message.content]
+    assert [(block["type"], block["text"]) for block in blocks] == [("text", "pong")] * 2
+    assert vendor.count == 1
+
+
+async def test_what_a_tool_keeps_from_the_model_is_no_part_of_the_request(
+    saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
+) -> None:
+    move = Once(bank, 50)
+
+    async def ask(state: State) -> State:
+        result = ToolMessage("ok", tool_call_id="c", artifact=object())
+        message = await invoked(chat_model("r"), [HumanMessage("question"), result])
+        await drift(move)
+        return {"seen": [message.text]}
+
+    flow = transactional(chain(saver, ask))
+    await flow.ainvoke({"seen": []}, thread)
+    assert vendor.count == 1
+
+
+async def test_interleaved_streams_of_one_request_are_different_samples(
+    saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
+) -> None:
+    vendor.always(lambda _: answer(f"answer {vendor.count}"))
+    move = Once(bank, 50)
+
+    async def ask(state: State) -> State:
+        streams = [chat_model("r").astream("question") for _ in range(2)]
+        said = [(await anext(stream)).text for stream in streams]
+        for at, stream in enumerate(streams):
+            said[at] += "".join([chunk.text async for chunk in stream])
+        await drift(move)
+        return {"seen": said}
+
+    out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert (out["seen"], vendor.count) == (["answer 1", "answer 2"], 2)
+
+
+async def test_a_stream_that_broke_does_not_count(
+    saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
+) -> None:
+    vendor.script(answer("one two").cut(after=1), answer("three four"))
+    move = Once(bank, 50)
+
+    async def ask(state: State) -> State:
+        model = chat_model("r")
+        try:
+            message = await streamed(model, [HumanMessage("question")])
+        except ProviderExhausted:
+            message = await streamed(model, [HumanMessage("question")])
+        await drift(move)
+        return {"seen": [message.text]}
+
+    out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert (out["seen"], vendor.count) == (["three four"], 2)
