@@ -32,7 +32,8 @@ class Attempt:
     """One execution of one task, with its own log.
 
     `token` marks the LangGraph writes of this very execution, once it has used its step (`marked`). `runner` is the
-    asyncio task it began in, if it began in one. `asked_llm` counts its requests to models, by digest.
+    asyncio task it began in, if it began in one. `asked_llm` has, by digest of a request to a
+    model, one bit for each of its numbers that was answered.
     """
 
     task_id: str
