@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.messages.ai import UsageMetadata  # noqa: TC002 - a NamedTuple's fields are looked up
 
+from providers.clock import now
 from providers.config import Deployment  # noqa: TC001 - likewise
 from providers.hooks import hooks
 from providers.policy.estimate import tokens
@@ -99,7 +100,7 @@ class Call:
         self.first_token_at: float | None = None
         self._request = request
         self._redaction = redaction
-        self._began = _now()
+        self._began = now()
         self._input_tokens = 0
         self._output_tokens = 0
         self._usd: float | None = 0.0
@@ -107,15 +108,15 @@ class Call:
     def broke(self, won: Won[Any], said: Said, error: Exception) -> Failure:
         """A stream broke after its first token. What was said until then is paid for."""
         failure = classify(error, status=won.seen.status, headers=won.seen.headers)
-        won.lease.failed(_now(), failure)
-        self.ask.trail.left(won.candidate, failure, error, won.lease.began, _now())
+        won.lease.failed(now(), failure)
+        self.ask.trail.left(won.candidate, failure, error, won.lease.began, now())
         self._count(said)
         return failure
 
     async def answered(self, won: Won[Any], said: Said) -> CallRecord:
         """The call was answered: end its lease, and see to its record."""
         asked, given = self._count(said)
-        won.lease.answered(_now(), tokens=asked + given if said.usage else 0, output_tokens=given)
+        won.lease.answered(now(), tokens=asked + given if said.usage else 0, output_tokens=given)
         record = self._record("answered", said)
         if not self._request.kept and (keep := hooks().record) is not None:
             await keep(record)
@@ -170,7 +171,7 @@ class Call:
             "provider": deployment.provider if deployment else None,
             "model": (said.model or deployment.model) if said and deployment else None,
             "tried": list(self.ask.trail.tried),
-            "ms": self._ms(_now()),
+            "ms": self._ms(now()),
             "first_token_ms": None if self.first_token_at is None else self._ms(self.first_token_at),
             "input_tokens": self._input_tokens,
             "output_tokens": self._output_tokens,
@@ -186,7 +187,3 @@ class Call:
 
     def _ms(self, at: float) -> float:
         return round((at - self._began) * 1000, 3)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

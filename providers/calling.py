@@ -15,6 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
+from providers.clock import now
 from providers.memoised import as_chunk
 from providers.policy.failures import ContentRefused, MalformedAnswer, StreamCut, TooSlow
 from providers.wire import Wire, ended, refused
@@ -51,7 +52,7 @@ class Opened:
             ContentRefused: it ended with a refusal, and the route has somebody else to ask.
         """
         limit = self._candidate.deployment.first_token_timeout
-        latest = None if limit is None else _now() + limit
+        latest = None if limit is None else now() + limit
         while (early := await self._next(latest, limit, "no first token")) is not None:
             self._early.append(early)
             if _says_something(early):
@@ -60,7 +61,7 @@ class Opened:
             self._check_end()
             for chunk in self._early:
                 _check_refusal(self._candidate, chunk.message, self._metadata)
-        self.first_token_at = _now()
+        self.first_token_at = now()
 
     async def chunks(self) -> AsyncGenerator[ChatGenerationChunk, None]:
         """All chunks, those that came early first.
@@ -73,26 +74,26 @@ class Opened:
             yield early
         limit = self._candidate.deployment.token_timeout
         while True:
-            chunk = await self._next(None if limit is None else _now() + limit, limit, "no further token")
+            chunk = await self._next(None if limit is None else now() + limit, limit, "no further token")
             if chunk is None:
                 break
             yield chunk
         self._check_end()
 
     async def _next(self, latest: float | None, limit: float | None, missed: str) -> ChatGenerationChunk | None:
-        began = _now()
+        began = now()
         over = began + self._left
         at = over if latest is None else min(over, latest)
         try:
             async with asyncio.timeout_at(at):
                 chunk = await anext(self._chunks, None)
         except TimeoutError as error:
-            if _now() < at:
+            if now() < at:
                 raise  # the SDK's own
             if limit is not None and at < over:
                 raise TooSlow(missed, limit) from error
             raise TooSlow("no whole answer", self._candidate.deployment.timeout) from error
-        self._left -= _now() - began
+        self._left -= now() - began
         if chunk is not None:
             self._metadata.update(chunk.message.response_metadata)
             self._metadata.update(chunk.generation_info or {})
@@ -130,12 +131,12 @@ class Caller:
         """The whole answer of a deployment, within its total timeout."""
         deployment = candidate.deployment
         model, arguments = self._prepared(deployment)
-        at = _now() + deployment.timeout
+        at = now() + deployment.timeout
         try:
             async with asyncio.timeout_at(at):
                 result = await model._agenerate(self.messages, stop=self._stop, **arguments)  # noqa: SLF001
         except TimeoutError as error:
-            if _now() < at:
+            if now() < at:
                 raise
             raise TooSlow("no answer", deployment.timeout) from error
         if not result.generations:
@@ -190,7 +191,3 @@ async def _streamed(
 
 def _says_something(chunk: ChatGenerationChunk) -> bool:
     return bool(chunk.message.content or getattr(chunk.message, "tool_call_chunks", None))
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

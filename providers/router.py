@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import tenacity
 
 from providers.candidates import Candidate, candidates, reachable, ruled
+from providers.clock import now
 from providers.exchange import Exchange, exchange
 from providers.policy.backoff import pause, spread
 from providers.policy.failures import Action, Failure, classify
@@ -172,7 +173,7 @@ class Router:
         route = ruled(self.catalog, ask.route, ask.tags, ask.input_tokens)
         known: dict[str, Candidate] = {}
         pending = _once_each(self._candidates(route, ask), known)
-        deadline = _now() + route.patience
+        deadline = now() + route.patience
         while True:
             opens: list[float] = []  # when candidates can take the call; infinity: when another call ends
             for candidate in pending:
@@ -190,9 +191,9 @@ class Router:
                     if instead is not None:
                         pending = _once_each(instead, known)
                         break
-                    opens += [] if candidate.spent else [_now()]
+                    opens += [] if candidate.spent else [now()]
             else:
-                if _now() >= deadline or not any(at <= deadline or at == math.inf for at in opens):
+                if now() >= deadline or not any(at <= deadline or at == math.inf for at in opens):
                     raise ask.trail.exhausted(route)
                 await self._wait(pending, self._look_again(opens, deadline), ask)
 
@@ -201,7 +202,7 @@ class Router:
         soonest = min(opens)
         if soonest == math.inf:
             return deadline
-        return min(deadline, _now() + spread(max(0.0, soonest - _now()), self._rng))
+        return min(deadline, now() + spread(max(0.0, soonest - now()), self._rng))
 
     # -- candidates ----------------------------------------------------------------------------------------------
 
@@ -211,14 +212,14 @@ class Router:
             route,
             self.state,
             without=ask.without,
-            now=_now(),
+            now=now(),
             rng=self._rng,
             cost=lambda deployment: self._cost(deployment, ask.input_tokens, ask.output_tokens),
         )
 
     def _hindrance(self, candidate: Candidate, ask: Ask) -> Hindrance | None:
         why = self._unusable(candidate.deployment)
-        return Hindrance(why, None) if why else candidate.state.hindrance(_now(), ask.tokens, ask.waiter)
+        return Hindrance(why, None) if why else candidate.state.hindrance(now(), ask.tokens, ask.waiter)
 
     def _instead(self, pending: list[Candidate], ask: Ask) -> list[Candidate] | None:
         """The candidates of the routes that take what one of these may not: too long an input, or refused content."""
@@ -313,7 +314,7 @@ class Router:
         return await retrying(self._once, candidate, ask, send)
 
     async def _once(self, candidate: Candidate, ask: Ask, send: Send[T]) -> Won[T]:
-        began = _now()
+        began = now()
         why = self._unusable(candidate.deployment)
         lease = Hindrance(why, None) if why else candidate.state.begin(began, ask.tokens, ask.waiter)
         if isinstance(lease, Hindrance):
@@ -330,8 +331,8 @@ class Router:
             raise
         except Exception as error:
             failure = classify(error, status=seen.status, headers=seen.headers)
-            lease.failed(_now(), failure)
-            ask.trail.left(candidate, failure, error, began, _now())
+            lease.failed(now(), failure)
+            ask.trail.left(candidate, failure, error, began, now())
             candidate.verdict = failure.action
             ask.stopped = ask.stopped or failure.action is Action.STOP
             candidate.spent = failure.action is not Action.RETRY or candidate.asked > candidate.deployment.retries
@@ -339,7 +340,7 @@ class Router:
         except BaseException:
             lease.abandoned()
             with suppress(RuntimeError):  # closed after its loop has ended: nobody reads the trail any more
-                ask.trail.cancelled(candidate, began, _now())
+                ask.trail.cancelled(candidate, began, now())
             raise
         finally:
             exchange.reset(token)
@@ -360,7 +361,3 @@ def _is_final(error: BaseException) -> bool:
 def _stated_pause(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
     return error.pause or 0.0 if isinstance(error, _Left) else 0.0
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -38,15 +38,7 @@ class Trail:
 
     def left(self, candidate: Candidate, failure: Failure, error: Exception, began: float, now: float) -> None:
         """An attempt failed."""
-        self.tried.append(
-            {
-                "deployment": candidate.deployment.name,
-                "why": failure.why,
-                "status": failure.status,
-                "ms": round((now - began) * 1000, 3),
-                "counts": failure.counts,
-            }
-        )
+        self._note(candidate, failure.why, status=failure.status, seconds=now - began, counts=failure.counts)
         if failure.why != type(error).__name__:
             # What went wrong is known; a hundred lines from inside of SDKs and sockets, once an attempt, would hide it.
             error = error.with_traceback(None)
@@ -57,16 +49,13 @@ class Trail:
 
     def cancelled(self, candidate: Candidate, began: float, now: float) -> None:
         """An attempt was given up: the caller is gone, or somebody else answered first."""
-        ms = round((now - began) * 1000, 3)
-        self.tried.append(
-            {"deployment": candidate.deployment.name, "why": CANCELLED, "status": None, "ms": ms, "counts": False}
-        )
+        self._note(candidate, CANCELLED, seconds=now - began)
 
     def passed_over(self, candidate: Candidate, why: str) -> None:
         """A deployment could not take the call. Noted once per reason, however often the call came by."""
         name = candidate.deployment.name
         if not any(each["deployment"] == name and each["why"] == why for each in self.tried):
-            self.tried.append({"deployment": name, "why": why, "status": None, "ms": 0.0, "counts": False})
+            self._note(candidate, why)
 
     def rejected(self, route: Route) -> ProviderRejected:
         """The error of a call whose request is itself at fault."""
@@ -105,6 +94,13 @@ class Trail:
             route=candidate.route.name,
             tried=list(self.tried),
         )
+
+    def _note(
+        self, candidate: Candidate, why: str, *, status: int | None = None, seconds: float = 0.0, counts: bool = False
+    ) -> None:
+        ms = round(seconds * 1000, 3)
+        name = candidate.deployment.name
+        self.tried.append({"deployment": name, "why": why, "status": status, "ms": ms, "counts": counts})
 
     def _causes(self) -> list[Exception]:
         skipped = [ProviderUnavailable(f"{each['deployment']}: {each['why']}") for each in self.tried]

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from providers.offline.request import OfflineReply, OfflineRequest, OfflineRules, ToolCall, parse_request
 from providers.offline.schema import minimal_instance
+from providers.policy.estimate import tokens
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -148,13 +149,9 @@ def _cut(text: str, stop: list[str] | None) -> str:
 
 
 def _usage(request: OfflineRequest, text: str, calls: list[dict[str, Any]]) -> UsageMetadata:
-    asked = sum(_tokens(message.text) for message in request.messages) + _tokens(_json(request.tools))
-    answered = _tokens(text) + _tokens(_json(calls) if calls else "")
+    asked = sum(tokens(message.text) for message in request.messages) + tokens(_json(request.tools))
+    answered = tokens(text) + tokens(_json(calls) if calls else "")
     return UsageMetadata(input_tokens=asked, output_tokens=answered, total_tokens=asked + answered)
-
-
-def _tokens(text: str) -> int:
-    return -(-len(text) // 4)
 
 
 def _call_id(request: OfflineRequest, index: int) -> str:
