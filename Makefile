@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## run the underwriting flow, then two applications racing for one credit line
-	@$(BIN)/python -m graphs.underwriting.demo
+	@$(BIN)/python -m superstep.graphs.underwriting.demo
 
 test: lint types layers test-local-llm ## everything CI runs
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests

@@ -15,8 +15,8 @@ Modules, from the outside in:
     lifetime, connect, migrate, embedded   the database itself
 """
 
-from checkpointer.history import StepRecord, ThreadSummary
-from checkpointer.saver import TransactionalSaver
-from checkpointer.step import Step, SyncStep, current_step
+from superstep.checkpointer.saver.saver import TransactionalSaver
+from superstep.checkpointer.step.step import Step, SyncStep, current_step
+from superstep.checkpointer.threads.history import StepRecord, ThreadSummary
 
 __all__ = ["Step", "StepRecord", "SyncStep", "ThreadSummary", "TransactionalSaver", "current_step"]

@@ -14,17 +14,17 @@ is the source for a running system.
 
 from __future__ import annotations
 
-from prompts.cases import Case
-from prompts.content import Content
-from prompts.drafts import Draft
-from prompts.folder import read_prompts
-from prompts.labels import CANARY, PRODUCTION, not_found, point_of
-from prompts.prompt import Prompt, VersionedPromptValue, load_prompt
-from prompts.rules import Answer, failures
-from prompts.sql import queries
-from prompts.store import PromptStore
-from prompts.stored import Added, Label, Move, PromptSummary, Target, Version
-from prompts.text import differences, readable
+from superstep.prompts.files.drafts import Draft
+from superstep.prompts.files.folder import read_prompts
+from superstep.prompts.model.cases import Case
+from superstep.prompts.model.content import Content
+from superstep.prompts.model.labels import CANARY, PRODUCTION, not_found, point_of
+from superstep.prompts.model.rules import Answer, failures
+from superstep.prompts.rendering.prompt import Prompt, VersionedPromptValue, load_prompt
+from superstep.prompts.rendering.text import differences, readable
+from superstep.prompts.store.rows import Added, Label, Move, PromptSummary, Target, Version
+from superstep.prompts.store.sql import queries
+from superstep.prompts.store.store import PromptStore
 
 __all__ = [
     "Prompt",

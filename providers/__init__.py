@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from providers.candidates import find_route
-from providers.embeddings import Embedder, embedder
-from providers.offline import OfflineChatModel, OfflineReply, OfflineRequest, OfflineRules, ToolCall
-from providers.process import configure, current_service
-from providers.routed import RoutedChatModel
+from superstep.providers.chat.model import RoutedChatModel
+from superstep.providers.chat.registry import configure, current_service
+from superstep.providers.embeddings import Embedder, embedder
+from superstep.providers.offline import OfflineChatModel, OfflineReply, OfflineRequest, OfflineRules, ToolCall
+from superstep.providers.routing.candidates import find_route
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import checkpointer.calls
-from checkpointer.engine import set_embedder
-from checkpointer.step import locate
-from providers.embeddings.registry import configure_embeddings, configure_embeddings_by_default
-from providers.hooks import Hooks, hooks
-from providers.process import configure_by_default
-from runtime.faults import NoActiveStep
+from superstep.checkpointer.calls import records
+from superstep.checkpointer.database.database import set_embedder
+from superstep.checkpointer.step.step import locate
+from superstep.providers.chat.registry import configure_by_default
+from superstep.providers.embeddings.registry import configure_embeddings, configure_embeddings_by_default
+from superstep.providers.records.ports import Hooks, hooks
+from superstep.runtime.faults import NoActiveStep
 
 if TYPE_CHECKING:
-    from providers.config import Catalog
+    from superstep.providers.catalog.model import Catalog
 
 __all__ = ["join"]
 
@@ -26,19 +26,19 @@ def join() -> None:
     another file.
     """
     set_embedder(_embed)
-    hooks(Hooks(record=checkpointer.calls.record_call, spent=_spent, before_blocking=_refuse_deadlock))
+    hooks(Hooks(record=records.record_call, spent=_spent, before_blocking=_refuse_deadlock))
     configure_by_default(_catalog)
     configure_embeddings_by_default(_embeddings)
 
 
 async def _embed(texts: list[str]) -> list[list[float]]:
-    from providers.embeddings import embedder  # the model takes a moment to load, and most runs never need it
+    from superstep.providers.embeddings import embedder  # the model takes a moment to load, and most runs never need it
 
     return await embedder("default").embed(texts)
 
 
-async def _spent(route: str, window: float | None) -> checkpointer.calls.Spent | None:
-    return await checkpointer.calls.spent(route=route, window=window)
+async def _spent(route: str, window: float | None) -> records.Spent | None:
+    return await records.spent(route=route, window=window)
 
 
 def _refuse_deadlock() -> None:
@@ -57,14 +57,14 @@ def _refuse_deadlock() -> None:
 
 
 def _catalog() -> Catalog | None:
-    from runtime.models import configured
-    from runtime.settings import load_settings
+    from superstep.runtime.settings.models import configured
+    from superstep.runtime.settings.settings import load_settings
 
     return configured(load_settings())
 
 
 def _embeddings() -> None:
-    from runtime.settings import load_settings
+    from superstep.runtime.settings.settings import load_settings
 
     settings = load_settings()
     configure_embeddings(settings.embeddings, place=settings.place)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from checkpointer.embedded import EmbeddedServer, stop
+from superstep.checkpointer.embedded import EmbeddedServer, stop
 from tests.support.databases import ensure_template, fresh_database
 
 if TYPE_CHECKING:

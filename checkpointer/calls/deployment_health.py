@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from checkpointer.engine import Engine
+    from superstep.checkpointer.database.database import Engine
 
 __all__ = ["Attempt", "DeploymentHealth", "deployment_health"]
 

@@ -30,17 +30,18 @@ from langchain_core.globals import get_llm_cache, set_llm_cache
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
-from checkpointer import calls, failpoints
-from checkpointer.codec import dump
-from checkpointer.step import locate
-from runtime.faults import NoActiveStep
+from superstep.checkpointer.calls import records as calls
+from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.langgraph.codec import dump
+from superstep.checkpointer.step.step import locate
+from superstep.runtime.faults import NoActiveStep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from checkpointer.attempt import Attempt
-    from checkpointer.step import Place
-    from checkpointer.superstep import SuperStep
+    from superstep.checkpointer.step.step import Place
+    from superstep.checkpointer.step.superstep import SuperStep
+    from superstep.checkpointer.step.task import Attempt
 
 __all__ = ["StepMemo", "install"]
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.base.id import uuid6
 
-from checkpointer.codec import for_jsonb
-from checkpointer.step import locate
-from runtime.faults import NoActiveStep
+from superstep.checkpointer.langgraph.codec import for_jsonb
+from superstep.checkpointer.step.step import locate
+from superstep.runtime.faults import NoActiveStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from langchain_core.outputs import Generation
 
-    from checkpointer.step import Place
+    from superstep.checkpointer.step.step import Place
 
 __all__ = ["CallRow", "Spend", "Spent", "answered", "record_call", "spent", "where"]
 

@@ -28,16 +28,16 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from checkpointer import failpoints
-from checkpointer.codec import CheckpointRow, WriteRows, for_jsonb
-from checkpointer.complaints import plain, short
-from checkpointer.connections import DRIVER_ERRORS, Connection, is_lost, is_serialization_failure
-from runtime.faults import DatabaseUnavailable, RuntimeFault, StagedWriteFailed, StepConflict
+from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.database.errors import plain, short
+from superstep.checkpointer.database.leases import DRIVER_ERRORS, Connection, is_lost, is_serialization_failure
+from superstep.checkpointer.langgraph.codec import CheckpointRow, WriteRows, for_jsonb
+from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault, StagedWriteFailed, StepConflict
 
 if TYPE_CHECKING:
-    from checkpointer.facts import Effect, Staged
-    from checkpointer.run import Batch, Run
-    from checkpointer.superstep import SuperStep
+    from superstep.checkpointer.step.read_set import Effect, Staged
+    from superstep.checkpointer.step.superstep import SuperStep
+    from superstep.checkpointer.threads.run import Batch, Run
 
 __all__ = ["Barrier", "MismatchedRows"]
 

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 
-from checkpointer.codec import dump, write_rows
-from checkpointer.run import Result, is_output
-from checkpointer.step import NO_WRITES
-from runtime.faults import ConfigError, RuntimeFault
+from superstep.checkpointer.langgraph.codec import dump, write_rows
+from superstep.checkpointer.step.step import NO_WRITES
+from superstep.checkpointer.threads.run import Result, is_output
+from superstep.runtime.faults import ConfigError, RuntimeFault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from checkpointer.facts import Effect
-    from checkpointer.run import Run
-    from checkpointer.superstep import SuperStep
+    from superstep.checkpointer.step.read_set import Effect
+    from superstep.checkpointer.step.superstep import SuperStep
+    from superstep.checkpointer.threads.run import Run
 
 __all__ = ["save_result"]
 

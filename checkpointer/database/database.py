@@ -14,12 +14,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import asyncpg
 
-from checkpointer.connections import DRIVER_ERRORS, Connection, Connections, is_lost, is_serialization_failure
-from checkpointer.sql import queries
-from runtime.faults import ConfigError, DatabaseUnavailable, NoActiveStep, SchemaMissing, ThreadBusy
+from superstep.checkpointer.database.leases import (
+    DRIVER_ERRORS,
+    Connection,
+    Connections,
+    is_lost,
+    is_serialization_failure,
+)
+from superstep.checkpointer.database.sql import queries
+from superstep.runtime.faults import ConfigError, DatabaseUnavailable, NoActiveStep, SchemaMissing, ThreadBusy
 
 if TYPE_CHECKING:
-    from checkpointer.run import Run
+    from superstep.checkpointer.threads.run import Run
 
 __all__ = ["Engine", "set_embedder"]
 

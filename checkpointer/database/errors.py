@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncpg
 
-from checkpointer.connections import is_lost
-from runtime.faults import DatabaseUnavailable, ReadFailed, ReadRefused
+from superstep.checkpointer.database.leases import is_lost
+from superstep.runtime.faults import DatabaseUnavailable, ReadFailed, ReadRefused
 
 __all__ = ["plain", "read_error", "short"]
 

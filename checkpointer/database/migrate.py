@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from checkpointer.sql import quote_identifier
-from runtime.faults import DatabaseUnavailable
+from superstep.checkpointer.database.sql import quote_identifier
+from superstep.runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from checkpointer.connect import Connection
+    from superstep.checkpointer.database.pool import Connection
 
 __all__ = ["FOLDER", "migrate", "pending"]
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import asyncpg
 from pgvector.asyncpg import register_vector
 
-from runtime.faults import DatabaseUnavailable
+from superstep.runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ the last of them, however that one ended. Nothing listens on the network.
     `server`    what callers use
 """
 
-from checkpointer.embedded.binaries import bin_dir
-from checkpointer.embedded.server import EmbeddedServer, ServerStatus, status, stop
+from superstep.checkpointer.embedded.binaries import bin_dir
+from superstep.checkpointer.embedded.server import EmbeddedServer, ServerStatus, status, stop
 
 __all__ = ["EmbeddedServer", "ServerStatus", "bin_dir", "status", "stop"]

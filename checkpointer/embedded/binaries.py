@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from tempfile import mkdtemp
 
-from checkpointer.embedded.place import STORAGE, Account, can_enter, digest
-from runtime.faults import DatabaseUnavailable
+from superstep.checkpointer.embedded.place import STORAGE, Account, can_enter, digest
+from superstep.runtime.faults import DatabaseUnavailable
 
 __all__ = ["bin_dir"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypedDict
 
-from checkpointer.embedded.place import DATABASE, PORT
-from checkpointer.embedded.watcher import NEW_DATA
+from superstep.checkpointer.embedded.place import DATABASE, PORT
+from superstep.checkpointer.embedded.watcher import NEW_DATA
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from checkpointer.embedded.place import Place
+    from superstep.checkpointer.embedded.place import Place
 
 __all__ = ["Plan", "plan"]
 

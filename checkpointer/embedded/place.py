@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from runtime.faults import DatabaseUnavailable
+from superstep.runtime.faults import DatabaseUnavailable
 
 if sys.platform != "win32":
     import pwd

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from checkpointer.embedded.binaries import bin_dir
-from checkpointer.embedded.cluster import environment, plan
-from checkpointer.embedded.locks import exclusive, is_held, share
-from checkpointer.embedded.place import DATABASE, find, prepare
-from checkpointer.embedded.probe import OK, probe
-from checkpointer.embedded.watcher import BUSY
-from runtime.faults import DatabaseUnavailable
+from superstep.checkpointer.embedded.binaries import bin_dir
+from superstep.checkpointer.embedded.cluster import environment, plan
+from superstep.checkpointer.embedded.locks import exclusive, is_held, share
+from superstep.checkpointer.embedded.place import DATABASE, find, prepare
+from superstep.checkpointer.embedded.probe import OK, probe
+from superstep.checkpointer.embedded.watcher import BUSY
+from superstep.runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from checkpointer.embedded.place import Place
+    from superstep.checkpointer.embedded.place import Place
 
 __all__ = ["GRACE", "EmbeddedServer", "ServerStatus", "status", "stop"]
 

@@ -20,7 +20,7 @@ from langgraph.checkpoint.base import (
     PendingWrite,
 )
 
-from runtime.faults import ValueNotSerializable
+from superstep.runtime.faults import ValueNotSerializable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -6,8 +6,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from checkpointer.connect import open_pool
-from checkpointer.embedded import EmbeddedServer
+from superstep.checkpointer.database.pool import open_pool
+from superstep.checkpointer.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

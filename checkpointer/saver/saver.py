@@ -21,15 +21,19 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from checkpointer import history, intake, loading, maintenance, memo, migrate
-from checkpointer.bridge import SyncBridge
-from checkpointer.codec import checkpoint_row
-from checkpointer.commit import Barrier
-from checkpointer.connections import DRIVER_ERRORS
-from checkpointer.engine import Engine
-from checkpointer.lifetime import Lifetime
-from checkpointer.run import Run, control_of
-from runtime.faults import ConfigError, RuntimeFault, StaleRun
+from superstep.checkpointer.calls import memo
+from superstep.checkpointer.commit import task_results as intake
+from superstep.checkpointer.commit.barrier import Barrier
+from superstep.checkpointer.database import migrate
+from superstep.checkpointer.database.database import Engine
+from superstep.checkpointer.database.leases import DRIVER_ERRORS
+from superstep.checkpointer.langgraph.codec import checkpoint_row
+from superstep.checkpointer.saver.lifecycle import Lifetime
+from superstep.checkpointer.saver.sync import SyncBridge
+from superstep.checkpointer.threads import claim as loading
+from superstep.checkpointer.threads import history, maintenance
+from superstep.checkpointer.threads.run import Run, control_of
+from superstep.runtime.faults import ConfigError, RuntimeFault, StaleRun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-    from checkpointer.engine import Engine
+    from superstep.checkpointer.database.database import Engine
 
 __all__ = ["SyncBridge"]
 

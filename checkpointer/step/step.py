@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from langgraph.config import get_config
 
-from checkpointer.facts import Staged, ends_transaction
-from checkpointer.sql import quote_identifier
-from runtime.faults import ConfigError, NoActiveStep, StaleRun, StatementRefused
+from superstep.checkpointer.database.sql import quote_identifier
+from superstep.checkpointer.step.read_set import Staged, ends_transaction
+from superstep.runtime.faults import ConfigError, NoActiveStep, StaleRun, StatementRefused
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
     import asyncpg
 
-    from checkpointer.attempt import Attempt
-    from checkpointer.engine import Engine
-    from checkpointer.run import Run
-    from checkpointer.superstep import SuperStep
+    from superstep.checkpointer.database.database import Engine
+    from superstep.checkpointer.step.superstep import SuperStep
+    from superstep.checkpointer.step.task import Attempt
+    from superstep.checkpointer.threads.run import Run
 
 __all__ = ["Step", "SyncStep", "current_step", "is_marked", "locate", "NO_WRITES"]
 

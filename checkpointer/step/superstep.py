@@ -25,17 +25,23 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from checkpointer import failpoints
-from checkpointer.attempt import Attempt, Costs, Drift
-from checkpointer.complaints import read_error, short
-from checkpointer.connections import DRIVER_ERRORS, Connection, is_closed, is_lost, is_serialization_failure
-from checkpointer.facts import Effect, Read, digest_rows, is_ordered, reads_only
-from runtime.faults import NoActiveStep, ReadRefused, StaleRun
+from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.database.errors import read_error, short
+from superstep.checkpointer.database.leases import (
+    DRIVER_ERRORS,
+    Connection,
+    is_closed,
+    is_lost,
+    is_serialization_failure,
+)
+from superstep.checkpointer.step.read_set import Effect, Read, digest_rows, is_ordered, reads_only
+from superstep.checkpointer.step.task import Attempt, Costs, Drift
+from superstep.runtime.faults import NoActiveStep, ReadRefused, StaleRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from checkpointer.run import Run
+    from superstep.checkpointer.threads.run import Run
 
 __all__ = ["SuperStep"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.errors import GraphBubbleUp
 
-from checkpointer.facts import Effect, Read, Staged
-from runtime.faults import StepConflict
+from superstep.checkpointer.step.read_set import Effect, Read, Staged
+from superstep.runtime.faults import StepConflict
 
 if TYPE_CHECKING:
     import asyncio

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from checkpointer import failpoints
-from checkpointer.attempt import Costs
-from checkpointer.codec import checkpoint_tuple
-from checkpointer.facts import Effect
-from checkpointer.run import Run, RunOptions, control_of
-from runtime.faults import ConfigError, ThreadMismatch
+from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.langgraph.codec import checkpoint_tuple
+from superstep.checkpointer.step.read_set import Effect
+from superstep.checkpointer.step.task import Costs
+from superstep.checkpointer.threads.run import Run, RunOptions, control_of
+from superstep.runtime.faults import ConfigError, ThreadMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import CheckpointTuple
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-    from checkpointer.connections import Connection
-    from checkpointer.engine import Engine
+    from superstep.checkpointer.database.database import Engine
+    from superstep.checkpointer.database.leases import Connection
 
 __all__ = ["load"]
 

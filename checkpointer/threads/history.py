@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import CheckpointTuple, DeltaChannelHistory, PendingWrite
 
-from checkpointer.codec import checkpoint_tuple, load_payload
+from superstep.checkpointer.langgraph.codec import checkpoint_tuple, load_payload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-    from checkpointer.engine import Engine
+    from superstep.checkpointer.database.database import Engine
 
 __all__ = [
     "StepRecord",

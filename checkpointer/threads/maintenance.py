@@ -6,16 +6,16 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from checkpointer.codec import load_payload
-from runtime.faults import ConfigError
+from superstep.checkpointer.langgraph.codec import load_payload
+from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-    from checkpointer.connections import Connection
-    from checkpointer.engine import Engine
+    from superstep.checkpointer.database.database import Engine
+    from superstep.checkpointer.database.leases import Connection
 
 __all__ = ["copy_thread", "delete_runs", "delete_threads", "prune"]
 

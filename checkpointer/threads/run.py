@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from langgraph.checkpoint.base import WRITES_IDX_MAP, Checkpoint, copy_checkpoint
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
-from checkpointer import failpoints
-from checkpointer.codec import WriteRows
-from checkpointer.nodes import NO_PROGRESS, Progress, nodes_between, progress
-from checkpointer.superstep import SuperStep
-from runtime.faults import RuntimeFault, StaleRun
+from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.langgraph.codec import WriteRows
+from superstep.checkpointer.langgraph.progress import NO_PROGRESS, Progress, nodes_between, progress
+from superstep.checkpointer.step.superstep import SuperStep
+from superstep.runtime.faults import RuntimeFault, StaleRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-    from checkpointer.attempt import Costs
-    from checkpointer.connections import Connection
-    from checkpointer.engine import Engine
-    from checkpointer.facts import Effect
+    from superstep.checkpointer.database.database import Engine
+    from superstep.checkpointer.database.leases import Connection
+    from superstep.checkpointer.step.read_set import Effect
+    from superstep.checkpointer.step.task import Costs
 
 __all__ = ["Batch", "Result", "Run", "RunOptions", "control_of"]
 

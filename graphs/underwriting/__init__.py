@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphs.underwriting.bureau import lifespan
-from graphs.underwriting.flow import build
-from graphs.underwriting.seed import EXAMPLE_ACCOUNT, setup
+from superstep.graphs.underwriting.bureau import lifespan
+from superstep.graphs.underwriting.flow import build
+from superstep.graphs.underwriting.seed import EXAMPLE_ACCOUNT, setup
 
 __all__ = ["build", "example_input", "graph", "lifespan", "setup"]
 

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 
-from runtime.faults import RuntimeFault
+from superstep.runtime.faults import RuntimeFault
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Iterator
 
-    from graphs.underwriting.state import Bureau
+    from superstep.graphs.underwriting.state import Bureau
 
 __all__ = ["BureauRejected", "BureauUnavailable", "bureau_url", "fetch_report", "lifespan", "report_for", "serve"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from graphs.underwriting.bureau import bureau_url, fetch_report
-from runtime import current_step
-from runtime.faults import InputInvalid
+from superstep import current_step
+from superstep.graphs.underwriting.bureau import bureau_url, fetch_report
+from superstep.runtime.faults import InputInvalid
 
 if TYPE_CHECKING:
-    from graphs.underwriting.state import State
+    from superstep.graphs.underwriting.state import State
 
 __all__ = ["bureau", "exposure", "identity", "policy"]
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from langgraph.types import Command
 
-from graphs.underwriting.records import open_part, recorded_decision
-from runtime import current_step
+from superstep import current_step
+from superstep.graphs.underwriting.records import open_part, recorded_decision
 
 if TYPE_CHECKING:
-    from checkpointer import Step
-    from graphs.underwriting.state import Decision, State
+    from superstep import Step
+    from superstep.graphs.underwriting.state import Decision, State
 
 __all__ = ["MAX_REASSESSMENTS", "commit"]
 

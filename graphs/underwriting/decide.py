@@ -8,12 +8,12 @@ from langchain_core.exceptions import OutputParserException
 from langgraph.types import Command
 from pydantic import BaseModel, Field
 
-from graphs.underwriting import rules
-from graphs.underwriting.limits import Facts, ceiling, enforce, needs_review
-from runtime import chat_model, prompt
+from superstep import chat_model, prompt
+from superstep.graphs.underwriting import rules
+from superstep.graphs.underwriting.limits import Facts, ceiling, enforce, needs_review
 
 if TYPE_CHECKING:
-    from graphs.underwriting.state import Decision, State
+    from superstep.graphs.underwriting.state import Decision, State
 
 __all__ = ["Proposal", "decide"]
 

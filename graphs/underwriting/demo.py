@@ -12,8 +12,8 @@ import subprocess
 import sys
 from typing import Any
 
-from checkpointer import TransactionalSaver
-from graphs.underwriting import setup
+from superstep import TransactionalSaver
+from superstep.graphs.underwriting import setup
 
 __all__ = ["main"]
 
@@ -22,7 +22,7 @@ ACCOUNT = "A-0004"
 LINE = f"L-{ACCOUNT}-business_line"
 RIVAL = {"account_id": ACCOUNT, "product": "business_line", "amount": 12_000_00, "purpose": "new oven"}
 OPEN = 18_000_00  # enough for one of the two
-_RUNTIME = (sys.executable, "-m", "runtime")
+_RUNTIME = (sys.executable, "-m", "superstep.runtime")
 
 
 def main() -> int:

@@ -7,13 +7,13 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import RetryPolicy
 from pydantic import ValidationError
 
-from graphs.underwriting.bureau import BureauUnavailable
-from graphs.underwriting.checks import bureau, exposure, identity, policy
-from graphs.underwriting.commit import commit
-from graphs.underwriting.decide import decide
-from graphs.underwriting.plan import plan
-from graphs.underwriting.review import review
-from graphs.underwriting.state import State
+from superstep.graphs.underwriting.bureau import BureauUnavailable
+from superstep.graphs.underwriting.checks import bureau, exposure, identity, policy
+from superstep.graphs.underwriting.commit import commit
+from superstep.graphs.underwriting.decide import decide
+from superstep.graphs.underwriting.plan import plan
+from superstep.graphs.underwriting.review import review
+from superstep.graphs.underwriting.state import State
 
 __all__ = ["build"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from graphs.underwriting.state import Account, Application, Bureau, Exposure, Identity
+    from superstep.graphs.underwriting.state import Account, Application, Bureau, Exposure, Identity
 
 __all__ = ["PRODUCTS", "REVIEW_ABOVE", "Facts", "Product", "Verdict", "enforce", "needs_review", "room", "ceiling"]
 

@@ -9,14 +9,14 @@ from langchain_core.exceptions import OutputParserException
 from langgraph.types import Command
 from pydantic import BaseModel, Field
 
-from graphs.underwriting import rules
-from graphs.underwriting.limits import BUREAU_FROM, PRODUCTS
-from graphs.underwriting.records import recorded_decision
-from runtime import chat_model, current_step, prompt
-from runtime.faults import InputInvalid
+from superstep import chat_model, current_step, prompt
+from superstep.graphs.underwriting import rules
+from superstep.graphs.underwriting.limits import BUREAU_FROM, PRODUCTS
+from superstep.graphs.underwriting.records import recorded_decision
+from superstep.runtime.faults import InputInvalid
 
 if TYPE_CHECKING:
-    from graphs.underwriting.state import Account, Application, Plan, State
+    from superstep.graphs.underwriting.state import Account, Application, Plan, State
 
 __all__ = ["PlanDraft", "accept", "all_checks", "plan"]
 

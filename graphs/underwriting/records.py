@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphs.underwriting import limits
-from runtime.faults import InputInvalid
+from superstep.graphs.underwriting import limits
+from superstep.runtime.faults import InputInvalid
 
 if TYPE_CHECKING:
-    from checkpointer import Step
-    from graphs.underwriting.state import Application, Decision
+    from superstep import Step
+    from superstep.graphs.underwriting.state import Application, Decision
 
 __all__ = ["open_part", "recorded_decision"]
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.types import Command, interrupt
 
-from graphs.underwriting.records import open_part
-from runtime import current_step
+from superstep import current_step
+from superstep.graphs.underwriting.records import open_part
 
 if TYPE_CHECKING:
-    from graphs.underwriting.state import Decision, State
+    from superstep.graphs.underwriting.state import Decision, State
 
 __all__ = ["Ruling", "read_answer", "review"]
 

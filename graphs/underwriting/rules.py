@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from graphs.underwriting.limits import BUREAU_FROM, PRODUCTS
+from superstep.graphs.underwriting.limits import BUREAU_FROM, PRODUCTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from providers import OfflineRequest
+    from superstep.providers import OfflineRequest
 
 __all__ = ["answer"]
 

@@ -11,14 +11,12 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import prompts
-from providers import embedder
-from runtime import seed_prompts
+from superstep import embedder, prompts, seed_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from checkpointer import TransactionalSaver
+    from superstep import TransactionalSaver
 
 __all__ = ["EXAMPLE_ACCOUNT", "Passage", "accounts", "passages", "setup"]
 

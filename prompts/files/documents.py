@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from runtime.faults import PromptInvalid
+from superstep.runtime.faults import PromptInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,18 +7,18 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from prompts.cases import Case, read_cases
-from prompts.content import REQUIRED, ROLES, Content, Example, Message, Role, Variable
-from prompts.labels import check_name
-from prompts.tables import Table
-from prompts.templates import Find, Piece, Uses, uses
-from prompts.variables import TYPES, check, did_you_mean
-from runtime.faults import PromptInvalid
+from superstep.prompts.files.tables import Table
+from superstep.prompts.model.cases import Case, read_cases
+from superstep.prompts.model.content import REQUIRED, ROLES, Content, Example, Message, Role, Variable
+from superstep.prompts.model.labels import check_name
+from superstep.prompts.model.variables import TYPES, check, did_you_mean
+from superstep.prompts.rendering.templates import Find, Piece, Uses, uses
+from superstep.runtime.faults import PromptInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from prompts.documents import Document
+    from superstep.prompts.files.documents import Document
 
 __all__ = ["Draft", "draft"]
 

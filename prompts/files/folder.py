@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prompts.documents import has_front_matter, included, read_document
-from prompts.drafts import Draft, draft
-from prompts.templates import Piece
-from runtime.faults import PromptInvalid, PromptNotFound
+from superstep.prompts.files.documents import has_front_matter, included, read_document
+from superstep.prompts.files.drafts import Draft, draft
+from superstep.prompts.rendering.templates import Piece
+from superstep.runtime.faults import PromptInvalid, PromptNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

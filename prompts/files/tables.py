@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from prompts.values import json_data
-from prompts.variables import did_you_mean
-from runtime.faults import PromptInvalid
+from superstep.prompts.model.values import json_data
+from superstep.prompts.model.variables import did_you_mean
+from superstep.runtime.faults import PromptInvalid
 
 __all__ = ["Table"]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from prompts.rules import RULES
-from prompts.values import json_data
-from prompts.variables import bind, did_you_mean
-from runtime.faults import PromptInvalid
+from superstep.prompts.model.rules import RULES
+from superstep.prompts.model.values import json_data
+from superstep.prompts.model.variables import bind, did_you_mean
+from superstep.runtime.faults import PromptInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from prompts.content import Variable
+    from superstep.prompts.model.content import Variable
 
 __all__ = ["Case", "read_cases"]
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from runtime.faults import PromptInvalid
+from superstep.runtime.faults import PromptInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

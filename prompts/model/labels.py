@@ -6,8 +6,8 @@ import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from prompts.variables import did_you_mean
-from runtime.faults import PromptInvalid, PromptNotFound
+from superstep.prompts.model.variables import did_you_mean
+from superstep.runtime.faults import PromptInvalid, PromptNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

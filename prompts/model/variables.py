@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage, convert_to_messages
 
-from prompts.content import REQUIRED
-from prompts.values import is_mapping, plain
+from superstep.prompts.model.content import REQUIRED
+from superstep.prompts.model.values import is_mapping, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from prompts.content import Variable
+    from superstep.prompts.model.content import Variable
 
 __all__ = ["TYPES", "bind", "check", "did_you_mean"]
 

@@ -12,10 +12,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.runnables import Runnable
 
-from prompts.content import REQUIRED, Content
-from prompts.templates import Piece, sandbox, template, what_failed
-from prompts.variables import bind
-from runtime.faults import PromptInvalid
+from superstep.prompts.model.content import REQUIRED, Content
+from superstep.prompts.model.variables import bind
+from superstep.prompts.rendering.templates import Piece, sandbox, template, what_failed
+from superstep.runtime.faults import PromptInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from langchain_core.runnables import RunnableConfig
 
-    from prompts.content import Message
+    from superstep.prompts.model.content import Message
 
 __all__ = ["Prompt", "VersionedPromptValue", "load_prompt"]
 

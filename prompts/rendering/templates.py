@@ -17,8 +17,8 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from prompts.values import as_json, as_text
-from runtime.faults import PromptInvalid
+from superstep.prompts.model.values import as_json, as_text
+from superstep.runtime.faults import PromptInvalid
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from prompts.content import REQUIRED
-from prompts.values import as_json
+from superstep.prompts.model.content import REQUIRED
+from superstep.prompts.model.values import as_json
 
 if TYPE_CHECKING:
-    from prompts.content import Content, Variable
+    from superstep.prompts.model.content import Content, Variable
 
 __all__ = ["differences", "readable"]
 

@@ -6,15 +6,15 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from prompts.cases import Case
-from prompts.content import Content
-from prompts.prompt import Prompt
+from superstep.prompts.model.cases import Case
+from superstep.prompts.model.content import Content
+from superstep.prompts.rendering.prompt import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from prompts.drafts import Draft
+    from superstep.prompts.files.drafts import Draft
 
 __all__ = ["Added", "Label", "Move", "PromptSummary", "Target", "Version", "dump_cases"]
 

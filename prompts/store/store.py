@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from prompts.labels import CANARY, PRODUCTION, check_label, not_found
-from prompts.sql import queries
-from prompts.stored import Added, Label, Move, PromptSummary, Target, Version, dump_cases
-from prompts.transactions import Begin, Connection, in_transaction
-from runtime.faults import PromptConflict, PromptInvalid, PromptNotFound
+from superstep.prompts.model.labels import CANARY, PRODUCTION, check_label, not_found
+from superstep.prompts.store.rows import Added, Label, Move, PromptSummary, Target, Version, dump_cases
+from superstep.prompts.store.sql import queries
+from superstep.prompts.store.transactions import Begin, Connection, in_transaction
+from superstep.runtime.faults import PromptConflict, PromptInvalid, PromptNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prompts.drafts import Draft
+    from superstep.prompts.files.drafts import Draft
 
 __all__ = ["PromptStore", "SEEN_NOW"]
 

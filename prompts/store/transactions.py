@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from runtime.faults import PromptConflict
+from superstep.runtime.faults import PromptConflict
 
 __all__ = ["Begin", "Connection", "in_transaction"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
-from providers.config_values import Spot, did_you_mean
-from runtime.faults import ConfigError
+from superstep.providers.catalog.values import Spot, did_you_mean
+from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from providers.config import Catalog, Deployment, Price, Route
-    from providers.config_values import Place
+    from superstep.providers.catalog.model import Catalog, Deployment, Price, Route
+    from superstep.providers.catalog.values import Place
 
 __all__ = ["check_prices", "check_routes"]
 

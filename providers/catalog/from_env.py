@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from providers.config import Catalog, Deployment, Route
+from superstep.providers.catalog.model import Catalog, Deployment, Route
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from providers.config import Provider
+    from superstep.providers.catalog.model import Provider
 
 __all__ = ["VARIABLES", "catalog_from_env"]
 

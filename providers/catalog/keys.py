@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from runtime.faults import ConfigError
+from superstep.runtime.faults import ConfigError
 
 __all__ = ["checked_key", "key_in"]
 

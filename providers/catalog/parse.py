@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
-from providers.config import (
+from superstep.providers.catalog.checks import check_routes
+from superstep.providers.catalog.model import (
     Breaker,
     Budget,
     Catalog,
@@ -24,8 +25,7 @@ from providers.config import (
     Strategy,
     StructuredOutput,
 )
-from providers.config_checks import check_routes
-from providers.config_values import (
+from superstep.providers.catalog.values import (
     Reader,
     Spot,
     choice,
@@ -44,7 +44,7 @@ from providers.config_values import (
 )
 
 if TYPE_CHECKING:
-    from providers.config_values import Place
+    from superstep.providers.catalog.values import Place
 
 __all__ = ["KEYS", "parse_models"]
 

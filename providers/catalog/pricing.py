@@ -10,14 +10,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from providers.config import Price
+from superstep.providers.catalog.model import Price
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from genai_prices.types import PriceCalculation
 
-    from providers.config import Deployment, Provider
+    from superstep.providers.catalog.model import Deployment, Provider
 
 __all__ = ["cost", "price_of"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-from runtime.faults import ConfigError
+from superstep.runtime.faults import ConfigError
 
 __all__ = [
     "Place",

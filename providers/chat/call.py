@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.messages.ai import UsageMetadata  # noqa: TC002 - a NamedTuple's fields are looked up
 
-from providers.clock import now
-from providers.config import Deployment  # noqa: TC001 - likewise
-from providers.hooks import hooks
-from providers.policy.estimate import tokens
-from providers.policy.failures import Failure, classify
-from providers.pricing import cost
-from providers.trail import CANCELLED
+from superstep.providers.catalog.model import Deployment  # noqa: TC001 - likewise
+from superstep.providers.catalog.pricing import cost
+from superstep.providers.clock import now
+from superstep.providers.policy.estimate import tokens
+from superstep.providers.policy.failures import Failure, classify
+from superstep.providers.records.ports import hooks
+from superstep.providers.routing.attempt_log import CANCELLED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from langchain_core.messages import BaseMessage
 
-    from providers.budgets import Reservation
-    from providers.offline import OfflineRules
-    from providers.record import CallRecord
-    from providers.redaction import Redaction
-    from providers.router import Ask, Won
-    from runtime.faults import ProviderExhausted
+    from superstep.providers.offline import OfflineRules
+    from superstep.providers.records.call_record import CallRecord
+    from superstep.providers.records.redaction import Redaction
+    from superstep.providers.routing.budgets import Reservation
+    from superstep.providers.routing.router import Ask, Won
+    from superstep.runtime.faults import ProviderExhausted
 
 __all__ = ["Call", "Request", "Said"]
 

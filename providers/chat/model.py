@@ -20,14 +20,14 @@ from langchain_core.tools import BaseTool  # noqa: TC002 - see below
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
-from providers import background
-from providers.budgets import Reservation, held
-from providers.memoised import remembered
-from providers.offline import qualified_name
-from providers.policy.estimate import tokens
-from providers.service import Request, Service
-from providers.structured import read_value
-from providers.wire import SCHEMA
+from superstep.providers.chat.service import Request, Service
+from superstep.providers.chat.stream_replay import remembered
+from superstep.providers.offline import qualified_name
+from superstep.providers.policy.estimate import tokens
+from superstep.providers.routing.budgets import Reservation, held
+from superstep.providers.transport import sync_bridge as background
+from superstep.providers.transport.structured import read_value
+from superstep.providers.transport.wire import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping

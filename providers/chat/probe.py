@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from langchain_core.messages import HumanMessage
 
-from providers.config import Catalog, Route
-from providers.service import Request, Service
-from runtime.faults import ProviderExhausted, RuntimeFault
+from superstep.providers.catalog.model import Catalog, Route
+from superstep.providers.chat.service import Request, Service
+from superstep.runtime.faults import ProviderExhausted, RuntimeFault
 
 if TYPE_CHECKING:
-    from providers.config import Deployment
+    from superstep.providers.catalog.model import Deployment
 
 __all__ = ["CheckResult", "check"]
 

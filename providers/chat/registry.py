@@ -7,13 +7,13 @@ import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from providers.routes import VARIABLES, catalog_from_env
-from providers.service import Service
+from superstep.providers.catalog.from_env import VARIABLES, catalog_from_env
+from superstep.providers.chat.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from providers.config import Catalog
+    from superstep.providers.catalog.model import Catalog
 
 __all__ = ["configure", "configure_by_default", "current_service"]
 

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.messages import AIMessage, HumanMessage
 
-from providers.budgets import Budgets, Reservation, held, limit_of
-from providers.call import Call, Request, Said
-from providers.calling import Caller, Opened
-from providers.candidates import find_route
-from providers.clients import Clients, missing_key, secret_of
-from providers.policy.estimate import tokens_of
-from providers.policy.failures import Action
-from providers.pricing import cost
-from providers.record import KEY
-from providers.redaction import Redaction, without_secret
-from providers.router import Ask, Router
-from providers.tail import Tail
-from providers.trail import Trail
-from providers.wire import SCHEMA, Wire
-from runtime.faults import ProviderExhausted, RuntimeFault
+from superstep.providers.catalog.pricing import cost
+from superstep.providers.chat.call import Call, Request, Said
+from superstep.providers.chat.stream_accumulator import Tail
+from superstep.providers.policy.estimate import tokens_of
+from superstep.providers.policy.failures import Action
+from superstep.providers.records.call_record import KEY
+from superstep.providers.records.redaction import Redaction, without_secret
+from superstep.providers.routing.attempt_log import Trail
+from superstep.providers.routing.budgets import Budgets, Reservation, held, limit_of
+from superstep.providers.routing.candidates import find_route
+from superstep.providers.routing.router import Ask, Router
+from superstep.providers.transport.clients import Clients, missing_key, secret_of
+from superstep.providers.transport.invoke import Caller, Opened
+from superstep.providers.transport.wire import SCHEMA, Wire
+from superstep.runtime.faults import ProviderExhausted, RuntimeFault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
-    from providers.config import Catalog, Deployment
-    from providers.router import Discard, Send, Won
+    from superstep.providers.catalog.model import Catalog, Deployment
+    from superstep.providers.routing.router import Discard, Send, Won
 
 __all__ = ["Request", "Service"]
 

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from providers.embeddings.embedder import Embedder
-from providers.embeddings.registry import configure_embeddings, configure_embeddings_by_default, embedder
+from superstep.providers.embeddings.embedder import Embedder
+from superstep.providers.embeddings.registry import configure_embeddings, configure_embeddings_by_default, embedder
 
 __all__ = ["Embedder", "configure_embeddings", "configure_embeddings_by_default", "embedder"]

@@ -10,12 +10,12 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from providers.embeddings.vectors import blank
+from superstep.providers.embeddings.vectors import blank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from providers.embeddings.embedder import Embedder
+    from superstep.providers.embeddings.embedder import Embedder
 
 __all__ = ["MemoisedEmbedder"]
 

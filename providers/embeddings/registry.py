@@ -5,18 +5,18 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from providers.config_values import did_you_mean
-from providers.embeddings.memo import MemoisedEmbedder
-from providers.embeddings.minilm import MiniLmEmbedder
-from providers.embeddings.settings import EmbeddingSettings, parse_embeddings
-from providers.embeddings.wordllama import WordLlamaEmbedder
-from runtime.faults import ConfigError
+from superstep.providers.catalog.values import did_you_mean
+from superstep.providers.embeddings.memo import MemoisedEmbedder
+from superstep.providers.embeddings.minilm import MiniLmEmbedder
+from superstep.providers.embeddings.settings import EmbeddingSettings, parse_embeddings
+from superstep.providers.embeddings.wordllama import WordLlamaEmbedder
+from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from providers.config_values import Place
-    from providers.embeddings.embedder import Embedder
+    from superstep.providers.catalog.values import Place
+    from superstep.providers.embeddings.embedder import Embedder
 
 __all__ = ["configure_embeddings", "configure_embeddings_by_default", "embedder"]
 
@@ -101,6 +101,6 @@ def _make(settings: EmbeddingSettings) -> Embedder:
         return WordLlamaEmbedder()
     if settings.provider == "minilm":
         return MiniLmEmbedder()
-    from providers.embeddings.remote import RemoteEmbedder
+    from superstep.providers.embeddings.remote import RemoteEmbedder
 
     return RemoteEmbedder(settings)

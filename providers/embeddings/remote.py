@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import tenacity
 
-from providers.clients import CONNECT_TIMEOUT
-from providers.exchange import Exchange, exchange, witness
-from providers.keys import checked_key
-from providers.per_loop import PerLoop
-from providers.policy.backoff import pause
-from providers.policy.failures import Action, Failure, MalformedAnswer, TooSlow, classify
-from providers.redaction import without_secret
-from runtime.faults import ConfigError, ProviderExhausted, ProviderRejected, ProviderUnavailable
+from superstep.providers.catalog.keys import checked_key
+from superstep.providers.policy.backoff import pause
+from superstep.providers.policy.failures import Action, Failure, MalformedAnswer, TooSlow, classify
+from superstep.providers.records.redaction import without_secret
+from superstep.providers.transport.clients import CONNECT_TIMEOUT
+from superstep.providers.transport.loop_local import PerLoop
+from superstep.providers.transport.response_hook import Exchange, exchange, witness
+from superstep.runtime.faults import ConfigError, ProviderExhausted, ProviderRejected, ProviderUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from providers.embeddings.settings import EmbeddingSettings
-    from providers.record import Tried
+    from superstep.providers.embeddings.settings import EmbeddingSettings
+    from superstep.providers.records.call_record import Tried
 
 __all__ = ["RemoteEmbedder"]
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from providers.config_values import Spot, choice, http_address, number, table, text, variable_name, whole
+from superstep.providers.catalog.values import Spot, choice, http_address, number, table, text, variable_name, whole
 
 if TYPE_CHECKING:
-    from providers.config_values import Place, Reader
+    from superstep.providers.catalog.values import Place, Reader
 
 __all__ = ["EmbeddingProvider", "EmbeddingSettings", "parse_embeddings"]
 

@@ -12,8 +12,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from providers.embeddings.vectors import blank, unit
-from runtime.faults import ProviderUnavailable
+from superstep.providers.embeddings.vectors import blank, unit
+from superstep.runtime.faults import ProviderUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,9 +6,9 @@ request that no rule answers gets the smallest valid answer.
 
 from __future__ import annotations
 
-from providers.offline.model import OfflineChatModel, qualified_name
-from providers.offline.request import OfflineReply, OfflineRequest, OfflineRules, ToolCall
-from providers.offline.schema import minimal_instance
+from superstep.providers.offline.model import OfflineChatModel, qualified_name
+from superstep.providers.offline.request import OfflineReply, OfflineRequest, OfflineRules, ToolCall
+from superstep.providers.offline.schema import minimal_instance
 
 __all__ = [
     "OfflineChatModel",

@@ -15,9 +15,9 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
-from providers.offline.request import OfflineReply, OfflineRequest, OfflineRules, ToolCall, parse_request
-from providers.offline.schema import minimal_instance
-from providers.policy.estimate import tokens
+from superstep.providers.offline.request import OfflineReply, OfflineRequest, OfflineRules, ToolCall, parse_request
+from superstep.providers.offline.schema import minimal_instance
+from superstep.providers.policy.estimate import tokens
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence

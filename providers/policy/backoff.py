@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import random
 
-    from providers.policy.failures import Failure
+    from superstep.providers.policy.failures import Failure
 
 __all__ = ["LONGEST", "pause", "spread"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NewType, TypeAlias
 
 if TYPE_CHECKING:
-    from providers.config import Breaker
+    from superstep.providers.catalog.model import Breaker
 
 __all__ = ["CircuitBreaker", "Permit", "State"]
 

@@ -23,8 +23,8 @@ from langchain_core.exceptions import (
     ModelTimeoutError,
 )
 
-from providers.policy.headers import retry_after
-from runtime.faults import RuntimeFault
+from superstep.providers.policy.headers import retry_after
+from superstep.runtime.faults import RuntimeFault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

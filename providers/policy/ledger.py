@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from providers.config import Budget
+    from superstep.providers.catalog.model import Budget
 
 __all__ = ["Ledger", "refuse"]
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
 
-    from providers.config import Deployment, Strategy
+    from superstep.providers.catalog.model import Deployment, Strategy
 
 __all__ = ["FADES", "HALF_LIFE", "Health", "order"]
 

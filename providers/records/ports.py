@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from providers.record import CallRecord
+from superstep.providers.records.call_record import CallRecord
 
 __all__ = ["Hooks", "Spend", "Spent", "hooks"]
 

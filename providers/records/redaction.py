@@ -6,14 +6,14 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from runtime.faults import ProviderUnavailable
+from superstep.runtime.faults import ProviderUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from langchain_core.messages import BaseMessage
 
-    from providers.config import Recording
+    from superstep.providers.catalog.model import Recording
 
 __all__ = ["Redaction", "without_secret"]
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from providers.policy.failures import Action
-from runtime.faults import ProviderExhausted, ProviderRejected, ProviderUnavailable
+from superstep.providers.policy.failures import Action
+from superstep.runtime.faults import ProviderExhausted, ProviderRejected, ProviderUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from providers.candidates import Candidate
-    from providers.config import Deployment, Route
-    from providers.policy.failures import Failure
-    from providers.record import Tried
+    from superstep.providers.catalog.model import Deployment, Route
+    from superstep.providers.policy.failures import Failure
+    from superstep.providers.records.call_record import Tried
+    from superstep.providers.routing.candidates import Candidate
 
 __all__ = ["CANCELLED", "Trail"]
 

@@ -14,17 +14,17 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from providers.candidates import find_route, reachable
-from providers.hooks import hooks
-from providers.policy.ledger import Ledger, refuse
-from runtime.faults import BudgetExceeded
+from superstep.providers.policy.ledger import Ledger, refuse
+from superstep.providers.records.ports import hooks
+from superstep.providers.routing.candidates import find_route, reachable
+from superstep.runtime.faults import BudgetExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from providers.config import Budget, Catalog, Deployment, Route
-    from providers.hooks import Spend, Spent
-    from providers.router import Ask
+    from superstep.providers.catalog.model import Budget, Catalog, Deployment, Route
+    from superstep.providers.records.ports import Spend, Spent
+    from superstep.providers.routing.router import Ask
 
 __all__ = ["Budgets", "Reservation", "held", "limit_of"]
 

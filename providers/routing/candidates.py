@@ -6,16 +6,16 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from providers.policy.strategies import order
-from runtime.faults import ConfigError
+from superstep.providers.policy.strategies import order
+from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from providers.config import Catalog, Deployment, Route
-    from providers.policy.failures import Action
-    from providers.state import DeploymentState
+    from superstep.providers.catalog.model import Catalog, Deployment, Route
+    from superstep.providers.policy.failures import Action
+    from superstep.providers.routing.deployment_state import DeploymentState
 
 __all__ = ["Candidate", "candidates", "find_route", "reachable", "ruled"]
 

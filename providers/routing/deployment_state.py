@@ -18,18 +18,18 @@ from bisect import bisect_left, insort
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from providers.policy.breaker import CircuitBreaker
-from providers.policy.failures import Action
-from providers.policy.limits import RateLimit
-from providers.policy.strategies import Health
+from superstep.providers.policy.breaker import CircuitBreaker
+from superstep.providers.policy.failures import Action
+from superstep.providers.policy.limits import RateLimit
+from superstep.providers.policy.strategies import Health
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from providers.config import Deployment
-    from providers.policy.breaker import Permit
-    from providers.policy.failures import Failure
-    from providers.policy.limits import Taken
+    from superstep.providers.catalog.model import Deployment
+    from superstep.providers.policy.breaker import Permit
+    from superstep.providers.policy.failures import Failure
+    from superstep.providers.policy.limits import Taken
 
 __all__ = ["DeploymentState", "Hindrance", "Lease", "Waiter"]
 

@@ -30,19 +30,19 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import tenacity
 
-from providers.candidates import Candidate, candidates, reachable, ruled
-from providers.clock import now
-from providers.exchange import Exchange, exchange
-from providers.policy.backoff import pause, spread
-from providers.policy.failures import Action, Failure, classify
-from providers.policy.hedging import HedgeBank
-from providers.racing import race
-from providers.state import DeploymentState, Hindrance, Lease, Waiter
-from providers.trail import Trail
-from runtime.faults import RuntimeFault
+from superstep.providers.clock import now
+from superstep.providers.policy.backoff import pause, spread
+from superstep.providers.policy.failures import Action, Failure, classify
+from superstep.providers.policy.hedging import HedgeBank
+from superstep.providers.routing.attempt_log import Trail
+from superstep.providers.routing.candidates import Candidate, candidates, reachable, ruled
+from superstep.providers.routing.deployment_state import DeploymentState, Hindrance, Lease, Waiter
+from superstep.providers.routing.hedge import race
+from superstep.providers.transport.response_hook import Exchange, exchange
+from superstep.runtime.faults import RuntimeFault
 
 if TYPE_CHECKING:
-    from providers.config import Catalog, Deployment, Route
+    from superstep.providers.catalog.model import Catalog, Deployment, Route
 
 __all__ = ["Ask", "Discard", "Router", "Send", "Won"]
 

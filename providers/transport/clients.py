@@ -10,19 +10,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from providers.exchange import witness
-from providers.keys import checked_key, key_in
-from providers.offline import OfflineChatModel
-from providers.per_loop import PerLoop
-from runtime.faults import ConfigError, ProviderUnavailable
+from superstep.providers.catalog.keys import checked_key, key_in
+from superstep.providers.offline import OfflineChatModel
+from superstep.providers.transport.loop_local import PerLoop
+from superstep.providers.transport.response_hook import witness
+from superstep.runtime.faults import ConfigError, ProviderUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from langchain_core.language_models import BaseChatModel
 
-    from providers.config import Deployment
-    from providers.offline import OfflineRules
+    from superstep.providers.catalog.model import Deployment
+    from superstep.providers.offline import OfflineRules
 
 __all__ = ["Clients", "missing_key", "secret_of"]
 

@@ -15,10 +15,10 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
-from providers.clock import now
-from providers.memoised import as_chunk
-from providers.policy.failures import ContentRefused, MalformedAnswer, StreamCut, TooSlow
-from providers.wire import Wire, ended, refused
+from superstep.providers.chat.stream_replay import as_chunk
+from superstep.providers.clock import now
+from superstep.providers.policy.failures import ContentRefused, MalformedAnswer, StreamCut, TooSlow
+from superstep.providers.transport.wire import Wire, ended, refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import ChatResult
 
-    from providers.candidates import Candidate
-    from providers.config import Deployment
+    from superstep.providers.catalog.model import Deployment
+    from superstep.providers.routing.candidates import Candidate
 
 __all__ = ["Caller", "Opened"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.exceptions import OutputParserException
 from pydantic import BaseModel, ValidationError
 
-from providers.wire import cut_short, refused
+from superstep.providers.transport.wire import cut_short, refused
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage

@@ -12,7 +12,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from providers.hooks import hooks
+from superstep.providers.records.ports import hooks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Iterator

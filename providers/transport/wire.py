@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
 
-    from providers.config import Deployment, StructuredOutput
+    from superstep.providers.catalog.model import Deployment, StructuredOutput
 
 __all__ = ["SCHEMA", "Wire", "cut_short", "ended", "refused"]
 

@@ -1,13 +1,17 @@
-"""What graph authors import: the step of the running node, models by route, and prompts by name."""
+"""What graph authors import: the saver, the step of the running node, models by route, and prompts by name.
+
+Importing this joins the libraries (`wiring`), so whatever an author starts with, searches by text are embedded and
+calls of models are recorded.
+"""
 
 from __future__ import annotations
 
-from checkpointer import current_step
-from providers import chat_model
-from runtime.prompt_files import seed_prompts
-from runtime.prompting import prompt, prompt_sync
-from runtime.wiring import join
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.providers import chat_model, embedder
+from superstep.runtime.author.prompts import prompt, prompt_sync
+from superstep.runtime.author.seed import seed_prompts
+from superstep.runtime.wiring import join
 
-__all__ = ["chat_model", "current_step", "prompt", "prompt_sync", "seed_prompts"]
+__all__ = ["TransactionalSaver", "chat_model", "current_step", "embedder", "prompt", "prompt_sync", "seed_prompts"]
 
 join()

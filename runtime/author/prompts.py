@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from checkpointer import current_step
-from prompts import PRODUCTION, load_prompt, not_found, point_of, queries
-from runtime.faults import PromptNotFound, ReadFailed
+from superstep.checkpointer import current_step
+from superstep.prompts import PRODUCTION, load_prompt, not_found, point_of, queries
+from superstep.runtime.faults import PromptNotFound, ReadFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from checkpointer.step import Step
-    from prompts import Prompt
+    from superstep.checkpointer.step.step import Step
+    from superstep.prompts import Prompt
 
 __all__ = ["prompt", "prompt_sync"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from prompts import PRODUCTION, PromptStore, read_prompts
-from runtime.faults import PromptConflict
+from superstep.prompts import PRODUCTION, PromptStore, read_prompts
+from superstep.runtime.faults import PromptConflict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from checkpointer import TransactionalSaver
+    from superstep.checkpointer import TransactionalSaver
 
 __all__ = ["seed_prompts"]
 

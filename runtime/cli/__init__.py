@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime.cli import database, flows, inspection, models, prompts
-from runtime.cli.options import Common, common_options
+from superstep.runtime.cli import database
+from superstep.runtime.cli.inspect import commands as inspection
+from superstep.runtime.cli.models import commands as models
+from superstep.runtime.cli.options import Common, common_options
+from superstep.runtime.cli.prompts import commands as prompts
+from superstep.runtime.cli.run import commands as flows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
     except Exception as error:  # noqa: BLE001 - the last resort: every error becomes one block and a code
-        from runtime.cli.exits import exit_code, explain
+        from superstep.runtime.cli.exits import exit_code, explain
 
         with suppress(BrokenPipeError):
             explain(error, debug=common.debug)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.cli.options import Common, common_options, json_option, pass_common
+from superstep.runtime.cli.options import Common, common_options, json_option, pass_common
 
 if TYPE_CHECKING:
-    from runtime.cli.session import Stop
-    from runtime.settings import CommandSettings
+    from superstep.runtime.cli.session import Stop
+    from superstep.runtime.settings.settings import CommandSettings
 
 __all__ = ["db"]
 
@@ -25,7 +25,7 @@ def db() -> None:
 
 
 def _started(grace: float) -> str:
-    from checkpointer.embedded import EmbeddedServer
+    from superstep.checkpointer.embedded import EmbeddedServer
 
     with EmbeddedServer.acquire(grace=grace) as server:
         return server.url
@@ -36,7 +36,7 @@ def _started(grace: float) -> str:
 @pass_common
 def url(common: Common) -> int:
     """Print the address, without its password. Starts the embedded Postgres if need be."""
-    from runtime.cli.session import where
+    from superstep.runtime.cli.session import where
 
     settings = common.settings()
     click.echo(where(settings) if settings.database.url else _started(CONNECT_WITHIN))
@@ -48,7 +48,7 @@ def url(common: Common) -> int:
 @pass_common
 def start(common: Common) -> int:
     """Start the embedded Postgres and leave it running until it is stopped, or unused for an hour."""
-    from checkpointer.embedded import status
+    from superstep.checkpointer.embedded import status
 
     _refuse_external(common.settings(), "started")
     before = status()
@@ -64,7 +64,7 @@ def start(common: Common) -> int:
 @pass_common
 def stop(common: Common) -> int:
     """Stop the embedded Postgres, even if other commands use it."""
-    from checkpointer.embedded import stop as stop_server
+    from superstep.checkpointer.embedded import stop as stop_server
 
     _refuse_external(common.settings(), "stopped")
     click.echo("Stopped." if stop_server() else "It was not running.")
@@ -72,8 +72,8 @@ def stop(common: Common) -> int:
 
 
 def _refuse_external(settings: CommandSettings, verb: str) -> None:
-    from runtime.cli.session import where
-    from runtime.faults import ConfigError
+    from superstep.runtime.cli.session import where
+    from superstep.runtime.faults import ConfigError
 
     if settings.database.url:
         raise ConfigError(
@@ -87,7 +87,7 @@ def _refuse_external(settings: CommandSettings, verb: str) -> None:
 @pass_common
 def migrate(common: Common) -> int:
     """Create or update the runtime's tables. Safe to repeat, and to run at the same time as others."""
-    from runtime.cli.session import open_saver, run_async, where
+    from superstep.runtime.cli.session import open_saver, run_async, where
 
     settings = common.settings()
 
@@ -106,9 +106,9 @@ def migrate(common: Common) -> int:
 @pass_common
 def check(common: Common, as_json: bool) -> int:
     """Check that the database can be reached and has what the runtime needs."""
-    from runtime.cli.exits import error_object, exit_code, explain
-    from runtime.cli.render import print_json
-    from runtime.cli.session import run_async, where
+    from superstep.runtime.cli.exits import error_object, exit_code, explain
+    from superstep.runtime.cli.render import print_json
+    from superstep.runtime.cli.session import run_async, where
 
     settings = common.settings()
     found: dict[str, Any] = {"database": where(settings), "schema": settings.database.schema}
@@ -130,9 +130,9 @@ def check(common: Common, as_json: bool) -> int:
 
 async def _examined(settings: CommandSettings) -> dict[str, Any]:
     """Connect, which checks versions and rights, and look whether all migrations are applied."""
-    from checkpointer.migrate import pending
-    from runtime.cli.session import open_saver, where
-    from runtime.faults import SchemaMissing
+    from superstep.checkpointer.database.migrate import pending
+    from superstep.runtime.cli.session import open_saver, where
+    from superstep.runtime.faults import SchemaMissing
 
     async with open_saver(settings, prepare=False) as saver, saver.transaction() as connection:
         versions = await connection.fetchrow(

@@ -10,8 +10,8 @@ import sys
 import traceback
 from typing import Any
 
-from runtime import faults
-from runtime.settings import without_password
+from superstep.runtime import faults
+from superstep.runtime.settings.settings import without_password
 
 __all__ = ["COMPLETED", "INTERRUPTED", "USAGE", "Stopped", "error_object", "exit_code", "explain"]
 
@@ -126,7 +126,7 @@ def _node_line(error: BaseException) -> str | None:
     """Return the line of user code an unexpected error came from."""
     if isinstance(error, faults.RuntimeFault | Stopped):
         return None
-    from runtime.modules import last_own_frame
+    from superstep.runtime.loading.modules import last_own_frame
 
     frame = last_own_frame(error)
     return f"{frame.filename}, line {frame.lineno}, in {frame.name}: {frame.line}" if frame else None

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runtime.settings import CommandSettings
+    from superstep.runtime.settings.settings import CommandSettings
 
 __all__ = ["Common", "common_options", "json_option", "pass_common"]
 
@@ -41,8 +41,8 @@ class Common:
         """
         import logging
 
-        from runtime.project import read_project
-        from runtime.settings import load_settings
+        from superstep.runtime.loading.project import read_project
+        from superstep.runtime.settings.settings import load_settings
 
         if not self.debug:
             # The driver logs lost connections with tracebacks; what they mean for the command is in its own error.

@@ -6,8 +6,8 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from runtime.cli.calls import used_lines
-from runtime.jsonable import as_json_text
+from superstep.runtime.cli.inspect.calls import used_lines
+from superstep.runtime.flow.jsonable import as_json_text
 
 if TYPE_CHECKING:
     import datetime

@@ -10,13 +10,13 @@ import threading
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runtime.cli.exits import Stopped
+from superstep.runtime.cli.exits import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
-    from checkpointer import TransactionalSaver
-    from runtime.settings import CommandSettings
+    from superstep.checkpointer import TransactionalSaver
+    from superstep.runtime.settings.settings import CommandSettings
 
 __all__ = ["Stop", "open_saver", "run_async", "where"]
 
@@ -116,8 +116,8 @@ async def open_saver(settings: CommandSettings, *, prepare: bool) -> AsyncIterat
         DatabaseUnavailable: There is no such database, or it does not let us in.
         SchemaMissing: It has not got the runtime's tables.
     """
-    from checkpointer import TransactionalSaver
-    from runtime.faults import RuntimeFault, SchemaMissing
+    from superstep.checkpointer import TransactionalSaver
+    from superstep.runtime.faults import RuntimeFault, SchemaMissing
 
     database = settings.database
     async with TransactionalSaver.from_conn_string(
@@ -141,6 +141,6 @@ async def open_saver(settings: CommandSettings, *, prepare: bool) -> AsyncIterat
 
 def where(settings: CommandSettings) -> str:
     """Return how to call the database of the settings, without its password."""
-    from runtime.settings import without_password
+    from superstep.runtime.settings.settings import without_password
 
     return without_password(settings.database.url) if settings.database.url else "the embedded Postgres in .runtime"

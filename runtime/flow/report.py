@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from runtime.jsonable import jsonable
+from superstep.runtime.flow.jsonable import jsonable
 
 if TYPE_CHECKING:
-    from checkpointer import StepRecord
+    from superstep.checkpointer import StepRecord
 
 __all__ = ["RunReport"]
 

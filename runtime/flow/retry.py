@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
-from checkpointer.commit import MismatchedRows
-from runtime.faults import ConfigError, ConflictExhausted
+from superstep.checkpointer.commit.barrier import MismatchedRows
+from superstep.runtime.faults import ConfigError, ConflictExhausted
 
 if TYPE_CHECKING:
-    from runtime.faults import StepConflict
+    from superstep.runtime.faults import StepConflict
 
 __all__ = ["Settings", "Tries"]
 

@@ -15,14 +15,15 @@ from langgraph.pregel.protocol import PregelProtocol
 from langgraph.runtime import RunControl
 from langgraph.types import Command, GraphOutput, Interrupt, StateSnapshot, StateUpdate
 
-from checkpointer import TransactionalSaver, history
-from checkpointer.run import RunOptions
-from runtime.caching import FactlessCache
-from runtime.faults import ConfigError, GraphInvalid, StepConflict
-from runtime.report import RunReport
-from runtime.retrying import Settings, Tries
-from runtime.streams import Gate, Shape
-from runtime.wiring import join
+from superstep.checkpointer import TransactionalSaver
+from superstep.checkpointer.threads import history
+from superstep.checkpointer.threads.run import RunOptions
+from superstep.runtime.faults import ConfigError, GraphInvalid, StepConflict
+from superstep.runtime.flow.node_cache import FactlessCache
+from superstep.runtime.flow.report import RunReport
+from superstep.runtime.flow.retry import Settings, Tries
+from superstep.runtime.flow.stream_gate import Gate, Shape
+from superstep.runtime.wiring import join
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
-from runtime.faults import GraphInvalid, GraphNotFound
-from runtime.modules import closest, import_file, import_named
-from runtime.project import Project, read_project
+from superstep.runtime.faults import GraphInvalid, GraphNotFound
+from superstep.runtime.loading.modules import PACKAGE, closest, import_file, import_named
+from superstep.runtime.loading.project import Project, read_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +114,10 @@ async def load_graph(spec: str, *, folder: Path | None = None) -> LoadedGraph:
             f"Name the one to run: {name}:ATTRIBUTE."
         )
     found = await _as_graph(getattr(module, attribute or str(usual), None), module, attribute or str(usual))
-    return LoadedGraph(name if attribute in ("", usual) else spec, found, module)
+    shown = name if attribute in ("", usual) else spec
+    return LoadedGraph(
+        shown.removeprefix(f"{PACKAGE}.") if shown.startswith(f"{PACKAGE}.graphs.") else shown, found, module
+    )
 
 
 def _import_entry(project: Project, spec: str) -> tuple[ModuleType, str]:

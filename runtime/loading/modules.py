@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.faults import GraphInvalid, GraphNotFound
+from superstep.runtime.faults import GraphInvalid, GraphNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["closest", "import_file", "import_named", "last_own_frame"]
 
-HERE = str(Path(__file__).parent) + os.sep
+HERE = str(Path(__file__).parents[1]) + os.sep
+PACKAGE = __name__.partition(".")[0]
 LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -46,7 +47,7 @@ def import_named(name: str, *, known: Sequence[str]) -> ModuleType:
         GraphInvalid: The module is there but fails to import.
     """
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(_home(name))
     except ModuleNotFoundError as error:
         # The same error class means "no such module" and "the module imports something that is not installed".
         if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
@@ -57,6 +58,19 @@ def import_named(name: str, *, known: Sequence[str]) -> ModuleType:
         ) from error
     except (Exception, SystemExit) as error:
         raise GraphInvalid(_failure(name, error)) from error
+
+
+def _home(name: str) -> str:
+    """Return the full name of a module: `graphs.…` is a flow of this project, unless the caller has such a module.
+
+    In a checkout of this project the plain name leads to the same file, which must not be loaded under two names.
+    """
+    ours = f"{PACKAGE}.{name}"
+    if not name.startswith("graphs.") or _origin(ours) is None:
+        return name
+    top = _origin("graphs")
+    theirs = top is not None and top != _origin(f"{PACKAGE}.graphs") and _origin(name) is not None
+    return name if theirs else ours
 
 
 def import_file(path: Path, root: Path, *, entry: str) -> ModuleType:

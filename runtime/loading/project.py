@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runtime.faults import ConfigError
+from superstep.runtime.faults import ConfigError
 
 __all__ = ["Project", "read_project"]
 

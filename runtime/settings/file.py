@@ -8,8 +8,8 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from runtime.faults import ConfigError
-from runtime.settings_lines import dotted, lines_of
+from superstep.runtime.faults import ConfigError
+from superstep.runtime.settings.lines import dotted, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from providers.config import Catalog
-    from runtime.settings import CommandSettings
+    from superstep.providers.catalog.model import Catalog
+    from superstep.runtime.settings.settings import CommandSettings
 
 __all__ = ["catalog", "configured", "use_models"]
 
@@ -23,10 +23,10 @@ def catalog(settings: CommandSettings) -> Catalog:
     Raises:
         ConfigError: They are wrong, or a price that they rely on is unknown.
     """
-    from providers.config_checks import check_prices
-    from providers.config_file import parse_models
-    from providers.pricing import price_of
-    from providers.routes import catalog_from_env
+    from superstep.providers.catalog.checks import check_prices
+    from superstep.providers.catalog.from_env import catalog_from_env
+    from superstep.providers.catalog.parse import parse_models
+    from superstep.providers.catalog.pricing import price_of
 
     found = parse_models(settings.models, settings.budgets, settings.recording, place=settings.place)
     if not found.routes:
@@ -43,8 +43,8 @@ def use_models(settings: CommandSettings) -> None:
     Raises:
         ConfigError: What the file says is wrong.
     """
-    from providers.embeddings import configure_embeddings
-    from providers.process import configure
+    from superstep.providers.chat.registry import configure
+    from superstep.providers.embeddings import configure_embeddings
 
     configure(configured(settings))
     configure_embeddings(settings.embeddings, place=settings.place)

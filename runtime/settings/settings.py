@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from runtime.faults import ConfigError
-from runtime.settings_file import FIELDS, parsed, read_settings_file
-from runtime.settings_lines import dotted
+from superstep.runtime.faults import ConfigError
+from superstep.runtime.settings.file import FIELDS, parsed, read_settings_file
+from superstep.runtime.settings.lines import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

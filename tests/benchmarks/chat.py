@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 
-from runtime import transactional
+from superstep import transactional
 from tests.benchmarks.setting import MEMORY, OURS, UPSTREAM, savers, thread
 from tests.benchmarks.tables import ratio, rotated, table
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
 
-from runtime import transactional
+from superstep import transactional
 from tests.benchmarks.setting import MEMORY, OURS, UPSTREAM, savers, thread
 from tests.benchmarks.tables import ratio, rotated, table
 

@@ -16,8 +16,8 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.graph import END, START, StateGraph
 
-from checkpointer import TransactionalSaver
-from runtime import current_step, transactional
+from superstep import current_step, transactional
+from superstep.checkpointer import TransactionalSaver
 from tests.benchmarks.setting import thread, upstream
 from tests.benchmarks.tables import table
 

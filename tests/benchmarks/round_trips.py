@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import asyncpg
 from langgraph.graph import END, START, StateGraph
 
-from checkpointer import TransactionalSaver
-from checkpointer.connect import register_codecs
-from runtime import current_step
+from superstep import current_step
+from superstep.checkpointer import TransactionalSaver
+from superstep.checkpointer.database.pool import register_codecs
 from tests.benchmarks.setting import OURS, UPSTREAM, thread, upstream
 from tests.benchmarks.tables import table
 

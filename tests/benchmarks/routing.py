@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from langchain_openai import ChatOpenAI
 from packaging.requirements import Requirement
 
-from providers import RoutedChatModel
-from providers.config_file import parse_models
-from providers.service import Service
+from superstep.providers import RoutedChatModel
+from superstep.providers.catalog.parse import parse_models
+from superstep.providers.chat.service import Service
 from tests.benchmarks import litellm_side
 from tests.benchmarks.tables import rotated, table
 from tests.support.vendors import vendor_process

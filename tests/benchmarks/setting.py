@@ -15,8 +15,8 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from checkpointer import TransactionalSaver
-from checkpointer.embedded import EmbeddedServer, stop
+from superstep.checkpointer import TransactionalSaver
+from superstep.checkpointer.embedded import EmbeddedServer, stop
 from tests.support.databases import fresh_database
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import asyncpg
 from langgraph.graph import END, START, StateGraph
 
-from checkpointer import TransactionalSaver
-from runtime import RuntimeFault, current_step, transactional
+from superstep import RuntimeFault, current_step, transactional
+from superstep.checkpointer import TransactionalSaver
 from tests.benchmarks.setting import thread
 from tests.benchmarks.tables import ratio, table
 

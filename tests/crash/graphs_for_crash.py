@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
-from providers import chat_model
-from runtime import current_step
+from superstep import current_step
+from superstep.providers import chat_model
 
 if TYPE_CHECKING:
-    from checkpointer import Step
-    from providers import OfflineRequest
+    from superstep.checkpointer import Step
+    from superstep.providers import OfflineRequest
 
 PAID = "SUPERSTEP_CRASH_PAID"  # variable with the path of the file of paid questions
 TABLES = """

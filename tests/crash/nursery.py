@@ -20,17 +20,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import runtime.cli
-import runtime.cli.execute
-import runtime.cli.follow
-import runtime.cli.inputs
-import runtime.cli.render
-import runtime.cli.resuming
-import runtime.cli.states
-import runtime.cli.watch
-import runtime.flow
-import runtime.loader
-from checkpointer import failpoints
+import superstep.runtime.cli
+import superstep.runtime.cli.inspect.state
+import superstep.runtime.cli.render
+import superstep.runtime.cli.run.debounce
+import superstep.runtime.cli.run.execute
+import superstep.runtime.cli.run.inputs
+import superstep.runtime.cli.run.node_events
+import superstep.runtime.cli.run.resume
+import superstep.runtime.flow.transactional
+import superstep.runtime.loading.loader
+from superstep.checkpointer.database import failpoints
 from tests.crash import graphs_for_crash  # noqa: F401 - the same
 
 
@@ -62,7 +62,7 @@ def child(request: dict[str, Any]) -> None:
             count(hits)
         if point := request.get("failpoint"):
             signal_at(point, request["signal"])
-        code = runtime.cli.main(request["arguments"])
+        code = superstep.runtime.cli.main(request["arguments"])
         if request.get("count"):
             Path(f"{os.getpid()}.hits").write_text(json.dumps(hits))
     finally:

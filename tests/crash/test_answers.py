@@ -9,16 +9,17 @@ import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
-from checkpointer import TransactionalSaver, failpoints
-from providers import chat_model
-from runtime import transactional
-from runtime.faults import StaleRun
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver
+from superstep.checkpointer.database import failpoints
+from superstep.providers import chat_model
+from superstep.runtime.faults import StaleRun
 from tests.support.graphs import State, chain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from providers import OfflineRequest
+    from superstep.providers import OfflineRequest
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
 

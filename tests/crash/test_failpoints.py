@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpointer import failpoints
+from superstep.checkpointer.database import failpoints
 from tests.crash.world import OTHERS
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def runtime(world: World, *arguments: str, **variables: str) -> Done:
-    command = [sys.executable, "-m", "runtime", *arguments, "--json", "--db", world.url]
+    command = [sys.executable, "-m", "superstep.runtime", *arguments, "--json", "--db", world.url]
     env = environment(**world.variables, **variables)
     done = subprocess.run(command, env=env, cwd=world.folder, capture_output=True, text=True, check=False)
     return Done(done.returncode, done.stdout, done.stderr)

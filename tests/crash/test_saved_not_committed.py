@@ -7,11 +7,11 @@ from typing import Any
 
 from langgraph.graph import START, StateGraph
 
-from checkpointer import TransactionalSaver
-from runtime import transactional
-from runtime.cli.execute import Turn
-from runtime.cli.resuming import next_payload
-from runtime.loader import LoadedGraph
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver
+from superstep.runtime.cli.run.execute import Turn
+from superstep.runtime.cli.run.resume import next_payload
+from superstep.runtime.loading.loader import LoadedGraph
 from tests.support.graphs import State
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}

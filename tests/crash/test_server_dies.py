@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checkpointer import TransactionalSaver, failpoints
-from checkpointer.embedded import EmbeddedServer, status, stop
-from runtime import transactional
-from runtime.faults import DatabaseUnavailable
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver
+from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.embedded import EmbeddedServer, status, stop
+from superstep.runtime.faults import DatabaseUnavailable
 from tests.crash import graphs_for_crash
 from tests.crash.world import Traces, paid_in, summary
 

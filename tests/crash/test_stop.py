@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpointer import failpoints
+from superstep.checkpointer.database import failpoints
 
 if TYPE_CHECKING:
     from tests.crash.conftest import Undisturbed

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from providers.config import Breaker, Budget, Catalog, Deployment, Hedge, Price, Recording, Route, Rule
-from providers.config_checks import check_prices
-from providers.config_file import KEYS, parse_models
-from providers.embeddings.settings import EmbeddingSettings, parse_embeddings
-from providers.policy.failures import Action, classify
-from providers.pricing import price_of
+from superstep.providers.catalog.checks import check_prices
+from superstep.providers.catalog.model import Breaker, Budget, Catalog, Deployment, Hedge, Price, Recording, Route, Rule
+from superstep.providers.catalog.parse import KEYS, parse_models
+from superstep.providers.catalog.pricing import price_of
+from superstep.providers.embeddings.settings import EmbeddingSettings, parse_embeddings
+from superstep.providers.policy.failures import Action, classify
 
-PAGE = (Path(__file__).parent.parent / "docs" / "models.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 
 # What each table of keys becomes. A run's budget has no window.
 BECOMES: dict[str, Any] = {

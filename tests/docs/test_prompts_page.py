@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from prompts import read_prompts
-from prompts.cases import RULES
-from prompts.drafts import _KEYS
-from prompts.variables import TYPES
-from runtime.cli import main
+from superstep.prompts import read_prompts
+from superstep.prompts.files.drafts import _KEYS
+from superstep.prompts.model.cases import RULES
+from superstep.prompts.model.variables import TYPES
+from superstep.runtime.cli import main
 
-PAGE = (Path(__file__).parent.parent / "docs" / "prompts.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text(encoding="utf-8")
 
 
 def block(language: str) -> str:

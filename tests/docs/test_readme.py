@@ -13,10 +13,10 @@ from typing import Any, TypedDict
 import pytest
 from langgraph.graph import START, StateGraph
 
-from checkpointer import TransactionalSaver
-from runtime import seed_prompts, transactional
+from superstep import seed_prompts, transactional
+from superstep.checkpointer import TransactionalSaver
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -73,7 +73,7 @@ def test_runtime_commands_in_their_order(environment: dict[str, str], tmp_path: 
     (tmp_path / "prompts").mkdir()
     (tmp_path / "prompts" / "verify.md").write_text(prompt)
     commands = [command for command in COMMANDS if command.startswith("runtime ")]
-    shown = {command: run([sys.executable, "-m", *command.split()], environment, tmp_path) for command in commands}
+    shown = {command: run([sys.executable, "-m", f"superstep.{command.split()[0]}", *command.split()[1:]], environment, tmp_path) for command in commands}
     assert "production → 1" in shown["runtime prompts list"]
     assert "offline" in shown["runtime models"]
 
@@ -105,15 +105,15 @@ def test_make_demo_runs_the_demonstration(environment: dict[str, str], tmp_path:
     """The target itself only adds the virtual environment, which is the one that runs this test."""
     recipe = re.search(r"^demo:.*\n\t@?(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert recipe is not None
-    assert recipe.group(1) == "$(BIN)/python -m graphs.underwriting.demo"
-    shown = run([sys.executable, "-m", "graphs.underwriting.demo"], environment, tmp_path)
+    assert recipe.group(1) == "$(BIN)/python -m superstep.graphs.underwriting.demo"
+    shown = run([sys.executable, "-m", "superstep.graphs.underwriting.demo"], environment, tmp_path)
     assert '"outcome": "approve"' in shown
     assert "never exceeded" in shown
     assert re.search(r"^ +5 +commit +(direct|replay)", shown, re.MULTILINE)
 
 
 def test_commands_of_the_table_exist(environment: dict[str, str], tmp_path: Path) -> None:
-    helped = run([sys.executable, "-m", "runtime", "--help"], environment, tmp_path)
+    helped = run([sys.executable, "-m", "superstep.runtime", "--help"], environment, tmp_path)
     for name in re.findall(r"`runtime (\w+)", README):
         assert re.search(rf"^ +{name}\b", helped, re.MULTILINE), name
 
@@ -122,5 +122,5 @@ def test_the_settings_shown_are_accepted(environment: dict[str, str], tmp_path: 
     settings = "\n".join(blocks("toml"))
     tomllib.loads(settings)
     (tmp_path / "runtime.toml").write_text(settings)
-    run([sys.executable, "-m", "runtime", "threads"], environment, tmp_path)
-    assert "gpt-5.4-mini" in run([sys.executable, "-m", "runtime", "models"], environment, tmp_path)
+    run([sys.executable, "-m", "superstep.runtime", "threads"], environment, tmp_path)
+    assert "gpt-5.4-mini" in run([sys.executable, "-m", "superstep.runtime", "models"], environment, tmp_path)

@@ -44,7 +44,7 @@ def environment(database_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str,
 
 
 def runtime(*arguments: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "runtime", *arguments]
+    command = [sys.executable, "-m", "superstep.runtime", *arguments]
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 
-from graphs import underwriting
-from graphs.underwriting import bureau, rules, seed
-from graphs.underwriting.decide import Proposal
-from graphs.underwriting.limits import PRODUCTS, REVIEW_ABOVE, Facts, ceiling, enforce, needs_review, room
-from graphs.underwriting.plan import PlanDraft, accept, all_checks
-from graphs.underwriting.review import Ruling, read_answer
-from providers import OfflineRequest
-from runtime.faults import InputInvalid
+from superstep.graphs import underwriting
+from superstep.graphs.underwriting import bureau, rules, seed
+from superstep.graphs.underwriting.decide import Proposal
+from superstep.graphs.underwriting.limits import PRODUCTS, REVIEW_ABOVE, Facts, ceiling, enforce, needs_review, room
+from superstep.graphs.underwriting.plan import PlanDraft, accept, all_checks
+from superstep.graphs.underwriting.review import Ruling, read_answer
+from superstep.providers import OfflineRequest
+from superstep.runtime.faults import InputInvalid
 
 if TYPE_CHECKING:
     from pytest_httpserver import HTTPServer

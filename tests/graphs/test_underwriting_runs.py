@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langgraph.types import Command
 
-from checkpointer import TransactionalSaver
-from graphs import underwriting
-from graphs.underwriting import seed
-from runtime import transactional
-from runtime.faults import InputInvalid
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver
+from superstep.graphs import underwriting
+from superstep.graphs.underwriting import seed
+from superstep.runtime.faults import InputInvalid
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -159,6 +159,6 @@ async def test_a_bureau_that_fails_once_is_asked_again(
     path = f"/v1/reports/{next(seed.accounts()).national_id}"
     httpserver.expect_ordered_request(path).respond_with_data("", status=503)
     httpserver.expect_ordered_request(path).respond_with_json({"score": 800, "defaults": 0})
-    monkeypatch.setattr("graphs.underwriting.checks.bureau_url", lambda: httpserver.url_for(""))
+    monkeypatch.setattr("superstep.graphs.underwriting.checks.bureau_url", lambda: httpserver.url_for(""))
     out = await flow_on(saver).ainvoke(underwriting.example_input, thread("t"))
     assert out["bureau"]["score"] == 800

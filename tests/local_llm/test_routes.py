@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from pydantic import BaseModel
 
-from providers import chat_model, configure, current_service
-from providers.config_file import parse_models
+from superstep.providers import chat_model, configure, current_service
+from superstep.providers.catalog.parse import parse_models
 from tests.local_llm.server import MODEL
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from tests.providers.simulation.clock import run_virtual
-from tests.providers.simulation.schedules import draw
-from tests.providers.simulation.verdict import judge
-from tests.providers.simulation.world import World
+from tests.simulation.clock import run_virtual
+from tests.simulation.schedules import draw
+from tests.simulation.verdict import judge
+from tests.simulation.world import World
 
 
 async def _show(seed: int) -> None:

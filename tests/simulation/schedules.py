@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import get_args
 
-from providers.config import Breaker, Catalog, Deployment, Hedge, Price, Route, Strategy
+from superstep.providers.catalog.model import Breaker, Catalog, Deployment, Hedge, Price, Route, Strategy
 
 __all__ = ["Call", "Place", "Schedule", "Spell", "Trouble", "draw"]
 

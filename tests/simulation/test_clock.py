@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.providers.simulation.clock import START, Deadlock, run_virtual
+from tests.simulation.clock import START, Deadlock, run_virtual
 
 
 def test_a_week_passes_at_once() -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from providers.config import Breaker, Catalog, Deployment, Hedge, Route
-from providers.router import Ask, Router, Won
-from providers.state import DeploymentState, Waiter
-from runtime.faults import ProviderExhausted
-from tests.providers.simulation.clock import run_virtual
+from superstep.providers.catalog.model import Breaker, Catalog, Deployment, Hedge, Route
+from superstep.providers.routing.deployment_state import DeploymentState, Waiter
+from superstep.providers.routing.router import Ask, Router, Won
+from superstep.runtime.faults import ProviderExhausted
+from tests.simulation.clock import run_virtual
 
 if TYPE_CHECKING:
-    from providers.candidates import Candidate
+    from superstep.providers.routing.candidates import Candidate
 
 
 class Refusing(Exception):

@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from providers.config import Breaker, Catalog, Deployment, Hedge, Price, Route, Strategy
-from providers.policy.strategies import FADES
-from tests.providers.simulation.clock import START
-from tests.providers.simulation.schedules import Call, Place, Schedule, Spell, Trouble
-from tests.providers.simulation.verdict import simulate
+from superstep.providers.catalog.model import Breaker, Catalog, Deployment, Hedge, Price, Route, Strategy
+from superstep.providers.policy.strategies import FADES
+from tests.simulation.clock import START
+from tests.simulation.schedules import Call, Place, Schedule, Spell, Trouble
+from tests.simulation.verdict import simulate
 
 LONGEST = 40.0  # cooldown of the circuit
 TIMEOUT = 5.0

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from providers.policy.failures import Action
-from runtime.faults import ProviderExhausted, ProviderRejected
-from tests.providers.simulation.schedules import draw
-from tests.providers.simulation.verdict import simulate
+from superstep.providers.policy.failures import Action
+from superstep.runtime.faults import ProviderExhausted, ProviderRejected
+from tests.simulation.schedules import draw
+from tests.simulation.verdict import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.providers.simulation.world import World
+    from tests.simulation.world import World
 
 BLOCK = 250
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from providers.policy.backoff import LONGEST
-from providers.policy.failures import Action
-from runtime.faults import ProviderExhausted, ProviderRejected
-from tests.providers.simulation.clock import run_virtual
-from tests.providers.simulation.world import World, cost
+from superstep.providers.policy.backoff import LONGEST
+from superstep.providers.policy.failures import Action
+from superstep.runtime.faults import ProviderExhausted, ProviderRejected
+from tests.simulation.clock import run_virtual
+from tests.simulation.world import World, cost
 
 if TYPE_CHECKING:
-    from tests.providers.simulation.schedules import Schedule
-    from tests.providers.simulation.world import Attempt, Made
+    from tests.simulation.schedules import Schedule
+    from tests.simulation.world import Attempt, Made
 
 __all__ = ["judge", "simulate"]
 
@@ -27,7 +27,7 @@ def simulate(schedule: Schedule) -> World:
     try:
         return run_virtual(_run(schedule))
     except* Exception as group:
-        group.add_note(f"seed {schedule.seed}: `python -m tests.providers.simulation {schedule.seed}` shows it")
+        group.add_note(f"seed {schedule.seed}: `python -m tests.simulation {schedule.seed}` shows it")
         raise
 
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from providers.policy.failures import Action, Failure, TooSlow, classify
-from providers.policy.limits import WINDOW
-from providers.router import Ask, Router, Won
-from tests.providers.simulation.schedules import Trouble
+from superstep.providers.policy.failures import Action, Failure, TooSlow, classify
+from superstep.providers.policy.limits import WINDOW
+from superstep.providers.routing.router import Ask, Router, Won
+from tests.simulation.schedules import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from providers.candidates import Candidate
-    from providers.config import Deployment
-    from tests.providers.simulation.schedules import Call, Place, Schedule, Spell
+    from superstep.providers.catalog.model import Deployment
+    from superstep.providers.routing.candidates import Candidate
+    from tests.simulation.schedules import Call, Place, Schedule, Spell
 
 __all__ = ["Attempt", "Made", "World"]
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpointer import TransactionalSaver, failpoints
+from superstep.checkpointer import TransactionalSaver
+from superstep.checkpointer.database import failpoints
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from providers.process import configure
-from runtime.cli import main
+from superstep.providers.chat.registry import configure
+from superstep.runtime.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-GRAPHS = "tests.cli.graphs_for_tests"
+GRAPHS = "tests.runtime.cli.graphs_for_tests"
 OURS = ("RUNTIME_", "DATABASE_URL", "OPENAI_", "ANTHROPIC_")
 
 
@@ -86,7 +86,7 @@ def start(process_env: dict[str, str]) -> Iterator[Any]:
     started: list[subprocess.Popen[str]] = []
 
     def call(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "runtime", *arguments]
+        command = [sys.executable, "-m", "superstep.runtime", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
         started.append(subprocess.Popen(command, env=process_env, text=True, **{**pipes, **options}))
         return started[-1]

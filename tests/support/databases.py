@@ -14,7 +14,7 @@ import asyncpg
 import psycopg
 from psycopg import sql
 
-from checkpointer.migrate import FOLDER, migrate
+from superstep.checkpointer.database.migrate import FOLDER, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator

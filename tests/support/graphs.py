@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from langgraph.graph.state import CompiledStateGraph
 
-    from checkpointer import TransactionalSaver
+    from superstep.checkpointer import TransactionalSaver
 
 
 class State(TypedDict, total=False):

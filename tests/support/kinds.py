@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from langgraph.graph.state import CompiledStateGraph
 
-    from checkpointer import TransactionalSaver
-    from tests.core.conftest import Bank
+    from superstep.checkpointer import TransactionalSaver
+    from tests.support.bank import Bank
 
 BALANCE = "SELECT balance FROM account WHERE id = $1"
 LOG = "INSERT INTO journal (line) VALUES ($1)"

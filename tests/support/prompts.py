@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpointer import TransactionalSaver
-from prompts import Draft, Prompt, PromptStore
-from prompts.documents import read_document
-from prompts.drafts import draft
-from prompts.templates import Piece
-from tests.cli.conftest import _own_folder, on_db, runtime
+from superstep.checkpointer import TransactionalSaver
+from superstep.prompts import Draft, Prompt, PromptStore
+from superstep.prompts.files.documents import read_document
+from superstep.prompts.files.drafts import draft
+from superstep.prompts.rendering.templates import Piece
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-__all__ = ["_own_folder", "on_db", "runtime"]  # fixtures of the command line
 
 HELLO = """
 [variables]

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from providers import RoutedChatModel
-from providers.config import Breaker, Catalog, Deployment, Price, Route
-from providers.service import Service
+from superstep.providers import RoutedChatModel
+from superstep.providers.catalog.model import Breaker, Catalog, Deployment, Price, Route
+from superstep.providers.chat.service import Service
 from tests.support.vendors import Vendor
 
 if TYPE_CHECKING:

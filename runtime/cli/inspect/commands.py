@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.cli.options import Common, common_options, json_option, pass_common
+from superstep.runtime.cli.options import Common, common_options, json_option, pass_common
 
 if TYPE_CHECKING:
-    from runtime.cli.session import Stop
+    from superstep.runtime.cli.session import Stop
 
 __all__ = ["graph", "history", "show", "threads"]
 
@@ -22,8 +22,8 @@ __all__ = ["graph", "history", "show", "threads"]
 @pass_common
 def threads(common: Common, limit: int, as_json: bool) -> int:
     """List threads, the one that changed last first."""
-    from runtime.cli.render import console, print_json, print_threads
-    from runtime.cli.session import open_saver, run_async
+    from superstep.runtime.cli.render import console, print_json, print_threads
+    from superstep.runtime.cli.session import open_saver, run_async
 
     settings = common.settings()
 
@@ -46,9 +46,9 @@ def threads(common: Common, limit: int, as_json: bool) -> int:
 @pass_common
 def history(common: Common, thread: str, as_json: bool) -> int:
     """Show the super-steps of THREAD in the order they committed."""
-    from runtime.cli.render import console, print_history, print_json
-    from runtime.cli.resuming import thread_summary
-    from runtime.cli.session import open_saver, run_async
+    from superstep.runtime.cli.render import console, print_history, print_json
+    from superstep.runtime.cli.run.resume import thread_summary
+    from superstep.runtime.cli.session import open_saver, run_async
 
     settings = common.settings()
 
@@ -73,10 +73,10 @@ def history(common: Common, thread: str, as_json: bool) -> int:
 @pass_common
 def show(common: Common, thread: str, checkpoint: str | None, as_json: bool) -> int:
     """Show the state of THREAD: values, what runs next, and what it waits for."""
-    from runtime.cli.render import console, print_json, print_state
-    from runtime.cli.resuming import thread_summary
-    from runtime.cli.session import open_saver, run_async
-    from runtime.cli.states import described_state
+    from superstep.runtime.cli.inspect.state import described_state
+    from superstep.runtime.cli.render import console, print_json, print_state
+    from superstep.runtime.cli.run.resume import thread_summary
+    from superstep.runtime.cli.session import open_saver, run_async
 
     settings = common.settings()
 
@@ -111,8 +111,8 @@ def graph(common: Common, graph: str, kind: str, output: str | None) -> int:
     import sys
     from pathlib import Path
 
-    from runtime.cli.drawing import draw
-    from runtime.loader import load_graph
+    from superstep.runtime.cli.inspect.drawing import draw
+    from superstep.runtime.loading.loader import load_graph
 
     del common
     if kind == "png" and output is None and sys.stdout.isatty():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from runtime.faults import ConfigError
+from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
     from langgraph.pregel import Pregel

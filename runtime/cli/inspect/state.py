@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.cli.execute import Turn
-from runtime.cli.resuming import checkpoint_state, recorded_graph
-from runtime.faults import GraphInvalid, GraphNotFound, ThreadNotFound
+from superstep.runtime.cli.run.execute import Turn
+from superstep.runtime.cli.run.resume import checkpoint_state, recorded_graph
+from superstep.runtime.faults import GraphInvalid, GraphNotFound, ThreadNotFound
 
 if TYPE_CHECKING:
-    from checkpointer import TransactionalSaver
+    from superstep.checkpointer import TransactionalSaver
 
 __all__ = ["described_state"]
 
@@ -31,7 +31,7 @@ async def described_state(saver: TransactionalSaver, summary: Any, checkpoint: s
     Raises:
         ThreadNotFound: The thread has no such checkpoint.
     """
-    from runtime.loader import load_graph
+    from superstep.runtime.loading.loader import load_graph
 
     about = {"thread_id": summary.thread_id, "graph": summary.graph, "status": summary.status}
     try:

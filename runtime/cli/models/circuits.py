@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from providers.policy.breaker import CircuitBreaker
+from superstep.providers.policy.breaker import CircuitBreaker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from checkpointer.health import Attempt
-    from providers.config import Breaker
-    from providers.policy.breaker import State
+    from superstep.checkpointer.calls.deployment_health import Attempt
+    from superstep.providers.catalog.model import Breaker
+    from superstep.providers.policy.breaker import State
 
 __all__ = ["circuit"]
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.cli.options import Common, common_options, json_option, pass_common
+from superstep.runtime.cli.options import Common, common_options, json_option, pass_common
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from checkpointer.health import DeploymentHealth
-    from providers.checking import CheckResult
-    from providers.config import Catalog, Deployment
-    from runtime.cli.session import Stop
-    from runtime.settings import CommandSettings
+    from superstep.checkpointer.calls.deployment_health import DeploymentHealth
+    from superstep.providers.catalog.model import Catalog, Deployment
+    from superstep.providers.chat.probe import CheckResult
+    from superstep.runtime.cli.session import Stop
+    from superstep.runtime.settings.settings import CommandSettings
 
 __all__ = ["models"]
 
@@ -30,12 +30,12 @@ NO_DEPLOYMENT = 6  # exit code: providers exhausted
 @pass_common
 def models(common: Common, wanted: bool, as_json: bool) -> int:
     """Show model routes, their deployments, limits and prices, and how they did in the last hour."""
-    from providers.checking import check
-    from runtime.cli.model_status import described
-    from runtime.cli.model_tables import print_models
-    from runtime.cli.render import console, print_json
-    from runtime.cli.session import run_async
-    from runtime.models import catalog, use_models
+    from superstep.providers.chat.probe import check
+    from superstep.runtime.cli.models.status import described
+    from superstep.runtime.cli.models.tables import print_models
+    from superstep.runtime.cli.render import console, print_json
+    from superstep.runtime.cli.session import run_async
+    from superstep.runtime.settings.models import catalog, use_models
 
     settings = common.settings()
     use_models(settings)  # complains about whatever a run would
@@ -60,10 +60,10 @@ async def _recorded(settings: CommandSettings) -> tuple[Mapping[str, DeploymentH
     Routes are worth showing without a database: one without records is no mistake, and the embedded one is not created
     for this.
     """
-    from checkpointer.embedded import status
-    from checkpointer.health import deployment_health
-    from runtime.cli.session import open_saver
-    from runtime.faults import DatabaseUnavailable, SchemaMissing
+    from superstep.checkpointer.calls.deployment_health import deployment_health
+    from superstep.checkpointer.embedded import status
+    from superstep.runtime.cli.session import open_saver
+    from superstep.runtime.faults import DatabaseUnavailable, SchemaMissing
 
     if settings.database.url is None and status().home is None:
         return {}, None
@@ -81,7 +81,7 @@ async def _checked(found: Catalog, check: Callable[[Deployment], Awaitable[Check
     """Check all deployments at once. Results by name."""
     import asyncio
 
-    from runtime.cli.model_status import routes_of
+    from superstep.runtime.cli.models.status import routes_of
 
     deployments = [deployment for route in routes_of(found) for deployment in route.deployments]
     results = await asyncio.gather(*(check(deployment) for deployment in deployments))

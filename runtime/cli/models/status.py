@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from providers.pricing import price_of
-from runtime.cli.circuits import circuit
+from superstep.providers.catalog.pricing import price_of
+from superstep.runtime.cli.models.circuits import circuit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from checkpointer.health import DeploymentHealth
-    from providers.checking import CheckResult
-    from providers.config import Catalog, Deployment, Route
+    from superstep.checkpointer.calls.deployment_health import DeploymentHealth
+    from superstep.providers.catalog.model import Catalog, Deployment, Route
+    from superstep.providers.chat.probe import CheckResult
 
 __all__ = ["described", "routes_of"]
 

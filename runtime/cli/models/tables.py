@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.cli.render import safe, table
+from superstep.runtime.cli.render import safe, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

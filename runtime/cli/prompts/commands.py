@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from runtime.cli.options import Common, common_options, json_option, pass_common
+from superstep.runtime.cli.options import Common, common_options, json_option, pass_common
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from prompts import PromptStore, Version
-    from runtime.cli.session import Stop
-    from runtime.settings import CommandSettings
+    from superstep.prompts import PromptStore, Version
+    from superstep.runtime.cli.session import Stop
+    from superstep.runtime.settings.settings import CommandSettings
 
 __all__ = ["prompts"]
 
@@ -48,8 +48,8 @@ def prompts() -> None:
 
 
 def _with_store(settings: CommandSettings, work: Callable[[PromptStore], Awaitable[Result]]) -> Result:
-    from prompts import PromptStore
-    from runtime.cli.session import open_saver, run_async
+    from superstep.prompts import PromptStore
+    from superstep.runtime.cli.session import open_saver, run_async
 
     async def main(_: Stop) -> Result:
         async with open_saver(settings, prepare=False) as saver:
@@ -71,8 +71,8 @@ def _found(settings: CommandSettings, name: str, number: int | None, label: str 
 @pass_common
 def list_(common: Common, name: str | None, as_json: bool) -> int:
     """List prompts with their labels, or the versions of the prompt NAME."""
-    from runtime.cli import prompt_views as views
-    from runtime.cli.render import console, print_json
+    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.render import console, print_json
 
     settings = common.settings()
     if name is None:
@@ -99,8 +99,8 @@ def list_(common: Common, name: str | None, as_json: bool) -> int:
 @pass_common
 def show(common: Common, name: str, number: int | None, label: str | None, as_json: bool) -> int:
     """Show what a version of the prompt NAME says, by default the latest."""
-    from runtime.cli import prompt_views as views
-    from runtime.cli.render import console, print_json
+    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.render import console, print_json
 
     found = _found(common.settings(), name, number, label)
     if as_json:
@@ -118,9 +118,9 @@ def show(common: Common, name: str, number: int | None, label: str | None, as_js
 @pass_common
 def diff(common: Common, name: str, before: str, after: str) -> int:
     """Compare two versions of the prompt NAME. FROM and TO are numbers or labels."""
-    from prompts import differences
-    from runtime.cli import prompt_views as views
-    from runtime.cli.render import console
+    from superstep.prompts import differences
+    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.render import console
 
     async def both(store: PromptStore) -> list[Version]:
         return [
@@ -156,10 +156,10 @@ def add(common: Common, paths: tuple[Path, ...], label: str | None, as_json: boo
         user:
         Is {{ account }} in order? {{ note }}
     """  # noqa: D301 - click's mark of a paragraph that stays as it is
-    from prompts import read_prompts
-    from prompts.folder import FOLDER
-    from runtime.cli import prompt_views as views
-    from runtime.cli.render import console, print_json
+    from superstep.prompts import read_prompts
+    from superstep.prompts.files.folder import FOLDER
+    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.render import console, print_json
 
     settings = common.settings()
     drafts = read_prompts(paths or [FOLDER])
@@ -185,8 +185,8 @@ def promote(common: Common, name: str, version: int, label: str, weight: float |
 
     The label canary has a share: that many threads get it, always the same ones, where they would get production.
     """
-    from runtime.cli import prompt_views as views
-    from runtime.cli.render import console
+    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.render import console
 
     async def work(store: PromptStore) -> Any:
         return await store.promote(name, version, label=label, weight=weight)
@@ -202,8 +202,8 @@ def promote(common: Common, name: str, version: int, label: str, weight: float |
 @pass_common
 def rollback(common: Common, name: str, label: str) -> int:
     """Point a label of the prompt NAME at what it pointed at before. Repeated, it goes further back."""
-    from runtime.cli import prompt_views as views
-    from runtime.cli.render import console
+    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.render import console
 
     views.print_move(_with_store(common.settings(), lambda store: store.rollback(name, label=label)), console())
     return 0
@@ -222,11 +222,11 @@ def test(common: Common, name: str, number: int | None, label: str | None, route
 
     The exit code is 0 if all of them pass, else 1.
     """
-    from runtime.cli import prompt_views as views
-    from runtime.cli.golden import compare, run_cases
-    from runtime.cli.render import console, print_json
-    from runtime.cli.session import run_async
-    from runtime.models import use_models
+    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.prompts.golden import compare, run_cases
+    from superstep.runtime.cli.render import console, print_json
+    from superstep.runtime.cli.session import run_async
+    from superstep.runtime.settings.models import use_models
 
     settings = common.settings()
     use_models(settings)

@@ -7,16 +7,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prompts import Answer, failures
-from runtime.author import chat_model
-from runtime.faults import PromptInvalid
+from superstep.prompts import Answer, failures
+from superstep.runtime.author.face import chat_model
+from superstep.runtime.faults import PromptInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_core.messages import AIMessage
 
-    from prompts import Case, Version
+    from superstep.prompts import Case, Version
 
 __all__ = ["Asked", "CaseResult", "compare", "run_cases"]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from prompts import CANARY, readable
-from runtime.cli.render import count, moment, safe, table
+from superstep.prompts import CANARY, readable
+from superstep.runtime.cli.render import count, moment, safe, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
 
-    from prompts import Added, Label, Move, PromptSummary, Target, Version
-    from runtime.cli.golden import Asked, CaseResult
+    from superstep.prompts import Added, Label, Move, PromptSummary, Target, Version
+    from superstep.runtime.cli.prompts.golden import Asked, CaseResult
 
 __all__ = [
     "added_object",

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.cli.options import Common, common_options, json_option, pass_common
+from superstep.runtime.cli.options import Common, common_options, json_option, pass_common
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from checkpointer import TransactionalSaver
-    from runtime.cli.outcome import Outcome
-    from runtime.cli.session import Stop
-    from runtime.loader import LoadedGraph
+    from superstep.checkpointer import TransactionalSaver
+    from superstep.runtime.cli.run.outcome import Outcome
+    from superstep.runtime.cli.session import Stop
+    from superstep.runtime.loading.loader import LoadedGraph
 
 __all__ = ["resume", "run"]
 
@@ -85,9 +85,9 @@ def _outcome_of(perform: Callable[[Request, Stop], Awaitable[Outcome]], request:
 
     An error before the run is an outcome too, so that `--json` always prints one object.
     """
-    from runtime.cli.outcome import Outcome, blank_report
-    from runtime.cli.render import OutputClosed
-    from runtime.cli.session import run_async
+    from superstep.runtime.cli.render import OutputClosed
+    from superstep.runtime.cli.run.outcome import Outcome, blank_report
+    from superstep.runtime.cli.session import run_async
 
     def show(outcome: Outcome) -> int:
         return outcome.show(as_json=request.as_json, debug=request.common.debug)
@@ -105,15 +105,15 @@ def _outcome_of(perform: Callable[[Request, Stop], Awaitable[Outcome]], request:
 
 async def _run(request: Request, stop: Stop) -> Outcome:
     # From cheap to dear: nothing is imported, connected or written for an input that cannot be run.
-    from runtime.cli.inputs import fit_input, read_json, require_fields
+    from superstep.runtime.cli.run.inputs import fit_input, read_json, require_fields
 
     settings = request.common.settings()
     given = None if request.given is None else (read_json(request.given, "--input"),)
 
-    from runtime.cli.execute import Turn, take_turn
-    from runtime.cli.session import open_saver
-    from runtime.loader import load_graph
-    from runtime.models import use_models
+    from superstep.runtime.cli.run.execute import Turn, take_turn
+    from superstep.runtime.cli.session import open_saver
+    from superstep.runtime.loading.loader import load_graph
+    from superstep.runtime.settings.models import use_models
 
     use_models(settings)
     loaded = await load_graph(str(request.graph))
@@ -130,8 +130,8 @@ async def _run(request: Request, stop: Stop) -> Outcome:
 
 
 def _example(loaded: LoadedGraph) -> Any:
-    from runtime.cli.inputs import input_fields
-    from runtime.faults import InputInvalid
+    from superstep.runtime.cli.run.inputs import input_fields
+    from superstep.runtime.faults import InputInvalid
 
     example = loaded.hook("example_input")
     if example is None:
@@ -145,7 +145,7 @@ def _example(loaded: LoadedGraph) -> Any:
 
 async def _is_known(request: Request, loaded: LoadedGraph, saver: TransactionalSaver) -> bool:
     """Tell whether the thread is there already. The example is an input for a new thread only."""
-    from runtime.faults import InputInvalid, ThreadMismatch
+    from superstep.runtime.faults import InputInvalid, ThreadMismatch
 
     summary = await saver.athread(request.thread) if request.thread else None
     if summary is None:
@@ -164,15 +164,15 @@ async def _is_known(request: Request, loaded: LoadedGraph, saver: TransactionalS
 
 
 async def _resume(request: Request, stop: Stop) -> Outcome:
-    from runtime.cli.inputs import read_json
+    from superstep.runtime.cli.run.inputs import read_json
 
     settings = request.common.settings()
     answer = None if request.given is None else (read_json(request.given, "--value"),)
 
-    from runtime.cli.execute import Turn, prepared, take_turn
-    from runtime.cli.resuming import WAITING, find_thread, next_payload, waiting_outcome
-    from runtime.cli.session import open_saver
-    from runtime.models import use_models
+    from superstep.runtime.cli.run.execute import Turn, prepared, take_turn
+    from superstep.runtime.cli.run.resume import WAITING, find_thread, next_payload, waiting_outcome
+    from superstep.runtime.cli.session import open_saver
+    from superstep.runtime.settings.models import use_models
 
     use_models(settings)
     thread = str(request.thread)

@@ -9,20 +9,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from runtime.cli.exits import Stopped
-from runtime.cli.follow import following
-from runtime.cli.outcome import Outcome, blank_report
-from runtime.cli.progress import Progress
-from runtime.faults import DatabaseUnavailable, RuntimeFault
+from superstep.runtime.cli.exits import Stopped
+from superstep.runtime.cli.run.debounce import following
+from superstep.runtime.cli.run.outcome import Outcome, blank_report
+from superstep.runtime.cli.run.progress import Progress
+from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from checkpointer import TransactionalSaver
-    from runtime.cli.session import Stop
-    from runtime.flow import Transactional
-    from runtime.loader import LoadedGraph
-    from runtime.settings import CommandSettings
+    from superstep.checkpointer import TransactionalSaver
+    from superstep.runtime.cli.session import Stop
+    from superstep.runtime.flow.transactional import Transactional
+    from superstep.runtime.loading.loader import LoadedGraph
+    from superstep.runtime.settings.settings import CommandSettings
 
 __all__ = ["Turn", "prepared", "take_turn", "wrapped"]
 
@@ -71,7 +71,7 @@ async def prepared(loaded: LoadedGraph, saver: TransactionalSaver) -> AsyncItera
 
 def wrapped(turn: Turn, saver: TransactionalSaver, settings: CommandSettings) -> Transactional:
     """Return the graph on the saver, with conflicts retried as the settings say."""
-    from runtime import Settings, transactional
+    from superstep import Settings, transactional
 
     given = {"max_attempts": settings.run.max_attempts} if settings.run.max_attempts else {}
     how = Settings(on_stale_answer=settings.run.on_stale_answer, **given)
@@ -94,7 +94,7 @@ async def take_turn(
     Returns:
         How it ended. Errors of the run are in it; they are not raised.
     """
-    from runtime.cli.render import OutputClosed, console
+    from superstep.runtime.cli.render import OutputClosed, console
 
     out = console(stderr=as_json)
     progress = Progress(out, quiet=as_json and not out.is_terminal, stream=stream)
@@ -117,7 +117,7 @@ async def take_turn(
 @asynccontextmanager
 async def _connections() -> AsyncIterator[None]:
     """Close what calls of models have left open, at the end."""
-    from providers import current_service
+    from superstep.providers import current_service
 
     try:
         yield
@@ -126,7 +126,7 @@ async def _connections() -> AsyncIterator[None]:
 
 
 async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, progress: Progress) -> None:
-    from runtime.cli.watch import Watch
+    from superstep.runtime.cli.run.node_events import Watch
 
     progress.say(f"thread {turn.thread} · {turn.name} · resume with: runtime resume {shlex.quote(turn.thread)}")
     if (why := offline()) is not None:
@@ -173,7 +173,7 @@ async def _outcome(
 
 def offline() -> str | None:
     """Tell why every model answers offline, or `None` if one does not."""
-    from providers import current_service
+    from superstep.providers import current_service
 
     catalog = current_service().catalog
     routes = [*catalog.routes.values(), *([catalog.catch_all] if catalog.catch_all else [])]

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.faults import InputInvalid
+from superstep.runtime.faults import InputInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -121,7 +121,7 @@ def require_fields(value: Any, graph: Pregel[Any, Any, Any, Any], name: str) -> 
     """
     from typing_extensions import is_typeddict
 
-    from runtime.cli.schemas import required_keys
+    from superstep.runtime.cli.run.schemas import required_keys
 
     builder = getattr(graph, "builder", None)
     if builder is None or not is_typeddict(builder.input_schema) or not isinstance(value, dict):
@@ -164,7 +164,7 @@ def _checkable(channel: Any) -> bool:
 
 
 def _typed(annotation: Any, value: Any, what: str, path: tuple[str, ...]) -> Any:
-    from runtime.cli.schemas import typed
+    from superstep.runtime.cli.run.schemas import typed
 
     return _check(lambda: typed(annotation, value), what, path)
 

@@ -12,7 +12,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from runtime.cli.progress import Progress
+    from superstep.runtime.cli.run.progress import Progress
 
 __all__ = ["Watch"]
 

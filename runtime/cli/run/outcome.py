@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.cli.exits import COMPLETED, INTERRUPTED, Stopped, error_object, exit_code, explain
+from superstep.runtime.cli.exits import COMPLETED, INTERRUPTED, Stopped, error_object, exit_code, explain
 
 __all__ = ["Outcome", "blank_report"]
 
@@ -41,7 +41,7 @@ class Outcome:
 
     def show(self, *, as_json: bool, debug: bool) -> int:
         """Print the outcome and return the exit code."""
-        from runtime.cli.render import console, print_json, print_questions, print_summary, print_values
+        from superstep.runtime.cli.render import console, print_json, print_questions, print_summary, print_values
 
         thread = self.report["thread_id"] if self.started else None
         if self.error is not None:

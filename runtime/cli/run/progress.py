@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from runtime.cli.render import count, safe, step_names
-from runtime.jsonable import as_json_text
+from superstep.runtime.cli.render import count, safe, step_names
+from superstep.runtime.flow.jsonable import as_json_text
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping

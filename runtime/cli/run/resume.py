@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.cli.outcome import Outcome
-from runtime.cli.session import where
-from runtime.faults import GraphNotFound, InputInvalid, ThreadFinished, ThreadMismatch, ThreadNotFound
+from superstep.runtime.cli.run.outcome import Outcome
+from superstep.runtime.cli.session import where
+from superstep.runtime.faults import GraphNotFound, InputInvalid, ThreadFinished, ThreadMismatch, ThreadNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from checkpointer import TransactionalSaver
-    from runtime.cli.execute import Turn
-    from runtime.loader import LoadedGraph
-    from runtime.settings import CommandSettings
+    from superstep.checkpointer import TransactionalSaver
+    from superstep.runtime.cli.run.execute import Turn
+    from superstep.runtime.loading.loader import LoadedGraph
+    from superstep.runtime.settings.settings import CommandSettings
 
 __all__ = [
     "WAITING",
@@ -71,7 +71,7 @@ async def find_thread(
         ThreadMismatch: The graph named is another one: it lacks nodes that the thread has run.
         GraphNotFound: The graph is not where it was.
     """
-    from runtime.loader import load_graph
+    from superstep.runtime.loading.loader import load_graph
 
     summary = await thread_summary(saver, thread, settings)
     try:
@@ -149,7 +149,7 @@ def _addressed(answer: Any, interrupts: Sequence[Any]) -> Any:
 
 async def waiting_outcome(saver: TransactionalSaver, turn: Turn, settings: CommandSettings) -> Outcome:
     """Report a thread that waits for an answer, without running it."""
-    from runtime.cli.execute import wrapped
+    from superstep.runtime.cli.run.execute import wrapped
 
     report = (await wrapped(turn, saver, settings).areport(turn.config)).to_dict()
     return Outcome(report | {"status": "interrupted"})

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from providers import chat_model
-from providers.budgets import Budgets
-from providers.config import Budget, Catalog, Deployment, Price, Route
-from providers.hooks import Hooks, hooks
-from providers.router import Ask
-from runtime import transactional
-from runtime.faults import BudgetExceeded, ProviderExhausted
-from tests.core.test_routed_calls import calls
-from tests.core.test_routed_calls import vendor as vendor
+from superstep import transactional
+from superstep.providers import chat_model
+from superstep.providers.catalog.model import Budget, Catalog, Deployment, Price, Route
+from superstep.providers.records.ports import Hooks, hooks
+from superstep.providers.routing.budgets import Budgets
+from superstep.providers.routing.router import Ask
+from superstep.runtime.faults import BudgetExceeded, ProviderExhausted
+from tests.checkpointer.calls.test_routed_calls import calls
+from tests.checkpointer.calls.test_routed_calls import vendor as vendor
 from tests.support.graphs import State, chain
 from tests.support.vendors import Vendor, answer
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-    from checkpointer import TransactionalSaver
+    from superstep.checkpointer import TransactionalSaver
 
 LONG = "twelve words that are said before the stream of this answer breaks"
 

@@ -14,8 +14,10 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.types import Command, RetryPolicy, interrupt
 from pydantic import Field
 
-from checkpointer import TransactionalSaver, current_step, failpoints, memo
-from runtime import transactional
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.checkpointer.calls import memo
+from superstep.checkpointer.database import failpoints
 from tests.support.graphs import chain, fan
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-    from tests.core.conftest import Bank
+    from tests.support.bank import Bank
 
 BALANCE = "SELECT balance FROM account WHERE id = $1"
 

@@ -16,13 +16,15 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.types import Command, RetryPolicy, interrupt
 from pydantic import Field
 
-from checkpointer import TransactionalSaver, current_step, failpoints, memo
-from checkpointer.calls import Spend, Spent, record_call, spent
-from checkpointer.connect import register_codecs
-from checkpointer.sql import queries
-from runtime import transactional
-from runtime.faults import StaleRun
-from tests.core.conftest import Bank, make_bank
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.checkpointer.calls import memo
+from superstep.checkpointer.calls.records import Spend, Spent, record_call, spent
+from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.database.pool import register_codecs
+from superstep.checkpointer.database.sql import queries
+from superstep.runtime.faults import StaleRun
+from tests.support.bank import Bank, make_bank
 from tests.support.graphs import State, chain, fan
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.prompt_values import ChatPromptValue
 
-from providers import chat_model
-from providers.config import Budget, Catalog, Deployment, Price, Recording, Route
-from providers.process import configure
-from runtime import current_step, transactional
-from runtime.faults import BudgetExceeded, ProviderExhausted
+from superstep import current_step, transactional
+from superstep.providers import chat_model
+from superstep.providers.catalog.model import Budget, Catalog, Deployment, Price, Recording, Route
+from superstep.providers.chat.registry import configure
+from superstep.runtime.faults import BudgetExceeded, ProviderExhausted
 from tests.support.graphs import State, chain, fan
 from tests.support.kinds import BALANCE, LOG, Once
 from tests.support.vendors import Vendor, answer, status
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-    from checkpointer import TransactionalSaver
-    from tests.core.conftest import Bank
+    from superstep.checkpointer import TransactionalSaver
+    from tests.support.bank import Bank
 
 KEY = "sk-very-secret-0123456789"
 

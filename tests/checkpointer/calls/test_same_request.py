@@ -8,11 +8,11 @@ import pytest
 from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 
-from providers import chat_model
-from runtime import current_step, transactional
-from runtime.faults import ProviderExhausted
-from tests.core.test_routed_calls import use
-from tests.core.test_routed_calls import vendor as vendor
+from superstep import current_step, transactional
+from superstep.providers import chat_model
+from superstep.runtime.faults import ProviderExhausted
+from tests.checkpointer.calls.test_routed_calls import use
+from tests.checkpointer.calls.test_routed_calls import vendor as vendor
 from tests.support.graphs import State, chain
 from tests.support.kinds import BALANCE, Once
 from tests.support.vendors import Vendor, answer, call
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage, BaseMessage
     from langchain_core.runnables import RunnableConfig
 
-    from checkpointer import TransactionalSaver
-    from tests.core.conftest import Bank
+    from superstep.checkpointer import TransactionalSaver
+    from tests.support.bank import Bank
 
 
 @tool

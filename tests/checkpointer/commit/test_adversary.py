@@ -12,10 +12,13 @@ import pytest
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
-from checkpointer import TransactionalSaver, bridge, current_step, engine, failpoints
-from runtime import transactional
-from runtime.faults import NoActiveStep, ReadFailed, StagedWriteFailed, StaleRun
-from tests.core.conftest import Bank, make_bank
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.checkpointer.database import database as engine
+from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.saver import sync as bridge
+from superstep.runtime.faults import NoActiveStep, ReadFailed, StagedWriteFailed, StaleRun
+from tests.support.bank import Bank, make_bank
 from tests.support.graphs import State, chain, fan
 from tests.support.kinds import BALANCE, LOG, journal
 

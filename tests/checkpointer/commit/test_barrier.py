@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from checkpointer import TransactionalSaver, current_step, failpoints
-from runtime import transactional
-from runtime.faults import (
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.checkpointer.database import failpoints
+from superstep.runtime.faults import (
     ConflictExhausted,
     StagedWriteFailed,
     StaleRun,
@@ -19,8 +20,8 @@ from runtime.faults import (
     ThreadBusy,
     ThreadMismatch,
 )
-from runtime.flow import Settings
-from tests.core.conftest import Bank, make_bank
+from superstep.runtime.flow.transactional import Settings
+from tests.support.bank import Bank, make_bank
 from tests.support.graphs import chain, fan
 
 if TYPE_CHECKING:

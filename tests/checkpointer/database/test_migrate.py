@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from checkpointer.migrate import FOLDER, migrate, pending
-from runtime.faults import DatabaseUnavailable
+from superstep.checkpointer.database.migrate import FOLDER, migrate, pending
+from superstep.runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

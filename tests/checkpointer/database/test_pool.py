@@ -17,11 +17,11 @@ import psycopg
 import pytest
 from pgvector import HalfVector, Vector
 
-from checkpointer import connect
-from checkpointer.connect import check_server, describe, open_pool, register_codecs
-from checkpointer.embedded import EmbeddedServer, bin_dir, server, stop
-from checkpointer.migrate import migrate
-from runtime.faults import DatabaseUnavailable
+from superstep.checkpointer.database import pool as connect
+from superstep.checkpointer.database.migrate import migrate
+from superstep.checkpointer.database.pool import check_server, describe, open_pool, register_codecs
+from superstep.checkpointer.embedded import EmbeddedServer, bin_dir, server, stop
+from superstep.runtime.faults import DatabaseUnavailable
 from tests.support.databases import with_database
 
 if TYPE_CHECKING:

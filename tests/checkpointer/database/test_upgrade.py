@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from checkpointer.migrate import FOLDER, migrate
-from checkpointer.sql import queries, statements
+from superstep.checkpointer.database.migrate import FOLDER, migrate
+from superstep.checkpointer.database.sql import queries, statements
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,20 +18,20 @@ import asyncpg
 import psycopg
 import pytest
 
-from checkpointer.embedded import EmbeddedServer, bin_dir, status, stop
-from checkpointer.embedded import binaries as binaries_module
-from checkpointer.embedded.binaries import _copy
-from checkpointer.embedded.locks import is_held
-from checkpointer.embedded.place import STORAGE, can_enter, digest, find, prepare
-from checkpointer.embedded.watcher import Server
-from runtime.faults import DatabaseUnavailable
+from superstep.checkpointer.embedded import EmbeddedServer, bin_dir, status, stop
+from superstep.checkpointer.embedded import binaries as binaries_module
+from superstep.checkpointer.embedded.binaries import _copy
+from superstep.checkpointer.embedded.locks import is_held
+from superstep.checkpointer.embedded.place import STORAGE, can_enter, digest, find, prepare
+from superstep.checkpointer.embedded.watcher import Server
+from superstep.runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from checkpointer.embedded.place import Place
+    from superstep.checkpointer.embedded.place import Place
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[3]
 AS_ROOT = os.geteuid() == 0
 GRACE = 0.3
 USER = """
@@ -502,7 +502,7 @@ class TestAsRoot:
         interpreter = next((each for each in interpreters if can_enter(each.resolve().parent, account)), None)
         if interpreter is None or not all(can_enter(Path(each), account) for each in (PROJECT, bin_dir())):
             pytest.skip("Python or this project is out of the reach of ordinary users")
-        program = "import checkpointer.embedded as e; s = e.EmbeddedServer.acquire(); print(s.home)"
+        program = "import superstep.checkpointer.embedded as e; s = e.EmbeddedServer.acquire(); print(s.home)"
         done = subprocess.run(
             [str(interpreter), "-c", program],
             cwd=mine,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from checkpointer import TransactionalSaver
+from superstep.checkpointer import TransactionalSaver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

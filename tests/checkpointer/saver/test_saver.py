@@ -18,10 +18,10 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
-from checkpointer import TransactionalSaver, current_step
-from runtime import transactional
-from runtime.faults import NoActiveStep, StepConflict, ValueNotSerializable
-from tests.core.conftest import Bank, make_bank
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.runtime.faults import NoActiveStep, StepConflict, ValueNotSerializable
+from tests.support.bank import Bank, make_bank
 from tests.support.graphs import State, chain, fan
 
 if TYPE_CHECKING:

@@ -12,9 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from checkpointer.codec import WriteRows, checkpoint_row, load_payload, write_rows
-from checkpointer.facts import Effect, Read, Staged, digest_rows, ends_transaction, is_ordered, reads_only
-from runtime.streams import Gate, Shape
+from superstep.checkpointer.langgraph.codec import WriteRows, checkpoint_row, load_payload, write_rows
+from superstep.checkpointer.step.read_set import (
+    Effect,
+    Read,
+    Staged,
+    digest_rows,
+    ends_transaction,
+    is_ordered,
+    reads_only,
+)
+from superstep.runtime.flow.stream_gate import Gate, Shape
 
 SERDE = JsonPlusSerializer(allowed_msgpack_modules=None)
 

@@ -11,10 +11,10 @@ from langgraph.errors import NodeTimeoutError
 from langgraph.graph import START, StateGraph
 from langgraph.types import RetryPolicy, TimeoutPolicy
 
-from checkpointer import TransactionalSaver, current_step
-from runtime import transactional
-from runtime.faults import StepConflict
-from tests.core.conftest import Bank, make_bank
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.runtime.faults import StepConflict
+from tests.support.bank import Bank, make_bank
 from tests.support.graphs import State, chain, fan
 
 if TYPE_CHECKING:

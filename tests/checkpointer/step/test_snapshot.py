@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpointer import TransactionalSaver, current_step
-from runtime.faults import NoActiveStep, ReadFailed, ReadRefused, StepConflict
-from tests.core.conftest import Bank, make_bank
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.runtime.faults import NoActiveStep, ReadFailed, ReadRefused, StepConflict
+from tests.support.bank import Bank, make_bank
 from tests.support.graphs import chain, fan
 
 if TYPE_CHECKING:

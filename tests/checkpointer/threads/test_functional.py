@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from langgraph.func import entrypoint, task
 
-from checkpointer import TransactionalSaver, current_step
-from runtime import transactional
-from tests.core.conftest import Bank
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from tests.support.bank import Bank
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

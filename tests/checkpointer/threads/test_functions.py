@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpointer import TransactionalSaver, current_step
-from runtime import transactional
-from runtime.faults import NoActiveStep, StepConflict
-from tests.core.conftest import Bank
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.runtime.faults import NoActiveStep, StepConflict
+from tests.support.bank import Bank
 from tests.support.graphs import chain
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
-from checkpointer import TransactionalSaver, current_step
-from runtime import transactional
-from runtime.faults import StepConflict
-from runtime.flow import Settings
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.runtime.faults import StepConflict
+from superstep.runtime.flow.transactional import Settings
 from tests.support.graphs import State, chain, fan
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
-    from tests.core.conftest import Bank
+    from tests.support.bank import Bank
 
 BALANCE = "SELECT balance FROM account WHERE id = $1"
 

@@ -11,16 +11,16 @@ import pytest
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send
 
-from checkpointer import TransactionalSaver, current_step
-from runtime import transactional
-from runtime.faults import StepConflict
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.runtime.faults import StepConflict
 from tests.support.graphs import State
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
 
-    from tests.core.conftest import Bank
+    from tests.support.bank import Bank
 
 from tests.support.kinds import BALANCE, DEBIT, LOG, Once, journal, pinned
 

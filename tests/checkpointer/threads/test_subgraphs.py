@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langgraph.graph import START, StateGraph
 
-from checkpointer import TransactionalSaver, current_step
-from runtime import transactional
-from runtime.faults import ConfigError, NoActiveStep, StepConflict
-from tests.core.conftest import Bank, make_bank
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.runtime.faults import ConfigError, NoActiveStep, StepConflict
+from tests.support.bank import Bank, make_bank
 from tests.support.graphs import State, chain
 
 if TYPE_CHECKING:

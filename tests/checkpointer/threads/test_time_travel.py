@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpointer import TransactionalSaver, current_step
-from runtime import transactional
-from runtime.faults import SchemaMissing
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.runtime.faults import SchemaMissing
 from tests.support.graphs import chain
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
-    from tests.core.conftest import Bank
+    from tests.support.bank import Bank
 
 
 async def test_a_conflict_in_a_fork_goes_on_in_the_fork(

@@ -10,10 +10,10 @@ from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from checkpointer import TransactionalSaver, current_step
-from runtime import transactional
-from runtime.faults import ReadFailed, StepConflict
-from tests.core.conftest import Bank, make_bank
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.runtime.faults import ReadFailed, StepConflict
+from tests.support.bank import Bank, make_bank
 from tests.support.graphs import chain
 
 if TYPE_CHECKING:

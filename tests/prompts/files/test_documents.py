@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prompts import Prompt, documents, read_prompts
-from prompts.content import Example, Message, Variable
-from prompts.drafts import draft
-from prompts.templates import Piece
-from runtime.faults import PromptInvalid, PromptNotFound
-from tests.prompts.conftest import HELLO, markdown, prompt_of, said, toml
+from superstep.prompts import Prompt, read_prompts
+from superstep.prompts.files import documents
+from superstep.prompts.files.drafts import draft
+from superstep.prompts.model.content import Example, Message, Variable
+from superstep.prompts.rendering.templates import Piece
+from superstep.runtime.faults import PromptInvalid, PromptNotFound
+from tests.support.prompts import HELLO, markdown, prompt_of, said, toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from prompts import Answer, Case, failures, rules
-from runtime.faults import PromptInvalid
-from tests.prompts.conftest import HELLO, toml
+from superstep.prompts import Answer, Case, failures
+from superstep.prompts.model import rules
+from superstep.runtime.faults import PromptInvalid
+from tests.support.prompts import HELLO, toml
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ from langchain_core.prompt_values import ChatPromptValue
 from markupsafe import Markup
 from pydantic import BaseModel
 
-from prompts import Prompt
-from prompts.content import Content, Example, Message, Variable
-from providers.offline import OfflineChatModel
-from runtime.faults import PromptInvalid
-from tests.prompts.conftest import HELLO, one_message, prompt_of, said, toml
+from superstep.prompts import Prompt
+from superstep.prompts.model.content import Content, Example, Message, Variable
+from superstep.providers.offline import OfflineChatModel
+from superstep.runtime.faults import PromptInvalid
+from tests.support.prompts import HELLO, one_message, prompt_of, said, toml
 
 HOSTILE = "{{ 7*7 }} {% include 'tone' %} {% for x in y %} {# gone #} ${who} {who} %s"
 

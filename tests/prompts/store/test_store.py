@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from prompts import PromptStore, Target
-from prompts.content import Content
-from runtime.faults import PromptConflict, PromptInvalid, PromptNotFound
-from tests.prompts.conftest import HELLO, said, toml
+from superstep.prompts import PromptStore, Target
+from superstep.prompts.model.content import Content
+from superstep.runtime.faults import PromptConflict, PromptInvalid, PromptNotFound
+from tests.support.prompts import HELLO, said, toml
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from checkpointer import TransactionalSaver
-    from prompts import Draft
+    from superstep.checkpointer import TransactionalSaver
+    from superstep.prompts import Draft
 
 VERSIONS = 4
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from providers.config import Deployment, Route
-from providers.routes import catalog_from_env
+from superstep.providers.catalog.from_env import catalog_from_env
+from superstep.providers.catalog.model import Deployment, Route
 
 KEY = "sk-very-secret-0123456789"
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from providers.config_file import parse_models
-from providers.embeddings import configure_embeddings, embedder
-from providers.redaction import without_secret
-from runtime.faults import ConfigError, ProviderUnavailable
-from tests.providers.conftest import KEY, Bed
+from superstep.providers.catalog.parse import parse_models
+from superstep.providers.embeddings import configure_embeddings, embedder
+from superstep.providers.records.redaction import without_secret
+from superstep.runtime.faults import ConfigError, ProviderUnavailable
+from tests.support.routes import KEY, Bed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

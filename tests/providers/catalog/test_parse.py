@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.config import Breaker, Budget, Catalog, Deployment, Hedge, Price, Recording, Route, Rule
-from providers.config_checks import check_prices
-from providers.config_file import KEYS, parse_models
-from providers.routes import catalog_from_env
-from runtime.faults import ConfigError
+from superstep.providers.catalog.checks import check_prices
+from superstep.providers.catalog.from_env import catalog_from_env
+from superstep.providers.catalog.model import Breaker, Budget, Catalog, Deployment, Hedge, Price, Recording, Route, Rule
+from superstep.providers.catalog.parse import KEYS, parse_models
+from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

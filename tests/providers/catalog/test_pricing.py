@@ -11,8 +11,8 @@ from genai_prices import Usage, calc_price
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.config import Deployment, Price
-from providers.pricing import cost, price_of
+from superstep.providers.catalog.model import Deployment, Price
+from superstep.providers.catalog.pricing import cost, price_of
 
 FLAT, TIERED = ("openai", "gpt-5.4-mini"), ("anthropic", "claude-sonnet-4-5")
 

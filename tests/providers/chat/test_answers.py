@@ -14,19 +14,19 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import BaseModel
 
-from providers.calling import Opened
-from providers.candidates import Candidate
-from providers.config import Route
-from providers.policy.failures import StreamCut, TooSlow
-from providers.structured import read_value
-from runtime.faults import ProviderExhausted
+from superstep.providers.catalog.model import Route
+from superstep.providers.policy.failures import StreamCut, TooSlow
+from superstep.providers.routing.candidates import Candidate
+from superstep.providers.transport.invoke import Opened
+from superstep.providers.transport.structured import read_value
+from superstep.runtime.faults import ProviderExhausted
 from tests.support.vendors import answer, raw, refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from providers.config import Deployment
-    from tests.providers.conftest import Bed
+    from superstep.providers.catalog.model import Deployment
+    from tests.support.routes import Bed
 
 _CUT = '{"outcome": "approve", "amount": 12'
 

@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel
 from werkzeug import Response
 
-from providers import chat_model
-from runtime.faults import ProviderExhausted, ProviderRejected, ProviderUnavailable
+from superstep.providers import chat_model
+from superstep.runtime.faults import ProviderExhausted, ProviderRejected, ProviderUnavailable
 
 if TYPE_CHECKING:
     from pytest_httpserver import HTTPServer

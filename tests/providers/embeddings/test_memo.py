@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from providers.embeddings import memo
-from providers.embeddings.memo import MemoisedEmbedder
+from superstep.providers.embeddings import memo
+from superstep.providers.embeddings.memo import MemoisedEmbedder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

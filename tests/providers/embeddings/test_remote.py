@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpointer import TransactionalSaver
-from providers.embeddings import configure_embeddings, embedder, remote
-from runtime import current_step, transactional
-from runtime.faults import ConfigError, ProviderExhausted, ProviderRejected, ProviderUnavailable
+from superstep import current_step, transactional
+from superstep.checkpointer import TransactionalSaver
+from superstep.providers.embeddings import configure_embeddings, embedder, remote
+from superstep.runtime.faults import ConfigError, ProviderExhausted, ProviderRejected, ProviderUnavailable
 from tests.support.graphs import chain
 from tests.support.vendors import Vendor, answer, hang_up, raw, status, vector, vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from providers.policy.failures import Failure
+    from superstep.providers.policy.failures import Failure
     from tests.support.vendors import Act
 
 KEY = "sk-very-secret-0123456789"

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from providers.embeddings import configure_embeddings, configure_embeddings_by_default, embedder, registry
-from providers.embeddings.settings import EmbeddingSettings, parse_embeddings
-from runtime.faults import ConfigError
+from superstep.providers.embeddings import configure_embeddings, configure_embeddings_by_default, embedder, registry
+from superstep.providers.embeddings.settings import EmbeddingSettings, parse_embeddings
+from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

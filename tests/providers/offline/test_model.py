@@ -18,9 +18,9 @@ from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel, Field
 
-from providers import OfflineChatModel, OfflineReply, OfflineRequest, ToolCall
-from providers.offline import minimal_instance
-from providers.offline.request import parse_request
+from superstep.providers import OfflineChatModel, OfflineReply, OfflineRequest, ToolCall
+from superstep.providers.offline import minimal_instance
+from superstep.providers.offline.request import parse_request
 
 
 class Verdict(BaseModel):

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.config import Breaker
-from providers.policy.breaker import CircuitBreaker
+from superstep.providers.catalog.model import Breaker
+from superstep.providers.policy.breaker import CircuitBreaker
 
 if TYPE_CHECKING:
-    from providers.policy.breaker import Permit
+    from superstep.providers.policy.breaker import Permit
 
 SETTINGS = Breaker(failures=3, cooldown=5.0, longest=12.0)
 

@@ -28,7 +28,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 from werkzeug import Response
 
-from providers.policy.failures import (
+from superstep.providers.policy.failures import (
     Action,
     ContentRefused,
     Failure,
@@ -37,8 +37,8 @@ from providers.policy.failures import (
     TooSlow,
     classify,
 )
-from providers.policy.headers import retry_after
-from runtime.faults import ConfigError, ProviderUnavailable
+from superstep.providers.policy.headers import retry_after
+from superstep.runtime.faults import ConfigError, ProviderUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

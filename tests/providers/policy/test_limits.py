@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.policy.limits import WINDOW, RateLimit, Taken
+from superstep.providers.policy.limits import WINDOW, RateLimit, Taken
 
 
 def admit(limit: RateLimit, now: float, tokens: int) -> tuple[float, Taken]:

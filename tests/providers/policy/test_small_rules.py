@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.config import Budget
-from providers.policy.backoff import LONGEST, pause
-from providers.policy.estimate import tokens, tokens_of
-from providers.policy.failures import Action, Failure
-from providers.policy.hedging import HedgeBank
-from providers.policy.ledger import Ledger, refuse
+from superstep.providers.catalog.model import Budget
+from superstep.providers.policy.backoff import LONGEST, pause
+from superstep.providers.policy.estimate import tokens, tokens_of
+from superstep.providers.policy.failures import Action, Failure
+from superstep.providers.policy.hedging import HedgeBank
+from superstep.providers.policy.ledger import Ledger, refuse
 
 
 def failure(retry_after: float | None) -> Failure:

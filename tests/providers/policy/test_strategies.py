@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.config import Deployment, Strategy
-from providers.policy.strategies import FADES, HALF_LIFE, Health, order
+from superstep.providers.catalog.model import Deployment, Strategy
+from superstep.providers.policy.strategies import FADES, HALF_LIFE, Health, order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,10 +13,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
-from providers.config import Hedge, Price, Route, Rule
-from providers.policy.breaker import CircuitBreaker
-from runtime.faults import ConfigError, ProviderExhausted, ProviderRejected
-from tests.providers.conftest import KEY, Bed, quick
+from superstep.providers.catalog.model import Hedge, Price, Route, Rule
+from superstep.providers.policy.breaker import CircuitBreaker
+from superstep.runtime.faults import ConfigError, ProviderExhausted, ProviderRejected
+from tests.support.routes import KEY, Bed, quick
 from tests.support.vendors import answer, call, empty, hang_up, raw, refused, status
 
 if TYPE_CHECKING:

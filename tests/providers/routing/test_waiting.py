@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from providers.config import Catalog, Deployment, Hedge, Route
-from providers.router import Ask, Router, Won
-from runtime.faults import ProviderExhausted
+from superstep.providers.catalog.model import Catalog, Deployment, Hedge, Route
+from superstep.providers.routing.router import Ask, Router, Won
+from superstep.runtime.faults import ProviderExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from providers.candidates import Candidate
+    from superstep.providers.routing.candidates import Candidate
 
 
 class Refusing(Exception):

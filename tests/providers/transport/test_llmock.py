@@ -14,12 +14,12 @@ from llmock.scenarios import Fail, Match, StreamFault
 from llmock.testing import LLMockServer
 from llmock.verdict import judge
 
-from providers import RoutedChatModel
-from providers.config import Breaker, Catalog, Deployment, Provider, Route
-from providers.embeddings.remote import RemoteEmbedder
-from providers.embeddings.settings import EmbeddingSettings
-from providers.service import Service
-from runtime.faults import ProviderExhausted
+from superstep.providers import RoutedChatModel
+from superstep.providers.catalog.model import Breaker, Catalog, Deployment, Provider, Route
+from superstep.providers.chat.service import Service
+from superstep.providers.embeddings.remote import RemoteEmbedder
+from superstep.providers.embeddings.settings import EmbeddingSettings
+from superstep.runtime.faults import ProviderExhausted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpointer import TransactionalSaver
-from providers import chat_model
-from providers.config import Catalog, Route
-from providers.embeddings import configure_embeddings, embedder
-from providers.process import configure
-from runtime import transactional
-from runtime.faults import NoActiveStep
-from tests.providers.conftest import KEY, Bed
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver
+from superstep.providers import chat_model
+from superstep.providers.catalog.model import Catalog, Route
+from superstep.providers.chat.registry import configure
+from superstep.providers.embeddings import configure_embeddings, embedder
+from superstep.runtime.faults import NoActiveStep
 from tests.support.graphs import State, chain
+from tests.support.routes import KEY, Bed
 from tests.support.vendors import Vendor
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
-from graphs.underwriting.decide import Proposal
+from superstep.graphs.underwriting.decide import Proposal
 from tests.support.vendors import (
     Act,
     Call,

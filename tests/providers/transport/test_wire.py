@@ -11,13 +11,13 @@ from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
-from providers.wire import cut_short, ended, refused
-from runtime.faults import ProviderRejected
+from superstep.providers.transport.wire import cut_short, ended, refused
+from superstep.runtime.faults import ProviderRejected
 from tests.support.vendors import answer, raw, status
 
 if TYPE_CHECKING:
-    from providers.config import Deployment
-    from tests.providers.conftest import Bed
+    from superstep.providers.catalog.model import Deployment
+    from tests.support.routes import Bed
 
 _SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 3}
 

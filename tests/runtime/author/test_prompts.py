@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpointer import TransactionalSaver
-from prompts import CANARY, PromptStore, point_of
-from runtime import chat_model, transactional
-from runtime.faults import NoActiveStep, PromptInvalid, PromptNotFound, StepConflict
-from runtime.prompting import prompt, prompt_sync
-from tests.prompts.conftest import HELLO, toml
+from superstep import chat_model, transactional
+from superstep.checkpointer import TransactionalSaver
+from superstep.prompts import CANARY, PromptStore, point_of
+from superstep.runtime.author.prompts import prompt, prompt_sync
+from superstep.runtime.faults import NoActiveStep, PromptInvalid, PromptNotFound, StepConflict
 from tests.support.graphs import chain, fan
+from tests.support.prompts import HELLO, toml
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -1,6 +1,6 @@
 import psycopg
 
-from tests.cli.conftest import GRAPHS, Runtime
+from tests.support.commands import GRAPHS, Runtime
 
 NOWHERE = "postgresql://someone:hunter2@127.0.0.1:1/d"
 

@@ -2,10 +2,10 @@ import signal
 
 import pytest
 
-from runtime import faults
-from runtime.cli.exits import Stopped, error_object, exit_code
-from runtime.jsonable import as_json_text, jsonable
-from tests.cli.conftest import Runtime
+from superstep.runtime import faults
+from superstep.runtime.cli.exits import Stopped, error_object, exit_code
+from superstep.runtime.flow.jsonable import as_json_text, jsonable
+from tests.support.commands import Runtime
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import GRAPHS
+from tests.support.commands import GRAPHS
 
 
 def test_help_is_quick_because_it_imports_little(process_env: dict[str, str]) -> None:
-    code = "import sys\nfrom runtime.cli import main\nmain(['--help'])\nprint(sorted(sys.modules))"
+    code = "import sys\nfrom superstep.runtime.cli import main\nmain(['--help'])\nprint(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], env=process_env, capture_output=True, text=True, check=True)
     for heavy in ("langgraph", "asyncpg", "rich", "pydantic", "asyncio", "langchain_core"):
         assert f"'{heavy}'" not in done.stdout

@@ -10,16 +10,17 @@ from langgraph.cache.memory import InMemoryCache
 from langgraph.graph import START, StateGraph
 from langgraph.types import CachePolicy
 
-from checkpointer import TransactionalSaver, current_step, failpoints
-from runtime import transactional
-from runtime.faults import ConfigError, StagedWriteFailed, StepConflict
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.checkpointer.database import failpoints
+from superstep.runtime.faults import ConfigError, StagedWriteFailed, StepConflict
 from tests.support.graphs import State, chain, fan
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
 
-    from tests.core.conftest import Bank
+    from tests.support.bank import Bank
 
 from tests.support.kinds import BALANCE, DEBIT, Once, pinned
 

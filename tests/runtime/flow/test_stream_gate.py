@@ -17,8 +17,8 @@ from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
-from checkpointer import TransactionalSaver, current_step
-from runtime import transactional
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
 from tests.support.graphs import State, chain, fan
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
 
-    from tests.core.conftest import Bank
+    from tests.support.bank import Bank
 
 BALANCE = "SELECT balance FROM account WHERE id = $1"
 LOG = "INSERT INTO journal (line) VALUES ($1)"

@@ -6,10 +6,10 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import StateGraph
 
-from runtime.faults import ConfigError, GraphInvalid, GraphNotFound
-from runtime.loader import load_graph
+from superstep.runtime.faults import ConfigError, GraphInvalid, GraphNotFound
+from superstep.runtime.loading.loader import load_graph
 
-PACKAGE = "tests.cli.graphs_for_tests"
+PACKAGE = "tests.runtime.cli.graphs_for_tests"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runtime.settings import CommandSettings, load_settings
-from runtime.settings_lines import dotted, lines_of
+from superstep.runtime.settings.lines import dotted, lines_of
+from superstep.runtime.settings.settings import CommandSettings, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.faults import ConfigError
-from runtime.settings import CommandSettings, load_settings, without_password
+from superstep.runtime.faults import ConfigError
+from superstep.runtime.settings.settings import CommandSettings, load_settings, without_password
 
 URL = "postgresql://u:secret@h/d"
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from langchain_core.messages import HumanMessage
 
-from graphs.underwriting.rules import answer as rule
-from providers import OfflineRequest
-from providers.offline import minimal_instance
+from superstep.graphs.underwriting.rules import answer as rule
+from superstep.providers import OfflineRequest
+from superstep.providers.offline import minimal_instance
 from tests.support.vendors.acts import Act, answer, vectors
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TypedDict
 import psycopg
 from langgraph.graph import START, StateGraph
 
-from runtime import current_step
+from superstep import current_step
 
 
 class State(TypedDict, total=False):

@@ -5,7 +5,7 @@ from typing import Any
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint
 
-from tests.cli.graphs_for_tests.counting import builder as _counting
+from tests.runtime.cli.graphs_for_tests.counting import builder as _counting
 
 
 @entrypoint()

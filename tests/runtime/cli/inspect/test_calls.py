@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from runtime.cli.calls import used_lines
-from tests.cli.conftest import GRAPHS, Runtime
+from superstep.runtime.cli.inspect.calls import used_lines
+from tests.support.commands import GRAPHS, Runtime
 
 
 def test_history_shows_models_and_prompts(on_db: Runtime) -> None:

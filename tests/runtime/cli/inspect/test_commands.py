@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import GRAPHS, Runtime
+from tests.support.commands import GRAPHS, Runtime
 
 
 def test_threads_history_and_show(on_db: Runtime) -> None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from checkpointer.health import Attempt
-from providers.config import Breaker
-from runtime.cli.circuits import circuit
-from tests.cli.conftest import GRAPHS, Runtime
+from superstep.checkpointer.calls.deployment_health import Attempt
+from superstep.providers.catalog.model import Breaker
+from superstep.runtime.cli.models.circuits import circuit
+from tests.support.commands import GRAPHS, Runtime
 from tests.support.vendors import Vendor, hang_up, status
 
 if TYPE_CHECKING:
@@ -393,10 +393,9 @@ def test_a_script_of_its_own_uses_the_file_of_its_folder(process_env: dict[str, 
         '[embeddings.far]\nprovider = "openai-compatible"\nmodel = "m"\ndimensions = 4\nbase_url = "http://127.0.0.1:9/v1"\n'
     )
     program = (
-        "import runtime.author, providers\n"
-        "from runtime import chat_model\n"
-        "from runtime.faults import ConfigError\n"
-        "print(chat_model('fast').invoke('ping').text, providers.embedder('far').dimensions)\n"
+        "from superstep import chat_model, embedder\n"
+        "from superstep.runtime.faults import ConfigError\n"
+        "print(chat_model('fast').invoke('ping').text, embedder('far').dimensions)\n"
         "try: chat_model('slow')\n"
         "except ConfigError as error: print(error)\n"
     )

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from runtime.cli.exits import error_object, exit_code
-from runtime.faults import PromptConflict, PromptInvalid, PromptNotFound
+from superstep.runtime.cli.exits import error_object, exit_code
+from superstep.runtime.faults import PromptConflict, PromptInvalid, PromptNotFound
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.cli.conftest import Runtime
+    from tests.support.commands import Runtime
 
 VERIFY = """
 description = "Verifies"

@@ -4,7 +4,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.cli.conftest import GRAPHS, Runtime
+from tests.support.commands import GRAPHS, Runtime
 
 REPORT = {"thread_id", "graph", "status", "values", "interrupts", "steps", "usage", "error"}
 STEP = {
@@ -59,7 +59,7 @@ def test_a_functional_graph_and_plain_text_input(on_db: Runtime) -> None:
 
 
 def test_hooks_are_called_around_the_run(on_db: Runtime) -> None:
-    from tests.cli.graphs_for_tests import hooked
+    from tests.runtime.cli.graphs_for_tests import hooked
 
     hooked.events.clear()
     done = on_db("run", f"{GRAPHS}.hooked", "--json")
@@ -159,7 +159,7 @@ def test_another_turn_on_a_thread_needs_an_input(on_db: Runtime) -> None:
 
 
 def test_a_thread_keeps_its_graph(on_db: Runtime, tmp_path: Path) -> None:
-    source = (Path(__file__).parent / "graphs_for_tests" / "asking.py").read_text()
+    source = (Path(__file__).parents[1] / "graphs_for_tests" / "asking.py").read_text()
     (tmp_path / "flow_of_test_old.py").write_text(source)
     on_db("run", "flow_of_test_old", "--input", '{"amount": 1}', "--thread", "t")
     other = on_db("run", f"{GRAPHS}.counting", "--thread", "t", "--json")

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from runtime.cli.inputs import fit_input, read_json, require_fields
-from runtime.faults import InputInvalid
-from tests.cli.graphs_for_tests import counting, various
-from tests.cli.graphs_for_tests.counting import Colour, Order
+from superstep.runtime.cli.run.inputs import fit_input, read_json, require_fields
+from superstep.runtime.faults import InputInvalid
+from tests.runtime.cli.graphs_for_tests import counting, various
+from tests.runtime.cli.graphs_for_tests.counting import Colour, Order
 
 
 def test_json_from_the_line_a_file_or_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""Calls of language models: answers that are paid once, and records of what each cost."""

@@ -1,0 +1,1 @@
+"""One super-step: its tasks, its snapshot, what they read and what they want written."""

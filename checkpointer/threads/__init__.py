@@ -1,0 +1,1 @@
+"""Threads and their runs: ownership, loading, pending writes, history, maintenance."""

@@ -1,0 +1,1 @@
+"""What a prompt version is: content, variables, labels, golden cases. Pure."""

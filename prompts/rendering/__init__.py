@@ -1,0 +1,1 @@
+"""From a version and variables to messages."""

@@ -1,0 +1,1 @@
+"""A call of a language model from its request to its record, as a LangChain chat model."""

@@ -1,0 +1,1 @@
+"""One request to one deployment: clients, the vendors' dialects, streams."""

@@ -1,0 +1,1 @@
+"""`runtime threads`, `history`, `show`, `graph`."""

@@ -1,0 +1,1 @@
+"""`runtime run` and `runtime resume`."""

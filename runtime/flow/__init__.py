@@ -1,0 +1,1 @@
+"""`transactional(graph)`: conflicts retried, streams that show a super-step once, reports."""

@@ -1,0 +1,1 @@
+"""Finding graphs by name."""

@@ -1,0 +1,1 @@
+"""Settings from `runtime.toml`, variables and flags."""
