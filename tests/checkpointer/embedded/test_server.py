@@ -38,7 +38,7 @@ USER = """
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from checkpointer.embedded import EmbeddedServer
+from superstep.checkpointer.embedded import EmbeddedServer
 server = EmbeddedServer.acquire(Path(sys.argv[1]), grace=float(sys.argv[2]))
 print(server.url, flush=True)
 sys.stdin.read()

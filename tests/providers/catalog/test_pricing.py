@@ -117,8 +117,8 @@ def test_nothing_is_fetched_and_nothing_slow_is_imported_before_it_is_needed() -
 import socket, sys
 def refuse(*_): raise SystemExit("it tried to connect")
 socket.socket.connect = socket.getaddrinfo = refuse
-from providers.pricing import cost, price_of
-from providers.config import Deployment
+from superstep.providers.catalog.pricing import cost, price_of
+from superstep.providers.catalog.model import Deployment
 assert cost(Deployment(name="d", provider="offline", model="offline"), 1, 1) == 0
 assert "genai_prices" not in sys.modules
 assert price_of(Deployment(name="d", provider="openai", model="gpt-5.4-mini"))

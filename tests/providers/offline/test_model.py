@@ -209,7 +209,7 @@ def test_a_cached_answer_is_the_answer() -> None:
 
 def test_keys_and_answers_are_the_same_in_every_process() -> None:
     program = (
-        "from providers import OfflineChatModel\n"
+        "from superstep.providers import OfflineChatModel\n"
         "from pydantic import BaseModel\n"
         "class A(BaseModel):\n    x: int\n    y: str\n"
         "m = OfflineChatModel(route='r').bind_tools([A], tool_choice='any')\n"

@@ -86,7 +86,7 @@ def test_a_loop_that_was_closed_without_farewell_is_let_go(kind: str, lasting: B
 
 FORK = """
 import os, signal
-from providers import background
+from superstep.providers.transport import sync_bridge as background
 
 async def one():
     return 1
