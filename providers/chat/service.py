@@ -28,7 +28,7 @@ from superstep.providers.transport.wire import SCHEMA, Wire
 from superstep.runtime.faults import ProviderExhausted, RuntimeFault
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
@@ -71,7 +71,7 @@ class Service:
         """
         call = await self._begin(request)
         try:
-            won = await self._routed(call, self._caller(request, request.messages).whole, _nothing)
+            won = await self._routed(call, _sending(self._caller(request, request.messages).whole), _nothing)
             generation = won.value.generations[0]
             message = generation.message
             told = {**(won.value.llm_output or {}), **(generation.generation_info or {}), **message.response_metadata}
@@ -101,7 +101,7 @@ class Service:
     async def _streamed(self, call: Call, request: Request) -> AsyncGenerator[ChatGenerationChunk, None]:
         messages = list(request.messages)
         while True:
-            won = await self._routed(call, self._caller(request, messages).opened, Opened.aclose)
+            won = await self._routed(call, _sending(self._caller(request, messages).opened), Opened.aclose)
             call.first_token_at = call.first_token_at or won.value.first_token_at
             tail, broken = Tail(), None
             try:
@@ -166,6 +166,11 @@ class Service:
             later.append(reservation)
             reservation = Reservation()
         return Call(request, ask, reservation, self._redaction)
+
+
+def _sending(ask: Callable[..., Awaitable[T]]) -> Send[T]:
+    """How the router asks a candidate. A refusal is an answer where the route has no other deployment to ask."""
+    return lambda candidate: ask(candidate.deployment, may_refuse=not candidate.route.content_fallbacks)
 
 
 def _clean(deployment: Deployment, error: Exception) -> Exception:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessageChunk, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
+from superstep.providers.transport.chunks import as_chunk
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from langchain_core.caches import BaseCache
 
-__all__ = ["as_chunk", "remembered"]
+__all__ = ["remembered"]
 
 
 async def remembered(
@@ -74,17 +76,3 @@ def _whole(chunk: ChatGenerationChunk, output_version: str | None) -> ChatGenera
 def _copy(chunk: ChatGenerationChunk) -> ChatGenerationChunk:
     """A chunk of our own: LangChain changes those that it passes on."""
     return ChatGenerationChunk(message=chunk.message.model_copy(), generation_info=chunk.generation_info)
-
-
-def as_chunk(generation: ChatGeneration) -> ChatGenerationChunk:
-    """A whole answer as the only chunk of a stream."""
-    message = generation.message
-    fields = {key: getattr(message, key, None) for key in ("tool_calls", "invalid_tool_calls", "usage_metadata")}
-    chunk = AIMessageChunk(
-        content=message.content,
-        additional_kwargs=message.additional_kwargs,
-        response_metadata=message.response_metadata,
-        chunk_position="last",
-        **{key: value for key, value in fields.items() if value},
-    )
-    return ChatGenerationChunk(message=chunk, generation_info=generation.generation_info)

@@ -15,9 +15,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
-from superstep.providers.chat.stream_replay import as_chunk
 from superstep.providers.clock import now
 from superstep.providers.policy.failures import ContentRefused, MalformedAnswer, StreamCut, TooSlow
+from superstep.providers.transport.chunks import as_chunk
 from superstep.providers.transport.wire import Wire, ended, refused
 
 if TYPE_CHECKING:
@@ -27,19 +27,24 @@ if TYPE_CHECKING:
     from langchain_core.outputs import ChatResult
 
     from superstep.providers.catalog.model import Deployment
-    from superstep.providers.routing.candidates import Candidate
 
 __all__ = ["Caller", "Opened"]
+
+_REFUSED = "The model refused the content."
 
 
 class Opened:
     """A stream whose first content has arrived. Iterate it once; `aclose` it if it is left early."""
 
-    def __init__(self, candidate: Candidate, chunks: AsyncGenerator[ChatGenerationChunk, None]) -> None:
+    def __init__(
+        self, deployment: Deployment, chunks: AsyncGenerator[ChatGenerationChunk, None], *, may_refuse: bool = True
+    ) -> None:
+        """`may_refuse`: a stream of nothing but a refusal is an answer."""
         self.first_token_at = 0.0
-        self._candidate = candidate
+        self._deployment = deployment
+        self._may_refuse = may_refuse
         self._chunks = chunks
-        self._left = candidate.deployment.timeout  # seconds of waiting; what the reader takes is not the provider's
+        self._left = deployment.timeout  # seconds of waiting; what the reader takes is not the provider's
         self._early: list[ChatGenerationChunk] = []
         self._metadata: dict[str, Any] = {}
 
@@ -49,9 +54,9 @@ class Opened:
         Raises:
             TooSlow: it did not come in time.
             StreamCut: the stream ended without any, and without saying why.
-            ContentRefused: it ended with a refusal, and the route has somebody else to ask.
+            ContentRefused: it ended with a refusal, which is no answer here.
         """
-        limit = self._candidate.deployment.first_token_timeout
+        limit = self._deployment.first_token_timeout
         latest = None if limit is None else now() + limit
         while (early := await self._next(latest, limit, "no first token")) is not None:
             self._early.append(early)
@@ -59,8 +64,8 @@ class Opened:
                 break
         else:
             self._check_end()
-            for chunk in self._early:
-                _check_refusal(self._candidate, chunk.message, self._metadata)
+            if not self._may_refuse and any(refused(chunk.message, self._metadata) for chunk in self._early):
+                raise ContentRefused(_REFUSED)
         self.first_token_at = now()
 
     async def chunks(self) -> AsyncGenerator[ChatGenerationChunk, None]:
@@ -72,7 +77,7 @@ class Opened:
         """
         for early in self._early:
             yield early
-        limit = self._candidate.deployment.token_timeout
+        limit = self._deployment.token_timeout
         while True:
             chunk = await self._next(None if limit is None else now() + limit, limit, "no further token")
             if chunk is None:
@@ -92,7 +97,7 @@ class Opened:
                 raise  # the SDK's own
             if limit is not None and at < over:
                 raise TooSlow(missed, limit) from error
-            raise TooSlow("no whole answer", self._candidate.deployment.timeout) from error
+            raise TooSlow("no whole answer", self._deployment.timeout) from error
         self._left -= now() - began
         if chunk is not None:
             self._metadata.update(chunk.message.response_metadata)
@@ -100,7 +105,7 @@ class Opened:
         return chunk
 
     def _check_end(self) -> None:
-        if not ended(self._candidate.deployment, self._metadata):
+        if not ended(self._deployment, self._metadata):
             raise StreamCut("The stream ended without saying why.")
 
     async def aclose(self) -> None:
@@ -127,9 +132,18 @@ class Caller:
         self._stop = stop
         self._given = {key: value for key, value in given.items() if key != "stop"}  # the call's own comes first
 
-    async def whole(self, candidate: Candidate) -> ChatResult:
-        """The whole answer of a deployment, within its total timeout."""
-        deployment = candidate.deployment
+    async def whole(self, deployment: Deployment, *, may_refuse: bool) -> ChatResult:
+        """The whole answer of a deployment, within its total timeout.
+
+        Args:
+            deployment: the one to ask.
+            may_refuse: a refusal is an answer like any other, for the caller to read.
+
+        Raises:
+            TooSlow: it did not come in time.
+            MalformedAnswer: it has nothing to choose from.
+            ContentRefused: it is a refusal, and may not be one.
+        """
         model, arguments = self._prepared(deployment)
         at = now() + deployment.timeout
         try:
@@ -142,14 +156,15 @@ class Caller:
         if not result.generations:
             raise MalformedAnswer("The answer has no content.")
         answer = result.generations[0]
-        _check_refusal(candidate, answer.message, answer.generation_info)
+        if not may_refuse and refused(answer.message, answer.generation_info):
+            raise ContentRefused(_REFUSED)
         return result
 
-    async def opened(self, candidate: Candidate) -> Opened:
-        """A deployment's stream, once its first content has arrived."""
-        deployment = candidate.deployment
+    async def opened(self, deployment: Deployment, *, may_refuse: bool) -> Opened:
+        """A deployment's stream, once its first content has arrived. See `whole` and `Opened.start`."""
         model, arguments = self._prepared(deployment)
-        opened = Opened(candidate, _streamed(model, self.messages, self._stop, arguments))
+        chunks = _streamed(model, self.messages, self._stop, arguments)
+        opened = Opened(deployment, chunks, may_refuse=may_refuse)
         try:
             await opened.start()
         except BaseException:
@@ -160,12 +175,6 @@ class Caller:
     def _prepared(self, deployment: Deployment) -> tuple[BaseChatModel, dict[str, Any]]:
         model = self._model(deployment)
         return model, self._wire.arguments(deployment, model, self._given)
-
-
-def _check_refusal(candidate: Candidate, message: BaseMessage, info: Mapping[str, Any] | None) -> None:
-    # Without anybody else to ask, a refusal is an answer like any other: the caller may want to read it.
-    if candidate.route.content_fallbacks and refused(message, info):
-        raise ContentRefused("The model refused the content.")
 
 
 async def _streamed(

@@ -16,7 +16,6 @@ from pydantic import BaseModel
 
 from superstep.providers.catalog.model import Route
 from superstep.providers.policy.failures import StreamCut, TooSlow
-from superstep.providers.routing.candidates import Candidate
 from superstep.providers.transport.invoke import Opened
 from superstep.providers.transport.structured import read_value
 from superstep.runtime.faults import ProviderExhausted
@@ -110,7 +109,7 @@ async def test_a_refused_stream_is_an_answer_where_nobody_else_is_there(bed: Bed
 
 
 def opened(deployment: Deployment, chunks: AsyncGenerator[ChatGenerationChunk, None]) -> Opened:
-    return Opened(Candidate(deployment, Route(name="r", deployments=(deployment,)), None), chunks)  # type: ignore[arg-type]
+    return Opened(deployment, chunks)
 
 
 def said(text: str, **told: Any) -> ChatGenerationChunk:
