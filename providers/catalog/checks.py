@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from superstep.providers.catalog.model import Catalog, Deployment, Price, Route
-    from superstep.providers.catalog.values import Place
+    from superstep.providers.catalog.values import Locator
 
 __all__ = ["check_prices", "check_routes"]
 
 _FALLBACKS = ("fallbacks", "context_fallbacks", "content_fallbacks")
 
 
-def check_routes(routes: Mapping[str, Route], place: Place) -> None:
+def check_routes(routes: Mapping[str, Route], place: Locator) -> None:
     """Check that every route named by another exists, and that neither fallbacks nor rules lead in a circle.
 
     A rule and a fallback may point at each other: rules look at the request, and only once; fallbacks at failures.

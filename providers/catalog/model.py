@@ -1,6 +1,7 @@
 """What can be configured about models: routes, their deployments, limits and budgets. Pure data.
 
-`providers.config_file` makes these from the tables of `runtime.toml`, `providers.routes` from environment variables.
+`providers.catalog.parse` makes these from the tables of `runtime.toml`, `providers.catalog.from_env` from environment
+variables.
 Everything here has been checked when it exists: names resolve, numbers are positive, fallbacks do not run in circles.
 """
 
@@ -61,7 +62,7 @@ class Deployment:
 
     Attributes:
         name: unique in the catalog, `ROUTE/PROVIDER:MODEL`, numbered where that is not unique.
-        provider: who serves it, which decides the wire mapping.
+        provider: the kind of service, which decides client and wire mapping.
         model: the provider's name of the model.
         path: for `langchain`: `package.module:Class` of a LangChain chat model.
         api_key_env: name of the variable that holds the key. The key itself is never kept here, so that printing or

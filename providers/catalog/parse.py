@@ -1,7 +1,7 @@
 """Model routes, budgets and recording, from the tables of `runtime.toml`.
 
 Every key is in one of the tables below, with the reader of its value. What each means is said by the dataclasses of
-`providers.config` that they become, and in docs/models.md. Pure: gets parsed tables, and a function that names places.
+`providers.catalog.model` that they become, and in docs/models.md. Pure: gets parsed tables, and a `Locator`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from superstep.providers.catalog.values import (
 )
 
 if TYPE_CHECKING:
-    from superstep.providers.catalog.values import Place
+    from superstep.providers.catalog.values import Locator
 
 __all__ = ["KEYS", "parse_models"]
 
@@ -222,7 +222,7 @@ KEYS: dict[str, Mapping[str, Reader]] = {
 
 
 def parse_models(
-    models: Mapping[str, Any], budgets: Mapping[str, Any], recording: Mapping[str, Any], *, place: Place
+    models: Mapping[str, Any], budgets: Mapping[str, Any], recording: Mapping[str, Any], *, place: Locator
 ) -> Catalog:
     """Make the catalog of the tables `[models]`, `[budgets]` and `[recording]`.
 

@@ -24,7 +24,7 @@ __all__ = ["cost", "price_of"]
 _MILLION = 1_000_000
 _FREE = Price(input=0.0, output=0.0)
 
-# Whose prices are published. Whoever serves a model at another address has prices of their own.
+# Providers whose prices are published. The same model at another address has other prices.
 _PUBLISHED: frozenset[Provider] = frozenset({"openai", "anthropic"})
 
 

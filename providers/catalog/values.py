@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from superstep.runtime.faults import ConfigError
 
 __all__ = [
-    "Place",
+    "Locator",
     "Reader",
     "Spot",
     "choice",
@@ -36,7 +36,7 @@ __all__ = [
     "window",
 ]
 
-Place: TypeAlias = Callable[[Sequence["str | int"]], str]
+Locator: TypeAlias = Callable[[Sequence["str | int"]], str]
 
 _SECRET = re.compile(r"api[-_]?key|secret|passw(or)?d|credential|authorization|bearer|(auth|access)[-_]?token", re.I)
 # Of headers and queries, what would be too general a word elsewhere (max_tokens), and values that give themselves away.
@@ -51,7 +51,7 @@ class Spot:
     """Where a value is: the keys and indices that lead to it, and what calls that by a name (file, line, key)."""
 
     path: tuple[str | int, ...]
-    place: Place
+    place: Locator
 
     def __truediv__(self, key: str | int) -> Spot:
         return Spot((*self.path, key), self.place)

@@ -1,7 +1,7 @@
-"""One routed call: what was asked, and from its beginning to its record.
+"""One routed call: its request, and from its beginning to its record.
 
-Every call ends once: answered, failed, or abandoned (cancelled, or a stream that nobody read to its end). Each of these
-makes a record, because each may have cost money. The record of an answer that somebody remembers travels with it, so
+Every call ends once: answered, failed, or abandoned (cancelled, or a stream that was not read to its end). Each of
+these makes a record, because each may have cost money. The record of an answer that a cache keeps travels with it, so
 that both are stored at once; any other is handed to the process's recorder.
 """
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from superstep.providers.records.call_record import CallRecord
     from superstep.providers.records.redaction import Redaction
     from superstep.providers.routing.budgets import Reservation
-    from superstep.providers.routing.router import Ask, Won
+    from superstep.providers.routing.router import Ask, LeasedAnswer
     from superstep.runtime.faults import ProviderExhausted
 
-__all__ = ["Call", "Request", "Said"]
+__all__ = ["Call", "ChatRequest", "Output"]
 
 _log = logging.getLogger(__name__)
 _recording: set[asyncio.Task[None]] = set()  # records of abandoned calls on their way, kept from being collected
 
 
 @dataclass(slots=True)
-class Request:
+class ChatRequest:
     """One call of a routed model.
 
     Attributes:
@@ -52,8 +52,8 @@ class Request:
         rules: what answers where the route is served offline.
         tags: tags of the call, for rules and the record.
         prompt: `NAME@VERSION` of the prompt that the messages were made from.
-        digest: of everything that the answer depends on.
-        kept: whoever remembers the answer keeps its record with it.
+        digest: hexadecimal, of everything that the answer depends on.
+        kept: a cache stores the answer, and the record with it.
     """
 
     route: str
@@ -67,14 +67,14 @@ class Request:
     kept: bool = False
 
 
-class Said(NamedTuple):
-    """What one deployment said, or part of it.
+class Output(NamedTuple):
+    """What one deployment answered, or part of it.
 
     Attributes:
-        deployment: who.
-        text: what, with the arguments of tool calls.
+        deployment: the one that gave it.
+        text: as far as it came, with the arguments of tool calls.
         usage: its tokens, if the provider counted them.
-        model: the model that the provider says it was.
+        model: the one that the provider names in its answer.
     """
 
     deployment: Deployment
@@ -87,13 +87,13 @@ class Call:
     """One routed call under way.
 
     Attributes:
-        ask: it, as far as routing is concerned.
-        reservation: what it has reserved of budgets.
-        text: what was said by all deployments so far.
-        first_token_at: when the first token came, of streams.
+        ask: what the router knows of it.
+        reservation: what it has reserved of budgets, to be released when it has ended.
+        text: of all deployments that answered a part of it.
+        first_token_at: when the first token came, in loop time; of streams.
     """
 
-    def __init__(self, request: Request, ask: Ask, reservation: Reservation, redaction: Redaction) -> None:
+    def __init__(self, request: ChatRequest, ask: Ask, reservation: Reservation, redaction: Redaction) -> None:
         self.ask = ask
         self.reservation = reservation
         self.text = ""
@@ -105,72 +105,76 @@ class Call:
         self._output_tokens = 0
         self._usd: float | None = 0.0
 
-    def broke(self, won: Won[Any], said: Said, error: Exception) -> Failure:
-        """A stream broke after its first token. What was said until then is paid for."""
-        failure = classify(error, status=won.seen.status, headers=won.seen.headers)
-        won.lease.failed(now(), failure)
-        self.ask.trail.left(won.candidate, failure, error, won.lease.began, now())
-        self._count(said)
+    def broke(self, answer: LeasedAnswer[Any], output: Output, error: Exception) -> Failure:
+        """A stream broke after its first token. Its output until then is paid for."""
+        failure = classify(error, status=answer.response.status, headers=answer.response.headers)
+        answer.lease.failed(now(), failure)
+        self.ask.attempts.failed(answer.candidate, failure, error, answer.lease.began, now())
+        self._count(output)
         return failure
 
-    async def answered(self, won: Won[Any], said: Said) -> CallRecord:
-        """The call was answered: end its lease, and see to its record."""
-        asked, given = self._count(said)
-        won.lease.answered(now(), tokens=asked + given if said.usage else 0, output_tokens=given)
-        record = self._record("answered", said)
+    async def answered(self, answer: LeasedAnswer[Any], output: Output) -> CallRecord:
+        """End the lease of the whole answer.
+
+        Returns:
+            The record to travel with it. It has been handed to the process's recorder unless the request is `kept`.
+        """
+        read, written = self._count(output)
+        answer.lease.answered(now(), tokens=read + written if output.usage else 0, output_tokens=written)
+        record = self._record("answered", output)
         if not self._request.kept and (keep := hooks().record) is not None:
             await keep(record)
             record["content"] = None  # it is where it belongs; a conversation need not carry itself along
         return record
 
     async def failed(self, error: ProviderExhausted) -> None:
-        """Nobody answered, or not to the end."""
+        """No deployment answered, or none to the end: hand the record to the process's recorder."""
         if (keep := hooks().record) is not None:
             await keep({**self._record("failed", None), "error": f"{type(error).__name__}: {error}"})
 
-    def abandoned(self, said: Said | None = None) -> None:
-        """The caller is gone. The record is made in the background, since whoever is cancelled must not wait."""
+    def abandoned(self, output: Output | None = None) -> None:
+        """The caller is gone. The record is stored in the background, since a cancelled caller must not wait."""
         keep = hooks().record
         if keep is None:
             return
-        if said is not None:
-            self._count(said)
-        elif cancelled := sum(each["why"] == CANCELLED for each in self.ask.trail.tried):
-            self._input_tokens += cancelled * self.ask.input_tokens  # who was being asked may send a bill
+        if output is not None:
+            self._count(output)
+        elif cancelled := sum(each["why"] == CANCELLED for each in self.ask.attempts.tried):
+            self._input_tokens += cancelled * self.ask.input_tokens  # a provider that had the request may send a bill
             self._usd = None
 
         async def record() -> None:
             try:
-                await keep({**self._record("abandoned", said), "error": "abandoned by the caller"})
-            except Exception:  # noqa: BLE001 - nobody waits for it
+                await keep({**self._record("abandoned", output), "error": "abandoned by the caller"})
+            except Exception:  # noqa: BLE001 - no caller is left to raise it to
                 _log.warning("An abandoned call of route %r could not be recorded", self.ask.route, exc_info=True)
 
         task = asyncio.get_running_loop().create_task(record())
         _recording.add(task)
         task.add_done_callback(_recording.discard)
 
-    def _count(self, said: Said) -> tuple[int, int]:
-        """Add what a deployment said to what the call has cost; its tokens in and out."""
-        usage = said.usage
-        # Some servers count the input only where nobody looks for it, and say 0 here.
-        asked = (usage["input_tokens"] if usage else 0) or self.ask.input_tokens
-        given = usage["output_tokens"] if usage else tokens(said.text)
-        usd = cost(said.deployment, asked, given, usage.get("input_token_details") if usage else None)
-        self.text += said.text
-        self._input_tokens += asked
-        self._output_tokens += given
+    def _count(self, output: Output) -> tuple[int, int]:
+        """Add a deployment's output to what the call has cost; its tokens in and out."""
+        usage = output.usage
+        # Some servers count the input in a field of their own, and say 0 here.
+        read = (usage["input_tokens"] if usage else 0) or self.ask.input_tokens
+        written = usage["output_tokens"] if usage else tokens(output.text)
+        usd = cost(output.deployment, read, written, usage.get("input_token_details") if usage else None)
+        self.text += output.text
+        self._input_tokens += read
+        self._output_tokens += written
         self._usd = None if usd is None or self._usd is None else self._usd + usd
-        return asked, given
+        return read, written
 
-    def _record(self, outcome: str, said: Said | None) -> CallRecord:
-        request, deployment = self._request, said.deployment if said else None
+    def _record(self, outcome: str, output: Output | None) -> CallRecord:
+        request, deployment = self._request, output.deployment if output else None
         return {
             "route": request.route,
             "outcome": outcome,
             "deployment": deployment.name if deployment else None,
             "provider": deployment.provider if deployment else None,
-            "model": (said.model or deployment.model) if said and deployment else None,
-            "tried": list(self.ask.trail.tried),
+            "model": (output.model or deployment.model) if output and deployment else None,
+            "tried": list(self.ask.attempts.tried),
             "ms": self._ms(now()),
             "first_token_ms": None if self.first_token_at is None else self._ms(self.first_token_at),
             "input_tokens": self._input_tokens,
@@ -180,9 +184,9 @@ class Call:
             "request": request.digest,
             "tags": sorted(request.tags),
             "offline": deployment is not None and deployment.provider == "offline",
-            "hedged": self.ask.trail.hedged,
+            "hedged": self.ask.attempts.hedged,
             "error": None,
-            "content": self._redaction.content(request.messages, self.text if said or self.text else None),
+            "content": self._redaction.content(request.messages, self.text if output or self.text else None),
         }
 
     def _ms(self, at: float) -> float:

@@ -20,12 +20,12 @@ from langchain_core.tools import BaseTool  # noqa: TC002 - see below
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
-from superstep.providers.chat.service import Request, Service
-from superstep.providers.chat.stream_replay import remembered
+from superstep.providers.chat.call import ChatRequest
+from superstep.providers.chat.stream_replay import cached_stream
 from superstep.providers.offline import qualified_name
 from superstep.providers.policy.estimate import tokens
-from superstep.providers.routing.budgets import Reservation, held
-from superstep.providers.transport import sync_bridge as background
+from superstep.providers.routing.budgets import Reservation, held_reservations
+from superstep.providers.transport import sync_bridge
 from superstep.providers.transport.structured import read_value
 from superstep.providers.transport.wire import SCHEMA
 
@@ -36,13 +36,15 @@ if TYPE_CHECKING:
     from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
     from langchain_core.runnables import RunnableConfig
 
+    from superstep.providers.chat.service import Service
+
 __all__ = ["RoutedChatModel"]
 
 # LangChain looks the type hints of `bind_tools` and `with_structured_output` up, which needs their names at run time.
 
 
 @dataclass(slots=True)
-class _Asked:
+class _CallContext:
     """What LangChain's path from the public method to `_agenerate` or `_astream` does not carry.
 
     Attributes:
@@ -58,11 +60,11 @@ class _Asked:
     cached: bool = False
 
 
-_NOT_ASKED = {"id", "response_metadata", "usage_metadata", "artifact", "tool_call_chunks", "chunk_position"}
+_NO_INPUT = {"id", "response_metadata", "usage_metadata", "artifact", "tool_call_chunks", "chunk_position"}
 _METHODS = (None, "function_calling", "json_schema")
-_THEIRS = ("seq:", "map:", "branch:", "graph:", "langsmith:")
+_FRAMEWORK_TAGS = ("seq:", "map:", "branch:", "graph:", "langsmith:")
 
-_asked: ContextVar[_Asked] = ContextVar("superstep_asked", default=_Asked())  # noqa: B039 - never changed
+_call_context: ContextVar[_CallContext] = ContextVar("superstep_call_context", default=_CallContext())  # noqa: B039 - never changed
 
 
 class RoutedChatModel(BaseChatModel):
@@ -70,7 +72,7 @@ class RoutedChatModel(BaseChatModel):
 
     Everything a LangChain chat model does works: tools, structured output, streaming, callbacks, synchronous calls.
     Which deployment answered, what was tried before, what it took and cost is in the answer's
-    `response_metadata["routing"]`, see `providers.record.CallRecord`.
+    `response_metadata["routing"]`, see `providers.records.call_record.CallRecord`.
 
     Re-run contract: inside a super-step of a `TransactionalSaver` the answer is remembered, and a node that runs again
     gets it again instead of paying for another one, also when it iterates `astream` itself.
@@ -113,7 +115,7 @@ class RoutedChatModel(BaseChatModel):
             ProviderRejected: a provider says that the request itself is wrong.
             BudgetExceeded: a budget does not allow the call.
         """
-        with _asking(_context(input, config)):
+        with _calling(_context(input, config)):
             return await super().ainvoke(input, config, stop=stop, **kwargs)
 
     def invoke(
@@ -125,7 +127,7 @@ class RoutedChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """`ainvoke` for callers that cannot await; blocks the calling thread."""
-        with _asking(_context(input, config)):
+        with _calling(_context(input, config)):
             return super().invoke(input, config, stop=stop, **kwargs)
 
     async def astream(
@@ -137,13 +139,13 @@ class RoutedChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         """The answer to an input, chunk by chunk. Raises what `ainvoke` does; see also `Service.stream`."""
-        asked = _context(input, config, streamed=True)
+        context = _context(input, config, streamed=True)
         chunks = super().astream(input, config, stop=stop, **kwargs)
         reservations: list[Reservation] = []
         try:
             while True:
-                # Set anew for each chunk: the variables of a generator are those of whoever asks for its next item.
-                with _asking(asked, reservations):
+                # Set anew for each chunk: a generator runs with the context variables of the caller of `anext`.
+                with _calling(context, reservations):
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     return
@@ -162,12 +164,12 @@ class RoutedChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
         """`astream` for callers that cannot await."""
-        asked = _context(input, config, streamed=True)
+        context = _context(input, config, streamed=True)
         chunks = super().stream(input, config, stop=stop, **kwargs)
         reservations: list[Reservation] = []
         try:
             while True:
-                with _asking(asked, reservations):
+                with _calling(context, reservations):
                     chunk = next(chunks, None)
                 if chunk is None:
                     return
@@ -178,13 +180,13 @@ class RoutedChatModel(BaseChatModel):
                 reservation.release()
 
     async def agenerate(self, *args: Any, **kwargs: Any) -> LLMResult:
-        """See LangChain; what `ainvoke` comes down to, and all that asks a cache."""
-        with _asking(replace(_asked.get(), cached=True), held.get()):
+        """See LangChain. `ainvoke` goes through it, and so does every call that LangChain asks a cache about."""
+        with _calling(replace(_call_context.get(), cached=True), held_reservations.get()):
             return await super().agenerate(*args, **kwargs)
 
     def generate(self, *args: Any, **kwargs: Any) -> LLMResult:
-        """See LangChain; what `invoke` comes down to, and all that asks a cache."""
-        with _asking(replace(_asked.get(), cached=True), held.get()):
+        """`agenerate` for callers that cannot await; blocks the calling thread."""
+        with _calling(replace(_call_context.get(), cached=True), held_reservations.get()):
             return super().generate(*args, **kwargs)
 
     def bind_tools(
@@ -255,19 +257,19 @@ class RoutedChatModel(BaseChatModel):
     def _generate(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
-        return background.wait_for(self._agenerate(messages, stop, **kwargs))
+        return sync_bridge.wait_for(self._agenerate(messages, stop, **kwargs))
 
     async def _astream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         service: Service = self.service
         chunks = service.stream(self._request(messages, stop, kwargs))
-        cache = self._memo if _asked.get().streamed else None
+        cache = self._memo if _call_context.get().streamed else None
         if cache is not None:
             # As LangChain asks it for `ainvoke`, so that both are the same request.
-            asked = dumps([message.model_copy(update={"id": None}) for message in messages])
+            request = dumps([message.model_copy(update={"id": None}) for message in messages])
             model = self._get_llm_string(stop, **kwargs)
-            chunks = remembered(cache, asked, model, chunks, output_version=self.output_version)
+            chunks = cached_stream(cache, request, model, chunks, output_version=self.output_version)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -275,7 +277,7 @@ class RoutedChatModel(BaseChatModel):
     def _stream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
-        yield from background.iterate(self._astream(messages, stop, **kwargs))
+        yield from sync_bridge.iterate(self._astream(messages, stop, **kwargs))
 
     @property
     def _memo(self) -> BaseCache | None:
@@ -283,21 +285,21 @@ class RoutedChatModel(BaseChatModel):
         cache = self.cache if isinstance(self.cache, BaseCache) else None if self.cache is False else get_llm_cache()
         return cache if getattr(cache, "memoises_streams", False) else None
 
-    def _request(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> Request:
-        asked = _asked.get()
+    def _request(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> ChatRequest:
+        context = _call_context.get()
         arguments = {**self.parameters, **kwargs}
         arguments.pop("stream", None)
         stop = arguments.pop("stop", None) if stop is None else stop
-        body = f"{self.route}\0{_said(messages)}\0{sorted(arguments.items())}\0{stop}"
-        return Request(
+        body = f"{self.route}\0{_input_of(messages)}\0{sorted(arguments.items())}\0{stop}"
+        return ChatRequest(
             route=self.route,
             messages=messages,
             stop=stop,
             arguments=arguments,
             rules=self.rules,
-            tags=asked.tags,
-            prompt=asked.prompt,
-            kept=(asked.streamed or asked.cached) and self._memo is not None,
+            tags=context.tags,
+            prompt=context.prompt,
+            kept=(context.streamed or context.cached) and self._memo is not None,
             digest=hashlib.blake2b(body.encode(), digest_size=16).hexdigest(),
         )
 
@@ -309,31 +311,31 @@ def _neutral(tool: Any) -> dict[str, Any]:
     return convert_to_openai_tool(tool)
 
 
-def _said(messages: Sequence[BaseMessage]) -> str:
+def _input_of(messages: Sequence[BaseMessage]) -> str:
     """Everything in the messages that an answer can depend on."""
-    return repr([message.model_dump(exclude=_NOT_ASKED) for message in messages])
+    return repr([message.model_dump(exclude=_NO_INPUT) for message in messages])
 
 
-def _context(input: Any, config: RunnableConfig | None, *, streamed: bool = False) -> _Asked:  # noqa: A002
+def _context(input: Any, config: RunnableConfig | None, *, streamed: bool = False) -> _CallContext:  # noqa: A002
     tags = ensure_config(config).get("tags") or ()
-    return _Asked(
+    return _CallContext(
         prompt=getattr(input, "prompt", None),
         # LangChain and LangGraph tag by themselves what part of what a call is.
-        tags=frozenset(tag for tag in tags if not tag.startswith(_THEIRS)),
+        tags=frozenset(tag for tag in tags if not tag.startswith(_FRAMEWORK_TAGS)),
         streamed=streamed,
     )
 
 
 @contextmanager
-def _asking(asked: _Asked, reservations: list[Reservation] | None = None) -> Iterator[None]:
-    """Let the call know how it was asked. Given no list to collect reservations in, release them at the end."""
+def _calling(context: _CallContext, reservations: list[Reservation] | None = None) -> Iterator[None]:
+    """Make a call in this context. Its reservations are collected in a list that is given, else released at the end."""
     collected = [] if reservations is None else reservations
-    tokens = _asked.set(asked), held.set(collected)
+    tokens = _call_context.set(context), held_reservations.set(collected)
     try:
         yield
     finally:
-        _asked.reset(tokens[0])
-        held.reset(tokens[1])
+        _call_context.reset(tokens[0])
+        held_reservations.reset(tokens[1])
         if reservations is None:
             for reservation in collected:
                 reservation.release()

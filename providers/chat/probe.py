@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from langchain_core.messages import HumanMessage
 
 from superstep.providers.catalog.model import Catalog, Route
-from superstep.providers.chat.service import Request, Service
+from superstep.providers.chat.call import ChatRequest
+from superstep.providers.chat.service import Service
 from superstep.runtime.faults import ProviderExhausted, RuntimeFault
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ class CheckResult:
 async def check(deployment: Deployment) -> CheckResult:
     """Send one small call, once: no retries, no fallback, no regard for its circuit and limits. It costs a few tokens.
 
-    Never raises because of the deployment: whatever is wrong with it is in the result.
+    Never raises because of the deployment: its failure is in the result.
     """
     alone = Route(name="check", deployments=(replace(deployment, retries=0, rpm=None, tpm=None),), patience=0.0)
     service = Service(Catalog(routes={}, catch_all=alone))
-    request = Request("check", [HumanMessage("Reply with OK.")], arguments={"max_tokens": MAX_TOKENS})
+    request = ChatRequest("check", [HumanMessage("Reply with OK.")], arguments={"max_tokens": MAX_TOKENS})
     began = time.monotonic()
     try:
         await service.answer(request)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["configure", "configure_by_default", "current_service"]
 
 
-class _Process:
-    """Attributes: `source`, asked once for the catalog; `service`, made from it; `named`, whether anybody named one."""
+class _Registry:
+    """Attributes: `source`, asked once for the catalog; `service`, made from it; `named`, whether one was named."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -28,7 +28,7 @@ class _Process:
         self.named = False
 
 
-_process = _Process()
+_registry = _Registry()
 
 
 def configure(catalog: Catalog | None) -> None:
@@ -36,20 +36,20 @@ def configure(catalog: Catalog | None) -> None:
 
     What is known of the health of deployments starts anew.
     """
-    with _process.lock:
-        _process.named, _process.source = True, None
-        _process.service = None if catalog is None else Service(catalog)
+    with _registry.lock:
+        _registry.named, _registry.source = True, None
+        _registry.service = None if catalog is None else Service(catalog)
 
 
 def configure_by_default(source: Callable[[], Catalog | None]) -> None:
-    """Name a source of routes for processes in which nobody calls `configure`.
+    """Name a source of routes for processes that do not call `configure`.
 
     Args:
         source: Asked when the first model is wanted. `None` leaves it to the environment's keys.
     """
-    with _process.lock:
-        if not _process.named:
-            _process.named, _process.source = True, source
+    with _registry.lock:
+        if not _registry.named:
+            _registry.named, _registry.source = True, source
 
 
 def current_service() -> Service:
@@ -58,14 +58,14 @@ def current_service() -> Service:
     Raises:
         ConfigError: The configuration is wrong.
     """
-    if _process.source is not None:
-        with _process.lock:
-            if _process.source is not None:
-                catalog = _process.source()
-                _process.service = None if catalog is None else Service(catalog)
-                _process.source = None
+    if _registry.source is not None:
+        with _registry.lock:
+            if _registry.source is not None:
+                catalog = _registry.source()
+                _registry.service = None if catalog is None else Service(catalog)
+                _registry.source = None
     # Without a configuration the environment is looked at each time: keys may be set while the process runs.
-    return _process.service or _from_env(tuple(os.environ.get(name) for name in VARIABLES))
+    return _registry.service or _from_env(tuple(os.environ.get(name) for name in VARIABLES))
 
 
 @lru_cache(maxsize=8)

@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from langchain_core.messages import AIMessage, HumanMessage
 
 from superstep.providers.catalog.pricing import cost
-from superstep.providers.chat.call import Call, Request, Said
-from superstep.providers.chat.stream_accumulator import Tail
+from superstep.providers.chat.call import Call, ChatRequest, Output
+from superstep.providers.chat.stream_accumulator import StreamAccumulator
 from superstep.providers.policy.estimate import tokens_of
 from superstep.providers.policy.failures import Action
-from superstep.providers.records.call_record import KEY
+from superstep.providers.records.call_record import RECORD_KEY
 from superstep.providers.records.redaction import Redaction, without_secret
-from superstep.providers.routing.attempt_log import Trail
-from superstep.providers.routing.budgets import Budgets, Reservation, held, limit_of
-from superstep.providers.routing.candidates import find_route
+from superstep.providers.routing.attempt_log import AttemptLog
+from superstep.providers.routing.budgets import Budgets, Reservation, held_reservations, limit_of
 from superstep.providers.routing.router import Ask, Router
 from superstep.providers.transport.clients import Clients, missing_key, secret_of
-from superstep.providers.transport.invoke import Caller, Opened
+from superstep.providers.transport.invoke import Caller, OpenedStream
 from superstep.providers.transport.wire import SCHEMA, Wire
 from superstep.runtime.faults import ProviderExhausted, RuntimeFault
 
@@ -35,9 +34,9 @@ if TYPE_CHECKING:
     from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
     from superstep.providers.catalog.model import Catalog, Deployment
-    from superstep.providers.routing.router import Discard, Send, Won
+    from superstep.providers.routing.router import Discard, LeasedAnswer, Send
 
-__all__ = ["Request", "Service"]
+__all__ = ["Service"]
 
 T = TypeVar("T")
 
@@ -46,11 +45,13 @@ _GO_ON = "Your answer broke off there. Continue it exactly where it stopped, wit
 
 
 class Service:
-    """See the module. Safe to share by event loops and threads.
+    """Answers the calls of all routed models of a process. Safe to share by event loops and threads.
 
     Attributes:
         catalog: what is configured.
-        router: the state of its deployments.
+        router: what is known of its deployments, and which of them is asked next.
+        clients: their connections.
+        budgets: what calls in flight have reserved.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -61,29 +62,34 @@ class Service:
         self._redaction = Redaction(catalog.recording)
         self._wire = Wire()
 
-    async def answer(self, request: Request) -> ChatResult:
+    async def answer(self, request: ChatRequest) -> ChatResult:
         """The answer, with its record in the message's `response_metadata["routing"]`.
 
         Raises:
             ProviderRejected: a provider says that the request itself is wrong.
-            ProviderExhausted: nobody answered.
-            BudgetExceeded: a budget does not allow the call; nobody was asked.
+            ProviderExhausted: no deployment answered.
+            BudgetExceeded: a budget does not allow the call; no deployment was asked.
+            ConfigError: there is no such route.
         """
         call = await self._begin(request)
         try:
-            won = await self._routed(call, _sending(self._caller(request, request.messages).whole), _nothing)
-            generation = won.value.generations[0]
+            answer = await self._routed(call, _sending(self._caller(request, request.messages).whole), _nothing)
+            generation = answer.value.generations[0]
             message = generation.message
-            told = {**(won.value.llm_output or {}), **(generation.generation_info or {}), **message.response_metadata}
+            told = {
+                **(answer.value.llm_output or {}),
+                **(generation.generation_info or {}),
+                **message.response_metadata,
+            }
             usage = message.usage_metadata if isinstance(message, AIMessage) else None
             calls = "".join(str(each["args"]) for each in getattr(message, "tool_calls", ()))
-            said = Said(won.candidate.deployment, message.text + calls, usage, _model(told))
-            message.response_metadata = {**message.response_metadata, KEY: await call.answered(won, said)}
-            return won.value
+            output = Output(answer.candidate.deployment, message.text + calls, usage, _model(told))
+            message.response_metadata = {**message.response_metadata, RECORD_KEY: await call.answered(answer, output)}
+            return answer.value
         finally:
             call.reservation.release()
 
-    async def stream(self, request: Request) -> AsyncGenerator[ChatGenerationChunk, None]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatGenerationChunk, None]:
         """The chunks of the answer; the last one has the record. Raises what `answer` does.
 
         Before the first token a failure goes unnoticed: another deployment is asked. After it, what was said cannot be
@@ -98,42 +104,42 @@ class Service:
         finally:
             call.reservation.release()
 
-    async def _streamed(self, call: Call, request: Request) -> AsyncGenerator[ChatGenerationChunk, None]:
+    async def _streamed(self, call: Call, request: ChatRequest) -> AsyncGenerator[ChatGenerationChunk, None]:
         messages = list(request.messages)
         while True:
-            won = await self._routed(call, _sending(self._caller(request, messages).opened), Opened.aclose)
-            call.first_token_at = call.first_token_at or won.value.first_token_at
-            tail, broken = Tail(), None
+            answer = await self._routed(call, _sending(self._caller(request, messages).opened), OpenedStream.aclose)
+            call.first_token_at = call.first_token_at or answer.value.first_token_at
+            stream, broken = StreamAccumulator(), None
             try:
-                async for chunk in won.value.chunks():
-                    ready = tail.take(chunk)
+                async for chunk in answer.value.chunks():
+                    ready = stream.take(chunk)
                     if ready is not None:
                         yield ready
             except Exception as error:
                 if isinstance(error, RuntimeFault):
-                    won.lease.abandoned()
+                    answer.lease.abandoned()
                     raise
                 broken = error
-            except BaseException:  # cancelled, or nobody reads on
-                won.lease.abandoned()
-                call.abandoned(_said(won, tail))
+            except BaseException:  # cancelled, or not read on
+                answer.lease.abandoned()
+                call.abandoned(_output(answer, stream))
                 raise
             finally:
-                await won.value.aclose()
+                await answer.value.aclose()
             if broken is None:
-                record = await call.answered(won, _said(won, tail))
-                yield tail.last({**tail.metadata, KEY: record})
+                record = await call.answered(answer, _output(answer, stream))
+                yield stream.last({**stream.metadata, RECORD_KEY: record})
                 return
-            failure = call.broke(won, _said(won, tail), broken)
-            if not (won.candidate.route.continue_text and tail.only_text and failure.action is not Action.STOP):
-                exhausted = call.ask.trail.broken(won.candidate, len(call.text))
+            failure = call.broke(answer, _output(answer, stream), broken)
+            if not (answer.candidate.route.continue_text and stream.only_text and failure.action is not Action.STOP):
+                exhausted = call.ask.attempts.broken(answer.candidate, len(call.text))
                 await call.failed(exhausted)
                 raise exhausted
-            call.ask.without |= {won.candidate.deployment.name}
+            call.ask.without |= {answer.candidate.deployment.name}
             if call.text:
                 messages = [*request.messages, AIMessage(call.text), HumanMessage(_GO_ON)]
 
-    async def _routed(self, call: Call, send: Send[T], discard: Discard[T]) -> Won[T]:
+    async def _routed(self, call: Call, send: Send[T], discard: Discard[T]) -> LeasedAnswer[T]:
         """Have the call answered, and see to its record if it is not."""
         failure: ProviderExhausted
         try:
@@ -148,22 +154,21 @@ class Service:
         await call.failed(failure)
         raise failure
 
-    def _caller(self, request: Request, messages: Sequence[BaseMessage]) -> Caller:
+    def _caller(self, request: ChatRequest, messages: Sequence[BaseMessage]) -> Caller:
         def model(deployment: Deployment) -> BaseChatModel:
             return self.clients.model(deployment, request.route, request.rules)
 
         return Caller(self._wire, model, messages, request.stop, request.arguments)
 
-    async def _begin(self, request: Request) -> Call:
-        find_route(self.catalog, request.route)
+    async def _begin(self, request: ChatRequest) -> Call:
         offered = [str(request.arguments[key]) for key in ("tools", SCHEMA) if request.arguments.get(key)]
-        asked_tokens = tokens_of([*(message.text for message in request.messages), *offered])
-        ask = Ask(request.route, asked_tokens, limit_of(request.arguments), request.tags)
-        ask.trail = Trail(_clean)
+        input_tokens = tokens_of([*(message.text for message in request.messages), *offered])
+        ask = Ask(request.route, input_tokens, limit_of(request.arguments), request.tags)
+        ask.attempts = AttemptLog(_clean)
         reservation = await self.budgets.reserve(ask, cost)
-        later = held.get()
-        if later is not None:
-            later.append(reservation)
+        collected = held_reservations.get()
+        if collected is not None:
+            collected.append(reservation)
             reservation = Reservation()
         return Call(request, ask, reservation, self._redaction)
 
@@ -177,8 +182,9 @@ def _clean(deployment: Deployment, error: Exception) -> Exception:
     return without_secret(error, secret_of(deployment))
 
 
-def _said(won: Won[Opened], tail: Tail) -> Said:
-    return Said(won.candidate.deployment, tail.text + tail.calls, tail.usage, _model(tail.metadata))
+def _output(answer: LeasedAnswer[OpenedStream], stream: StreamAccumulator) -> Output:
+    text = stream.text + stream.calls
+    return Output(answer.candidate.deployment, text, stream.usage, _model(stream.metadata))
 
 
 def _model(metadata: Mapping[str, Any]) -> str | None:

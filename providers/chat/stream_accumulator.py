@@ -11,10 +11,10 @@ from langchain_core.outputs import ChatGenerationChunk
 if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
 
-__all__ = ["Tail"]
+__all__ = ["StreamAccumulator"]
 
 
-class Tail:
+class StreamAccumulator:
     """Lets content pass at once and keeps what only describes it, so that the record can go into the last chunk.
 
     Attributes:

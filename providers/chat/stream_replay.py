@@ -1,4 +1,4 @@
-"""Streams that are remembered: the same chunks to whoever asks first, the whole answer to whoever asks again."""
+"""Streams through a cache: a first request gets its chunks as they come, a repeated one the whole answer as one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from langchain_core.caches import BaseCache
 
-__all__ = ["remembered"]
+__all__ = ["cached_stream"]
 
 
-async def remembered(
+async def cached_stream(
     cache: BaseCache,
     prompt: str,
     llm_string: str,
@@ -31,19 +31,12 @@ async def remembered(
 
     It is stored in the form that LangChain stores those of `ainvoke` in: with `output_version` "v1" as content blocks.
 
-    One task asks and tells the cache, and ends with the stream. For that is how LangChain does it, and a cache may rely
-    on it: carry its finding along in a context variable, take the end of the task for that of the call. The caller
-    itself may make other calls between two chunks.
+    The given chunks are closed with this generator, also if it is left early; then nothing is stored.
     """
     loop = asyncio.get_running_loop()
     known: asyncio.Future[Any] = loop.create_future()
     answer: asyncio.Future[ChatGeneration] = loop.create_future()
-
-    async def keep() -> None:
-        known.set_result(await cache.alookup(prompt, llm_string))
-        await cache.aupdate(prompt, llm_string, [await answer])
-
-    keeper = loop.create_task(keep())
+    keeper = loop.create_task(_keep(cache, (prompt, llm_string), known, answer))
     try:
         async with aclosing(chunks):
             await asyncio.wait({keeper, known}, return_when=asyncio.FIRST_COMPLETED)
@@ -63,6 +56,18 @@ async def remembered(
     finally:
         keeper.cancel()
         await asyncio.wait({keeper})
+
+
+async def _keep(
+    cache: BaseCache, request: tuple[str, str], known: asyncio.Future[Any], answer: asyncio.Future[ChatGeneration]
+) -> None:
+    """Ask the cache, then tell it the answer: in one task, which ends with the stream.
+
+    For that is how LangChain does it, and a cache may rely on it: carry its finding along in a context variable, take
+    the end of the task for that of the call. The reader of the stream may make other calls between two chunks.
+    """
+    known.set_result(await cache.alookup(*request))
+    await cache.aupdate(*request, [await answer])
 
 
 def _whole(chunk: ChatGenerationChunk, output_version: str | None) -> ChatGeneration:

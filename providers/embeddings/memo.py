@@ -37,7 +37,7 @@ class MemoisedEmbedder:
         self._batch_size = batch_size
         self._lock = threading.Lock()
         self._known: OrderedDict[str, array[float]] = OrderedDict()  # 8 bytes a number; a list takes 32
-        self._asked: dict[str, Future[array[float] | None]] = {}
+        self._in_flight: dict[str, Future[array[float] | None]] = {}
 
     @property
     def dimensions(self) -> int:
@@ -69,10 +69,10 @@ class MemoisedEmbedder:
                 if text in self._known:
                     self._known.move_to_end(text)
                     found[text] = self._known[text]
-                elif text in self._asked:
-                    others[text] = self._asked[text]
+                elif text in self._in_flight:
+                    others[text] = self._in_flight[text]
                 else:
-                    mine[text] = self._asked[text] = _unstoppable()
+                    mine[text] = self._in_flight[text] = _uncancellable()
         if mine:
             found.update(await self._ask(mine))
         for text, asked in others.items():
@@ -102,20 +102,20 @@ class MemoisedEmbedder:
         except BaseException:
             self._answered(open_, {})
             for asked in open_.values():
-                asked.set_result(None)  # this caller was cancelled; whoever waits asks again
+                asked.set_result(None)  # this caller was cancelled; those that wait ask again
             raise
         return found
 
     def _answered(self, mine: Iterable[str], vectors: dict[str, array[float]]) -> None:
         with self._lock:
             for text in mine:
-                del self._asked[text]
+                del self._in_flight[text]
             self._known.update(vectors)
             while len(self._known) > LIMIT:
                 self._known.popitem(last=False)
 
 
-def _unstoppable() -> Future[array[float] | None]:
+def _uncancellable() -> Future[array[float] | None]:
     """A future that no single waiter's cancellation cancels for the others."""
     future: Future[array[float] | None] = Future()
     future.set_running_or_notify_cancel()

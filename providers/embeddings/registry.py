@@ -15,7 +15,7 @@ from superstep.runtime.faults import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from superstep.providers.catalog.values import Place
+    from superstep.providers.catalog.values import Locator
     from superstep.providers.embeddings.embedder import Embedder
 
 __all__ = ["configure_embeddings", "configure_embeddings_by_default", "embedder"]
@@ -46,7 +46,7 @@ class _Registry:
 _registry = _Registry()
 
 
-def configure_embeddings(tables: Any, *, place: Place = _dotted) -> None:
+def configure_embeddings(tables: Any, *, place: Locator = _dotted) -> None:
     """Have this process use these embedders from now on. Makes no call and loads no weights.
 
     Args:
@@ -65,7 +65,7 @@ def configure_embeddings(tables: Any, *, place: Place = _dotted) -> None:
 
 
 def configure_embeddings_by_default(source: Callable[[], None]) -> None:
-    """Name who configures the embedders of processes in which nobody else does.
+    """Name a source of settings for processes that call no `configure_embeddings` of their own.
 
     Args:
         source: Called when the first embedder is wanted; calls `configure_embeddings`. Called again if it failed.

@@ -18,8 +18,8 @@ from superstep.providers.policy.backoff import pause
 from superstep.providers.policy.failures import Action, Failure, MalformedAnswer, TooSlow, classify
 from superstep.providers.records.redaction import without_secret
 from superstep.providers.transport.clients import CONNECT_TIMEOUT
-from superstep.providers.transport.loop_local import PerLoop
-from superstep.providers.transport.response_hook import Exchange, exchange, witness
+from superstep.providers.transport.loop_local import LoopLocal
+from superstep.providers.transport.response_hook import LastResponse, last_response, note_response
 from superstep.runtime.faults import ConfigError, ProviderExhausted, ProviderRejected, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class RemoteEmbedder:
         self.dimensions = settings.dimensions
         self._settings = settings
         self._rng = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._clients: PerLoop[Any] = PerLoop(_close)
+        self._clients: LoopLocal[Any] = LoopLocal(_close)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return one unit vector for each text, in order. One request, however many texts there are.
@@ -79,14 +79,14 @@ class RemoteEmbedder:
     ) -> list[list[float]]:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        seen = Exchange()
-        token = exchange.set(seen)
+        response = LastResponse()
+        token = last_response.set(response)
         try:
             return self._read(await self._asked(texts, key), len(texts))
         except (ConfigError, ProviderUnavailable):
             raise
         except Exception as error:
-            failure = classify(error, status=seen.status, headers=seen.headers)
+            failure = classify(error, status=response.status, headers=response.headers)
             tried.append(
                 {
                     "deployment": self._name,
@@ -100,7 +100,7 @@ class RemoteEmbedder:
             again = failure.action is Action.RETRY and len(tried) <= self._settings.retries
             raise _Failed(failure, pause(len(tried), failure, self._rng) if again else None) from error
         finally:
-            exchange.reset(token)
+            last_response.reset(token)
 
     async def _asked(self, texts: list[str], key: str | None) -> Any:
         settings = self._settings
@@ -160,7 +160,7 @@ class RemoteEmbedder:
             ) from error
         seconds = self._settings.timeout
         timeout = httpx2.Timeout(seconds, connect=min(CONNECT_TIMEOUT, seconds))
-        http = openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [witness]})
+        http = openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [note_response]})
         return openai.AsyncOpenAI(
             api_key=key or "none",  # a server without a key still gets the header
             base_url=self._settings.base_url,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from superstep.providers.catalog.values import Spot, choice, http_address, number, table, text, variable_name, whole
 
 if TYPE_CHECKING:
-    from superstep.providers.catalog.values import Place, Reader
+    from superstep.providers.catalog.values import Locator, Reader
 
 __all__ = ["EmbeddingProvider", "EmbeddingSettings", "parse_embeddings"]
 
@@ -22,7 +22,7 @@ class EmbeddingSettings:
 
     Attributes:
         name: what it is asked for by.
-        provider: who computes the vectors; "wordllama" and "minilm" do it on this machine and take no further settings.
+        provider: what computes the vectors; "wordllama" and "minilm" do so on this machine, without further settings.
         model: the provider's name of the model.
         dimensions: length of its vectors. OpenAI's newer models are asked for that length; other servers must have it.
         base_url: where it is served, if not at the provider's own address.
@@ -58,7 +58,7 @@ _KEYS: dict[str, Reader] = {
 _NEEDED = {"openai": ("model", "dimensions"), "openai-compatible": ("model", "dimensions", "base_url")}
 
 
-def parse_embeddings(tables: Any, *, place: Place) -> dict[str, EmbeddingSettings]:
+def parse_embeddings(tables: Any, *, place: Locator) -> dict[str, EmbeddingSettings]:
     """Make the settings of the tables under `[embeddings]`.
 
     Args:

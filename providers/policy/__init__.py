@@ -11,5 +11,5 @@ over thousands of schedules without waiting, and read without knowing how a call
 - `strategies`: which deployment is asked first;
 - `hedging`: what second attempts may cost;
 - `ledger`: what calls in flight may still spend, and when a budget is used up;
-- `estimate`: how many tokens a text has, before anybody counted.
+- `estimate`: how many tokens a text has, before a provider has counted them.
 """

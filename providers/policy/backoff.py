@@ -31,6 +31,6 @@ def pause(attempt: int, failure: Failure, rng: random.Random) -> float | None:
 def spread(seconds: float, rng: random.Random) -> float:
     """A wait that others wait as well: up to 10 % (at least 0.2 s) longer, and never shorter.
 
-    Those who were turned away together would otherwise come back together.
+    Calls that were turned away together would otherwise come back together.
     """
     return seconds + rng.uniform(0.0, max(BASE, SPREAD * seconds))

@@ -45,7 +45,7 @@ class Action(Enum):
 
     RETRY = "retry"  # may pass: this deployment again, then another
     MOVE_ON = "move on"  # this deployment cannot; another may
-    STOP = "stop"  # the request or our configuration is wrong: nobody else is asked
+    STOP = "stop"  # the request or our configuration is wrong: no other deployment is asked
     CONTEXT = "context"  # the input is too long for this model
     CONTENT = "content"  # the model refused the content
 
@@ -60,8 +60,8 @@ class Failure:
         status: the HTTP status, if there was a response; 200 where the answer failed after it had begun.
         retry_after: seconds that the server asked to be left alone.
         counts: whether it speaks against the deployment's health, and so counts on its circuit breaker. A request that
-            nobody could answer does not. Neither does a rejected key: it is a mistake to be reported by every call, and
-            an open circuit would hide it behind another deployment's answers.
+            no deployment could answer does not. Neither does a rejected key: it is a mistake to be reported by every
+            call, and an open circuit would hide it behind another deployment's answers.
     """
 
     action: Action
@@ -272,7 +272,7 @@ def _of_no_response(error: Exception) -> _Verdict:
 def _by_status(status: int) -> Action:
     if status == _TOO_LARGE:
         return Action.CONTEXT
-    if status in _LEFT or status < 400:  # a redirect that nobody followed: not what serves models
+    if status in _LEFT or status < 400:  # a redirect that was not followed: not what serves models
         return Action.MOVE_ON
     if status in _RETRIED or status >= 500:
         return Action.RETRY

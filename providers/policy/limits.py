@@ -99,7 +99,7 @@ class RateLimit:
 
 
 def _until(now: float, then: float) -> float:
-    """The least wait for which `now + wait >= then` holds in floating point, so that who waits it is never early."""
+    """The least wait for which `now + wait >= then` holds in floating point, so that no waiting call is early."""
     wait = max(0.0, then - now)
     while now + wait < then:
         wait = math.nextafter(wait, math.inf)

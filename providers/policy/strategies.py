@@ -60,7 +60,7 @@ class Health:
         return self._seconds / self._tokens
 
     def unexplored(self, now: float) -> bool:
-        """Whether its speed is unknown and nobody is finding it out, or has just failed to."""
+        """Whether its speed is unknown, and no call is finding it out or has just failed to."""
         failed_lately = self._failed_at is not None and now - self._failed_at < FADES
         return self.latency(now) is None and self.in_flight == 0 and not failed_lately
 

@@ -1,16 +1,16 @@
 """What is kept of every call of a model, in the words of the database column and of `runtime history --json`.
 
 The record of a call that was answered travels in the answer itself, as `response_metadata["routing"]`, so that it is
-stored with the answer whoever stores that. The record of one that nobody answered is handed to the process's recorder.
+stored wherever the answer is. The record of a call without an answer is handed to the process's recorder.
 """
 
 from __future__ import annotations
 
 from typing import Any, TypedDict
 
-__all__ = ["KEY", "CallRecord", "Tried"]
+__all__ = ["RECORD_KEY", "CallRecord", "Tried"]
 
-KEY = "routing"
+RECORD_KEY = "routing"
 
 
 class Tried(TypedDict):
@@ -36,10 +36,10 @@ class CallRecord(TypedDict, total=False):
 
     Attributes:
         route: the route asked for.
-        outcome: "answered" or "failed".
+        outcome: "answered", "failed", or "abandoned" by its caller.
         deployment: name of the deployment that answered.
-        provider: who serves it.
-        model: the model that the provider says answered, else the configured one.
+        provider: the kind of service that it is.
+        model: the one that the provider names in its answer, else the configured one.
         tried: those left before, in order.
         ms: milliseconds from the request to the last token, waiting and failed attempts included.
         first_token_ms: milliseconds to the first token, of streams.

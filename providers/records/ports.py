@@ -1,4 +1,4 @@
-"""What whoever joins the libraries plugs in: this library knows no database, yet its calls are recorded and budgeted.
+"""What the application plugs in: this library knows no database, yet its calls are recorded and budgeted.
 
 All hooks are asked in the context of the call, so that they can find the super-step it belongs to.
 """
@@ -10,57 +10,58 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from superstep.providers.records.call_record import CallRecord
 
-__all__ = ["Hooks", "Spend", "Spent", "hooks"]
+__all__ = ["Hooks", "Amount", "SpentByScope", "hooks"]
 
 
-class Spend(Protocol):
+class Amount(Protocol):
     """Tokens (in and out) and US dollars."""
 
     @property
     def tokens(self) -> int:
-        """Tokens in and out."""
+        """In and out."""
         ...
 
     @property
     def usd(self) -> float:
-        """US dollars, as far as prices are known."""
+        """As far as prices are known."""
         ...
 
 
-class Spent(Protocol):
+class SpentByScope(Protocol):
     """What has been spent before this call, by scope."""
 
     @property
-    def run(self) -> Spend:
+    def run(self) -> Amount:
         """By the thread's current run."""
         ...
 
     @property
-    def thread(self) -> Spend:
+    def thread(self) -> Amount:
         """By the thread in its whole life."""
         ...
 
     @property
-    def route(self) -> Spend:
+    def route(self) -> Amount:
         """By all threads on the route, within its budget's window."""
         ...
 
     @property
     def thread_id(self) -> str:
-        """The thread."""
+        """The thread that the call is made for."""
         ...
 
 
 Recorder: TypeAlias = Callable[[CallRecord], Awaitable[Any]]
-AskSpent: TypeAlias = Callable[[str, float | None], Awaitable[Spent | None]]
+AskSpent: TypeAlias = Callable[[str, float | None], Awaitable[SpentByScope | None]]
 
 
 class Hooks(NamedTuple):
     """The plugged-in parts.
 
     Attributes:
-        record: keeps the record of a call that nobody answered.
-        spent: what was spent before, by (route, window in seconds); `None` where no super-step is running.
+        record: keeps the record of a call whose answer does not carry it.
+        spent: what was spent before, by (route, window in seconds or `None` for ever); gives `None` where no super-step
+            is running.
         before_blocking: asked before a call blocks a thread with a running event loop; raises if the call may need
             that very loop, and would wait for ever.
     """

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from superstep.providers.records.call_record import Tried
     from superstep.providers.routing.candidates import Candidate
 
-__all__ = ["CANCELLED", "Trail"]
+__all__ = ["CANCELLED", "AttemptLog"]
 
 CANCELLED = "cancelled"
 
 
-class Trail:
-    """Deployments left, why, and with which errors.
+class AttemptLog:
+    """Deployments left, why, and with which errors. Belongs to one call; not for several threads.
 
     Attributes:
         tried: entries for the record.
@@ -33,10 +33,10 @@ class Trail:
         self.tried: list[Tried] = []
         self.hedged = False
         self._errors: list[Exception] = []
-        self._refused: tuple[Tried, Exception] | None = None  # who said that the request itself is wrong
+        self._refused: tuple[Tried, Exception] | None = None  # the attempt that says the request itself is wrong
         self._clean = clean
 
-    def left(self, candidate: Candidate, failure: Failure, error: Exception, began: float, now: float) -> None:
+    def failed(self, candidate: Candidate, failure: Failure, error: Exception, began: float, now: float) -> None:
         """An attempt failed."""
         self._note(candidate, failure.why, status=failure.status, seconds=now - began, counts=failure.counts)
         if failure.why != type(error).__name__:
@@ -48,7 +48,7 @@ class Trail:
             self._refused = self.tried[-1], self._errors[-1]
 
     def cancelled(self, candidate: Candidate, began: float, now: float) -> None:
-        """An attempt was given up: the caller is gone, or somebody else answered first."""
+        """An attempt was given up: the caller is gone, or another deployment answered first."""
         self._note(candidate, CANCELLED, seconds=now - began)
 
     def passed_over(self, candidate: Candidate, why: str) -> None:
@@ -73,7 +73,7 @@ class Trail:
         )
 
     def exhausted(self, route: Route) -> ProviderExhausted:
-        """The error of a call that nobody answered."""
+        """The error of a call that no deployment answered."""
         return ProviderExhausted(
             f"No deployment answered for model route {route.name!r}: {self._summary() or 'it has none left'}. Nothing "
             f"of the step was committed: `runtime resume` goes on when one is back. Deployments and fallbacks are "

@@ -1,9 +1,9 @@
 """Budgets: what a run, a thread and a route may spend, enforced before a call is made.
 
-What was spent before is asked of whoever keeps the records, for each call, so that it counts across processes and
-restarts. Calls in flight in this process are reserved at their estimate, so that parallel calls do not each find the
-same rest. What is in flight in other processes is not seen: such a budget can be exceeded by the calls under way
-elsewhere when it is reached. Outside a super-step nobody knows what was spent, and budgets do not apply.
+What was spent before is asked of the store of records, for each call, so that it counts across processes and restarts.
+Calls in flight in this process are reserved at their estimate, so that parallel calls do not each find the same rest.
+What is in flight in other processes is not seen: such a budget can be exceeded by the calls under way elsewhere when it
+is reached. Outside a super-step it is unknown what was spent, and budgets do not apply.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from superstep.providers.catalog.model import Budget, Catalog, Deployment, Route
-    from superstep.providers.records.ports import Spend, Spent
+    from superstep.providers.records.ports import Amount, SpentByScope
     from superstep.providers.routing.router import Ask
 
-__all__ = ["Budgets", "Reservation", "held", "limit_of"]
+__all__ = ["Budgets", "Reservation", "held_reservations", "limit_of"]
 
 _REMEMBERED = 10_000  # scopes; far more than are active at a time
 
@@ -46,9 +46,9 @@ class Reservation:
 
 Cost: TypeAlias = "Callable[[Deployment, int, int], float | None]"
 
-# A call's spend is stored after its answer has left the model. Whoever sees to that collects reservations here, and
-# releases them when it is done; without anybody, they are released with the answer.
-held: ContextVar[list[Reservation] | None] = ContextVar("superstep_reservations", default=None)
+# What a call has spent is stored after its answer has left the model. A caller that sees to that collects reservations
+# here, and releases them when it is done; without a list to collect in, they are released with the answer.
+held_reservations: ContextVar[list[Reservation] | None] = ContextVar("superstep_reservations", default=None)
 
 
 class Budgets:
@@ -68,13 +68,13 @@ class Budgets:
             BudgetExceeded: it would exceed a budget.
         """
         catalog, route = self._catalog, find_route(self._catalog, ask.route)
-        asked = hooks().spent
-        if asked is None or not (catalog.run_budget or catalog.thread_budget or route.budget):
+        spent_before = hooks().spent
+        if spent_before is None or not (catalog.run_budget or catalog.thread_budget or route.budget):
             return Reservation()
         usd, tokens = self._most(route, ask, cost)
         while True:
             seen = self._ended
-            spent = await asked(route.name, route.budget.window if route.budget else None)
+            spent = await spent_before(route.name, route.budget.window if route.budget else None)
             if spent is None:
                 return Reservation()
             scopes = self._scopes(route, spent)
@@ -90,7 +90,7 @@ class Budgets:
             return Reservation(partial(self._release, [key for *_, key in scopes], usd or 0.0, tokens))
 
     def _most(self, route: Route, ask: Ask, cost: Cost) -> tuple[float | None, int]:
-        """What the call may cost and take at most, by estimate, whoever of all that can be reached answers it.
+        """What the call may cost and take at most, by estimate, whichever of the reachable deployments answers it.
 
         No price is known if one of them has none: then a budget in money cannot be kept.
         """
@@ -100,7 +100,7 @@ class Budgets:
         most = max((output for _, output in found), default=0)
         return (max(known) if known and len(known) == len(costs) else None), ask.input_tokens + most
 
-    def _scopes(self, route: Route, spent: Spent) -> list[tuple[str, Budget, Spend, tuple[str, str]]]:
+    def _scopes(self, route: Route, spent: SpentByScope) -> list[tuple[str, Budget, Amount, tuple[str, str]]]:
         named = (
             ("run", self._catalog.run_budget, spent.run, spent.thread_id),
             ("thread", self._catalog.thread_budget, spent.thread, spent.thread_id),
@@ -109,7 +109,7 @@ class Budgets:
         return [(scope, budget, so_far, (scope, name)) for scope, budget, so_far, name in named if budget is not None]
 
     def _refusal(
-        self, budget: Budget, so_far: Spend, key: tuple[str, str], usd: float | None, tokens: int
+        self, budget: Budget, so_far: Amount, key: tuple[str, str], usd: float | None, tokens: int
     ) -> str | None:
         reserved_usd, reserved_tokens = self._ledger.reserved(key)
         return refuse(

@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from superstep.providers.policy.failures import Action
 from superstep.providers.policy.strategies import order
 from superstep.runtime.faults import ConfigError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from superstep.providers.catalog.model import Catalog, Deployment, Route
-    from superstep.providers.policy.failures import Action
+    from superstep.providers.policy.failures import Failure
     from superstep.providers.routing.deployment_state import DeploymentState
 
 __all__ = ["Candidate", "candidates", "find_route", "reachable", "ruled"]
@@ -25,20 +26,25 @@ class Candidate:
     """A deployment that one call may ask.
 
     Attributes:
-        deployment: it.
-        route: the route it stands for.
-        state: what is known of it.
-        asked: how often the call has asked it.
-        spent: it failed for good, or as often as it may: the call does not ask it again.
-        verdict: what its latest failure asks for, unless that was done.
+        deployment: as configured.
+        route: the route it stands for, whose settings apply: of a fallback, the fallback's.
+        state: its circuit, limits and slots, shared by all calls of the process.
+        requests: how many requests the call has sent to it.
+        exhausted: it failed for good, or as often as its `retries` allow: the call sends no more.
+        verdict: what its latest failure asks for, until that is done.
     """
 
     deployment: Deployment
     route: Route
     state: DeploymentState
-    asked: int = 0
-    spent: bool = False
+    requests: int = 0
+    exhausted: bool = False
     verdict: Action | None = None
+
+    def failed(self, failure: Failure) -> None:
+        """The latest request failed."""
+        self.verdict = failure.action
+        self.exhausted = failure.action is not Action.RETRY or self.requests > self.deployment.retries
 
 
 def find_route(catalog: Catalog, name: str) -> Route:

@@ -3,9 +3,9 @@
 Calls of several event loops and threads share it, so every method that reads and changes it does so under one lock and
 never waits.
 
-A slot goes to whoever came first: a call is hindered where there are no more free slots than calls before it in line.
-A call that ends wakes the first in line and nobody else, because waking all of them at every end costs time that grows
-with the square of their number. Whoever leaves the line, with a slot or without, wakes the next one.
+Slots are given in order of arrival: a call is hindered where there are no more free slots than calls before it in line.
+A call that ends wakes the first in line and no other, because waking all of them at every end costs time that grows
+with the square of their number. A call that leaves the line, with a slot or without, wakes the next one.
 """
 
 from __future__ import annotations
@@ -88,15 +88,15 @@ class Waiter:
         """Have it look again."""
         try:
             self._loop.call_soon_threadsafe(self._woken.set)
-        except RuntimeError:  # its loop has been closed around it: nobody must stand behind it for ever
+        except RuntimeError:  # its loop has been closed around it: no call may stand behind it for ever
             self.leave()
 
 
 class DeploymentState:
-    """See the module.
+    """Circuit, limits, slots and line of one deployment. Safe to share by threads and event loops; nothing here waits.
 
     Attributes:
-        deployment: what it is the state of.
+        deployment: the configuration that all of it follows.
         breaker: its circuit.
         limit: its requests and tokens a minute.
         health: calls in flight, and how fast it answers.
@@ -184,7 +184,7 @@ class Lease:
     """One call in flight at a deployment. It ends once, in one of three ways; further ends are ignored.
 
     Attributes:
-        began: when.
+        began: when it was taken, in loop time.
     """
 
     def __init__(self, state: DeploymentState, began: float, taken: Taken, permit: Permit) -> None:
@@ -206,7 +206,7 @@ class Lease:
         self._end(judge)
 
     def failed(self, now: float, failure: Failure) -> None:
-        """The call failed."""
+        """The call failed. Whether that counts on the circuit, and closes the limit for a while, is in the failure."""
 
         def judge(state: DeploymentState) -> None:
             if failure.counts:

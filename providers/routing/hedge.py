@@ -1,22 +1,23 @@
-"""Two attempts, of which one answer is used: what hedged requests need of asyncio, and nothing of routing."""
+"""Hedged requests as far as asyncio is concerned: two attempts, of which one answer is used. Nothing of routing."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["race"]
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+__all__ = ["hedged"]
 
 T = TypeVar("T")
-Attempt: TypeAlias = Coroutine[Any, Any, T]
 
 
-async def race(
-    first: Attempt[T],
+async def hedged(
+    first: Coroutine[Any, Any, T],
     *,
     after: float,
-    second: Callable[[bool], Attempt[T] | None],
+    second: Callable[[bool], Coroutine[Any, Any, T] | None],
     is_final: Callable[[BaseException], bool],
     discard: Callable[[T], Awaitable[None]],
 ) -> T:
@@ -30,7 +31,7 @@ async def race(
         after: seconds until a second one may be made.
         second: told whether the first has ended by then; makes the second attempt, or `None`.
         is_final: whether a failure of the first attempt ends the second one too. None of the second ends the first.
-        discard: gets rid of an answer that nobody uses.
+        discard: gets rid of an answer that is not used.
 
     Raises:
         Exception: the first attempt's failure if both fail, or a final one.
@@ -78,7 +79,7 @@ async def _abandon(tasks: set[asyncio.Task[T]], discard: Callable[[T], Awaitable
         try:
             await asyncio.wait(pending)
         except asyncio.CancelledError as error:
-            cancelled = error  # noted; nobody may be left behind
+            cancelled = error  # noted; no task may be left behind
     for task in tasks:
         if not task.cancelled() and task.exception() is None:
             await discard(task.result())

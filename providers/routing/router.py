@@ -1,6 +1,6 @@
 """The router: finds a deployment that answers, within what the policy allows.
 
-All decisions are `providers.policy`'s; this module asks them in order and keeps the trail of what was tried. It knows
+All decisions are `providers.policy`'s; this module asks them in order and keeps a log of what was tried. It knows
 neither LangChain nor any SDK: how a deployment is asked is a function it is given. Time is the event loop's, so the
 same code runs under a virtual clock.
 
@@ -34,17 +34,17 @@ from superstep.providers.clock import now
 from superstep.providers.policy.backoff import pause, spread
 from superstep.providers.policy.failures import Action, Failure, classify
 from superstep.providers.policy.hedging import HedgeBank
-from superstep.providers.routing.attempt_log import Trail
+from superstep.providers.routing.attempt_log import AttemptLog
 from superstep.providers.routing.candidates import Candidate, candidates, reachable, ruled
 from superstep.providers.routing.deployment_state import DeploymentState, Hindrance, Lease, Waiter
-from superstep.providers.routing.hedge import race
-from superstep.providers.transport.response_hook import Exchange, exchange
+from superstep.providers.routing.hedge import hedged
+from superstep.providers.transport.response_hook import LastResponse, last_response
 from superstep.runtime.faults import RuntimeFault
 
 if TYPE_CHECKING:
     from superstep.providers.catalog.model import Catalog, Deployment, Route
 
-__all__ = ["Ask", "Discard", "Router", "Send", "Won"]
+__all__ = ["Ask", "Discard", "LeasedAnswer", "Router", "Send"]
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Ask:
         output_tokens: estimated, for limits that count both.
         tags: what rules look at.
         without: names of deployments that must not be asked (again).
-        trail: what was tried.
+        attempts: what was tried.
         waiter: its place in queues, if it had to wait.
         stopped: a provider said that the request is wrong: what is under way may still answer, nothing new begins.
     """
@@ -71,7 +71,7 @@ class Ask:
     output_tokens: int = 0
     tags: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
-    trail: Trail = field(default_factory=Trail)
+    attempts: AttemptLog = field(default_factory=AttemptLog)
     waiter: Waiter | None = None
     stopped: bool = False
 
@@ -82,21 +82,28 @@ class Ask:
 
 
 @dataclass(slots=True)
-class Won(Generic[T]):
-    """An answer, and the lease on the deployment that gave it, which the caller must end."""
+class LeasedAnswer(Generic[T]):
+    """An answer that is still in flight at the deployment that gave it, until the caller ends its lease.
+
+    Attributes:
+        value: what `Send` returned.
+        candidate: the deployment that gave it, and the route it stood for.
+        lease: to be ended by the caller, whatever becomes of the answer.
+        response: the last HTTP response, for errors that come after it.
+    """
 
     value: T
     candidate: Candidate
     lease: Lease
-    seen: Exchange
+    response: LastResponse
 
 
-# How a deployment is asked. Raises whatever its SDK raises.
+# How a deployment is asked. Raises what its SDK raises.
 Send = Callable[[Candidate], Awaitable[T]]
 Discard = Callable[[T], Awaitable[None]]
 
 
-class _Left(Exception):
+class _AttemptFailed(Exception):
     """An attempt that failed: what the policy makes of it, and the pause before it may be repeated."""
 
     def __init__(self, failure: Failure, pause: float | None) -> None:
@@ -105,7 +112,7 @@ class _Left(Exception):
         self.pause = pause
 
 
-class _Hindered(_Left):
+class _Hindered(_AttemptFailed):
     """The deployment could not take the call after all: others came first."""
 
     def __init__(self, hindrance: Hindrance) -> None:
@@ -149,18 +156,18 @@ class Router:
         """The state of a deployment."""
         return self.states.get(deployment.name) or self.states.setdefault(deployment.name, DeploymentState(deployment))
 
-    async def route(self, ask: Ask, send: Send[T], discard: Discard[T]) -> Won[T]:
+    async def route(self, ask: Ask, send: Send[T], discard: Discard[T]) -> LeasedAnswer[T]:
         """Have a call answered.
 
         Args:
-            ask: the call. Its trail is filled as deployments are left.
+            ask: the call. Its log of attempts is filled as deployments are left.
             send: asks one deployment.
             discard: gets rid of an answer that came too late to be used.
 
         Raises:
             ProviderRejected: a provider says that the request itself is wrong.
-            ProviderExhausted: nobody answered.
-            RuntimeFault: asking a deployment failed for a reason of our own; nobody else was asked.
+            ProviderExhausted: no deployment answered.
+            RuntimeFault: asking a deployment failed for a reason of our own; no other was asked.
         """
         ask.stopped = False  # a call may go on elsewhere with its stream's rest, whatever a lost hedge was told
         try:
@@ -169,7 +176,7 @@ class Router:
             if ask.waiter is not None:
                 ask.waiter.leave()
 
-    async def _route(self, ask: Ask, send: Send[T], discard: Discard[T]) -> Won[T]:
+    async def _route(self, ask: Ask, send: Send[T], discard: Discard[T]) -> LeasedAnswer[T]:
         route = ruled(self.catalog, ask.route, ask.tags, ask.input_tokens)
         known: dict[str, Candidate] = {}
         pending = _once_each(self._candidates(route, ask), known)
@@ -177,28 +184,28 @@ class Router:
         while True:
             opens: list[float] = []  # when candidates can take the call; infinity: when another call ends
             for candidate in pending:
-                if candidate.spent:
+                if candidate.exhausted:
                     continue
                 try:
                     return await self._hedged(candidate, pending, ask, send, discard)
                 except _Hindered as hindered:
-                    ask.trail.passed_over(candidate, hindered.hindrance.why)
+                    ask.attempts.passed_over(candidate, hindered.hindrance.why)
                     opens += [] if hindered.hindrance.until is None else [hindered.hindrance.until]
-                except _Left:
+                except _AttemptFailed:
                     if ask.stopped:
-                        raise ask.trail.rejected(route) from None
+                        raise ask.attempts.rejected(route) from None
                     instead = self._instead(pending, ask)
                     if instead is not None:
                         pending = _once_each(instead, known)
                         break
-                    opens += [] if candidate.spent else [now()]
+                    opens += [] if candidate.exhausted else [now()]
             else:
                 if now() >= deadline or not any(at <= deadline or at == math.inf for at in opens):
-                    raise ask.trail.exhausted(route)
+                    raise ask.attempts.exhausted(route)
                 await self._wait(pending, self._look_again(opens, deadline), ask)
 
     def _look_again(self, opens: list[float], deadline: float) -> float:
-        """When to look again, apart from the others: everybody who waits for the first moment knows it."""
+        """When to look again, spread out: every waiting call knows the first moment at which one of them can begin."""
         soonest = min(opens)
         if soonest == math.inf:
             return deadline
@@ -237,7 +244,7 @@ class Router:
     async def _wait(self, pending: list[Candidate], until: float, ask: Ask) -> None:
         """Until `until`, or until it is this call's turn at a candidate where others have to end first."""
         waiter = ask.waiter = ask.waiter or Waiter()
-        found = [(each.state, self._hindrance(each, ask)) for each in pending if not each.spent]
+        found = [(each.state, self._hindrance(each, ask)) for each in pending if not each.exhausted]
         waiter.join(
             {
                 state: hindrance.until < math.inf
@@ -252,59 +259,59 @@ class Router:
 
     async def _hedged(
         self, candidate: Candidate, pending: list[Candidate], ask: Ask, send: Send[T], discard: Discard[T]
-    ) -> Won[T]:
+    ) -> LeasedAnswer[T]:
         """The candidate's answer, or that of a second one, asked because the first was slow."""
         hedge = candidate.route.hedge
         if hedge is None or self._hindrance(candidate, ask) is not None:
             return await self._attempts(candidate, ask, send)
         bank = self._banks.setdefault(candidate.route.name, HedgeBank(hedge.max_share))
-        asked = candidate.asked
+        requests = candidate.requests
 
-        def second(first_has_ended: bool) -> Coroutine[Any, Any, Won[T]] | None:
-            if candidate.asked > asked:  # else somebody else took its place, and nothing was spent on it
+        def second(first_has_ended: bool) -> Coroutine[Any, Any, LeasedAnswer[T]] | None:
+            if candidate.requests > requests:  # else another call took its slot, and nothing was spent on it
                 bank.earn(self._stake(candidate.route, candidate, ask))
             other = None if first_has_ended else self._other(candidate, pending, ask)
             if other is None or not bank.spend(self._stake(candidate.route, other, ask)):
                 return None
-            ask.trail.hedged = True
+            ask.attempts.hedged = True
             return self._once(other, ask, send)  # not `_attempts`: one request is paid for
 
-        async def drop(won: Won[T]) -> None:
+        async def drop(won: LeasedAnswer[T]) -> None:
             won.lease.abandoned()
             await discard(won.value)
 
         first = self._attempts(candidate, ask, send)
-        return await race(first, after=hedge.after, second=second, is_final=_is_final, discard=drop)
+        return await hedged(first, after=hedge.after, second=second, is_final=_is_final, discard=drop)
 
     def _other(self, candidate: Candidate, pending: list[Candidate], ask: Ask) -> Candidate | None:
-        others = (each for each in pending if not each.spent and each.deployment.name != candidate.deployment.name)
+        others = (each for each in pending if not each.exhausted and each.deployment.name != candidate.deployment.name)
         return next((each for each in others if self._hindrance(each, ask) is None), None)
 
     def _stake(self, route: Route, candidate: Candidate, ask: Ask) -> float:
         """What a call counts in the bank of a route: dollars if all that can be reached has a price, else 1."""
         if route.name not in self._priced:
-            everybody = reachable(self.catalog, route)
-            self._priced[route.name] = all(self._cost(each, _MILLION, _MILLION) for each in everybody)
+            answering = reachable(self.catalog, route)
+            self._priced[route.name] = all(self._cost(each, _MILLION, _MILLION) for each in answering)
         if not self._priced[route.name]:
             return 1.0
         # Nothing is free: with an estimate of no tokens at all, any number of second attempts would fit the bound.
         return self._cost(candidate.deployment, max(1, ask.input_tokens), max(1, ask.output_tokens)) or 1.0
 
-    async def _attempts(self, candidate: Candidate, ask: Ask, send: Send[T]) -> Won[T]:
+    async def _attempts(self, candidate: Candidate, ask: Ask, send: Send[T]) -> LeasedAnswer[T]:
         """One deployment, asked until it answers, fails for good, or has used up its retries."""
 
         def again(error: BaseException) -> bool:
             # A circuit that has opened meanwhile, or a provider that said when to come back, ends the retries here.
-            if ask.stopped or not isinstance(error, _Left) or error.pause is None:
+            if ask.stopped or not isinstance(error, _AttemptFailed) or error.pause is None:
                 return False
             return self._hindrance(candidate, ask) is None
 
         try:
             return await self._once(candidate, ask, send)  # where most calls end, without any machinery for retries
-        except _Left as left:
-            if not again(left):
+        except _AttemptFailed as failed:
+            if not again(failed):
                 raise
-            await asyncio.sleep(left.pause or 0.0)
+            await asyncio.sleep(failed.pause or 0.0)
         retrying = tenacity.AsyncRetrying(
             wait=_stated_pause,
             retry=tenacity.retry_if_exception(again),
@@ -313,7 +320,7 @@ class Router:
         )
         return await retrying(self._once, candidate, ask, send)
 
-    async def _once(self, candidate: Candidate, ask: Ask, send: Send[T]) -> Won[T]:
+    async def _once(self, candidate: Candidate, ask: Ask, send: Send[T]) -> LeasedAnswer[T]:
         began = now()
         why = self._unusable(candidate.deployment)
         lease = Hindrance(why, None) if why else candidate.state.begin(began, ask.tokens, ask.waiter)
@@ -321,30 +328,30 @@ class Router:
             raise _Hindered(lease)
         if ask.waiter is not None:
             ask.waiter.leave()
-        candidate.asked += 1
-        seen = Exchange()
-        token = exchange.set(seen)
+        candidate.requests += 1
+        response = LastResponse()
+        token = last_response.set(response)
         try:
             value = await send(candidate)
         except RuntimeFault:
             lease.abandoned()
             raise
         except Exception as error:
-            failure = classify(error, status=seen.status, headers=seen.headers)
+            failure = classify(error, status=response.status, headers=response.headers)
             lease.failed(now(), failure)
-            ask.trail.left(candidate, failure, error, began, now())
-            candidate.verdict = failure.action
+            ask.attempts.failed(candidate, failure, error, began, now())
             ask.stopped = ask.stopped or failure.action is Action.STOP
-            candidate.spent = failure.action is not Action.RETRY or candidate.asked > candidate.deployment.retries
-            raise _Left(failure, None if candidate.spent else pause(candidate.asked, failure, self._rng)) from error
+            candidate.failed(failure)
+            again_after = None if candidate.exhausted else pause(candidate.requests, failure, self._rng)
+            raise _AttemptFailed(failure, again_after) from error
         except BaseException:
             lease.abandoned()
-            with suppress(RuntimeError):  # closed after its loop has ended: nobody reads the trail any more
-                ask.trail.cancelled(candidate, began, now())
+            with suppress(RuntimeError):  # closed after its loop has ended: the log is not read any more
+                ask.attempts.cancelled(candidate, began, now())
             raise
         finally:
-            exchange.reset(token)
-        return Won(value, candidate, lease, seen)
+            last_response.reset(token)
+        return LeasedAnswer(value, candidate, lease, response)
 
 
 def _once_each(found: list[Candidate], known: dict[str, Candidate]) -> list[Candidate]:
@@ -355,9 +362,9 @@ def _once_each(found: list[Candidate], known: dict[str, Candidate]) -> list[Cand
 
 
 def _is_final(error: BaseException) -> bool:
-    return not isinstance(error, _Left) or error.failure.action is Action.STOP
+    return not isinstance(error, _AttemptFailed) or error.failure.action is Action.STOP
 
 
 def _stated_pause(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
-    return error.pause or 0.0 if isinstance(error, _Left) else 0.0
+    return error.pause or 0.0 if isinstance(error, _AttemptFailed) else 0.0

@@ -1,8 +1,8 @@
 """The LangChain chat model of each deployment: keys, addresses, connections. Nothing is decided here.
 
 The SDKs neither retry nor time out by themselves (`max_retries=0`): both belong to the policy above, and an SDK that
-retries hides failures from whoever routes around them. Connections belong to an event loop, so every loop has models of
-its own (`providers.per_loop`).
+retries hides failures from the router. Connections belong to an event loop, so every loop has models of
+its own (`loop_local`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from superstep.providers.catalog.keys import checked_key, key_in
 from superstep.providers.offline import OfflineChatModel
-from superstep.providers.transport.loop_local import PerLoop
-from superstep.providers.transport.response_hook import witness
+from superstep.providers.transport.loop_local import LoopLocal
+from superstep.providers.transport.response_hook import note_response
 from superstep.runtime.faults import ConfigError, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Clients:
     """Models by event loop and deployment, made when first asked for. Safe to share by threads."""
 
     def __init__(self) -> None:
-        self._models: PerLoop[BaseChatModel] = PerLoop(_close)
+        self._models: LoopLocal[BaseChatModel] = LoopLocal(_close)
 
     def model(self, deployment: Deployment, route: str, rules: OfflineRules | None) -> BaseChatModel:
         """The model of a deployment for the running loop; `route` and `rules` are for the offline one.
@@ -97,7 +97,7 @@ def _openai(deployment: Deployment, key: str | None) -> BaseChatModel:
     from langchain_openai import ChatOpenAI
 
     timeout = httpx2.Timeout(deployment.timeout, connect=min(CONNECT_TIMEOUT, deployment.timeout))
-    client = openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [witness]})
+    client = openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [note_response]})
     options: dict[str, Any] = {"stream_usage": True, "stream_chunk_timeout": None}  # time limits are ours
     if deployment.provider == "openai-compatible":
         # Servers that imitate OpenAI imitate chat completions; a server without a key still gets the header.
@@ -129,7 +129,7 @@ def _anthropic(deployment: Deployment, key: str | None) -> BaseChatModel:
         **{**options, **deployment.parameters},
     )
     # The class takes no HTTP client; its own default one is shared by all event loops, which connections cannot be.
-    http = anthropic.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [witness]})
+    http = anthropic.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [note_response]})
     client = anthropic.AsyncAnthropic(
         api_key=key or "none", base_url=deployment.base_url, max_retries=0, timeout=timeout, http_client=http
     )

@@ -1,8 +1,8 @@
 """Asking one deployment: its model's own wire mapping, under the deployment's time limits.
 
 Two ways: for a whole answer, or for a stream whose first token has arrived. Whatever an SDK raises is passed on; what
-it silently lets through is raised here: a stream that was cut, an answer without any choice, a refusal where the route
-has somebody else to ask. An answer that is empty and says so properly is one: models end a turn that way.
+it silently lets through is raised here: a stream that was cut, an answer without any choice, a refusal where the caller
+has another deployment to ask. An answer that is empty and says so properly is one: models end a turn that way.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from superstep.providers.catalog.model import Deployment
 
-__all__ = ["Caller", "Opened"]
+__all__ = ["Caller", "OpenedStream"]
 
 _REFUSED = "The model refused the content."
 
 
-class Opened:
+class OpenedStream:
     """A stream whose first content has arrived. Iterate it once; `aclose` it if it is left early."""
 
     def __init__(
@@ -115,7 +115,7 @@ class Opened:
 
 
 class Caller:
-    """Asks deployments for one call: the same messages and arguments, whoever is asked."""
+    """Asks deployments for one call: the same messages and arguments, whichever deployment is asked."""
 
     def __init__(
         self,
@@ -160,11 +160,11 @@ class Caller:
             raise ContentRefused(_REFUSED)
         return result
 
-    async def opened(self, deployment: Deployment, *, may_refuse: bool) -> Opened:
-        """A deployment's stream, once its first content has arrived. See `whole` and `Opened.start`."""
+    async def opened(self, deployment: Deployment, *, may_refuse: bool) -> OpenedStream:
+        """A deployment's stream, once its first content has arrived. See `whole` and `OpenedStream.start`."""
         model, arguments = self._prepared(deployment)
         chunks = _streamed(model, self.messages, self._stop, arguments)
-        opened = Opened(deployment, chunks, may_refuse=may_refuse)
+        opened = OpenedStream(deployment, chunks, may_refuse=may_refuse)
         try:
             await opened.start()
         except BaseException:

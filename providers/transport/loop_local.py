@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-__all__ = ["PerLoop"]
+__all__ = ["LoopLocal"]
 
 T = TypeVar("T")
 
 
-class PerLoop(Generic[T]):
+class LoopLocal(Generic[T]):
     """Things with connections, by event loop and name. Safe to share by threads.
 
-    They are closed when `asyncio.run` (or whoever calls `loop.shutdown_asyncgens`) ends their loop. Those of a loop
+    They are closed when `asyncio.run` (or another caller of `loop.shutdown_asyncgens`) ends their loop. Those of a loop
     that was closed without that are let go the next time another loop makes its first one; Python then closes their
     sockets. Weak references to loops would not do: connections hold their loop, so it would live as long as they.
     """
@@ -52,8 +52,8 @@ class PerLoop(Generic[T]):
     def _begun(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
         """What notices the end of the loop.
 
-        asyncio tells nobody of it except its asynchronous generators: it closes those that have begun, while
-        connections can still be closed properly. So one waits for that.
+        asyncio announces it to asynchronous generators only: it closes those that have begun, while connections can
+        still be closed properly. So one waits for that.
         """
         life = self._life(loop)
         with suppress(StopIteration):

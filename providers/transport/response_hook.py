@@ -1,4 +1,4 @@
-"""What the HTTP layer last saw for an attempt: the only witness when an SDK fails on an answer it cannot read."""
+"""The last HTTP response of an attempt: all that is known when an SDK fails on an answer it cannot read."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Exchange", "exchange", "witness"]
+__all__ = ["LastResponse", "last_response", "note_response"]
 
 
 @dataclass(slots=True)
-class Exchange:
-    """Status and headers of the last response, if there was one."""
+class LastResponse:
+    """Status and headers of an attempt's last response; `None` until there was one. Filled by `note_response`."""
 
     status: int | None = None
     headers: Mapping[str, str] | None = None
 
 
-exchange: ContextVar[Exchange | None] = ContextVar("superstep_exchange", default=None)
+last_response: ContextVar[LastResponse | None] = ContextVar("superstep_last_response", default=None)
 
 
-async def witness(response: Any) -> None:
-    """A response hook of an HTTP client."""
-    seen = exchange.get()
-    if seen is not None:
-        seen.status, seen.headers = response.status_code, response.headers
+async def note_response(response: Any) -> None:
+    """A response hook for an HTTP client: notes the response for the attempt in whose context the request was sent."""
+    noted = last_response.get()
+    if noted is not None:
+        noted.status, noted.headers = response.status_code, response.headers

@@ -55,7 +55,7 @@ def _check() -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return  # nobody's loop is blocked
+        return  # no loop is blocked
     if check is not None:
         check()
 
@@ -93,8 +93,8 @@ def iterate(items: AsyncGenerator[T, None]) -> Iterator[T]:
             async for item in items:
                 ready.put((True, item))
             ready.put((False, None))
-        except BaseException as e:
-            ready.put((False, e))
+        except BaseException as error:
+            ready.put((False, error))
             raise
         finally:
             await items.aclose()

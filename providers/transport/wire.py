@@ -140,7 +140,7 @@ def ended(deployment: Deployment, metadata: Mapping[str, Any]) -> bool:
 
 
 def _reasons(metadata: Mapping[str, Any]) -> set[Any]:
-    """Why an answer ended, in the words of whoever gave it."""
+    """Why an answer ended, in the provider's words."""
     details = metadata.get("incomplete_details")
     reasons = [*(metadata.get(key) for key in _END), details.get("reason") if isinstance(details, dict) else None]
     return {reason for reason in reasons if isinstance(reason, str)}

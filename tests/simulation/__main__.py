@@ -14,8 +14,8 @@ async def _show(seed: int) -> None:
     schedule = draw(seed)
     for route in schedule.catalog.routes.values():
         print(route)
-    for place in schedule.places.values():
-        print(place)
+    for server in schedule.servers.values():
+        print(server)
     world = World(schedule)
     start = world.now()
     try:

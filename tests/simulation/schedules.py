@@ -9,7 +9,7 @@ from typing import get_args
 
 from superstep.providers.catalog.model import Breaker, Catalog, Deployment, Hedge, Price, Route, Strategy
 
-__all__ = ["Call", "Place", "Schedule", "Spell", "Trouble", "draw"]
+__all__ = ["ScheduledCall", "Server", "Schedule", "Spell", "Trouble", "draw"]
 
 HORIZON = 150.0  # seconds in which calls arrive
 
@@ -40,7 +40,7 @@ class Spell:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Server:
     """A deployment as its provider sees it.
 
     Attributes:
@@ -65,7 +65,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ScheduledCall:
     """One call.
 
     Attributes:
@@ -97,8 +97,8 @@ class Schedule:
 
     seed: int
     catalog: Catalog
-    places: dict[str, Place]
-    calls: tuple[Call, ...]
+    servers: dict[str, Server]
+    calls: tuple[ScheduledCall, ...]
     cleanup: float  # seconds that closing a connection takes
 
 
@@ -106,26 +106,26 @@ def draw(seed: int) -> Schedule:
     """The schedule of a seed."""
     rng = random.Random(seed)
     priced, hedged = rng.random() < 0.5, rng.random() < 0.4
-    main = [_place(rng, f"main/{n}", priced=priced) for n in range(rng.randint(1, 4))]
-    spare = [_place(rng, f"spare/{n}", priced=priced) for n in range(rng.randint(0, 2))]
-    wide = [replace(_place(rng, f"wide/{n}", priced=priced), window=100_000) for n in range(rng.randint(0, 2))]
-    lenient = [replace(_place(rng, "lenient/0", priced=priced), squeamish=False)] if rng.random() < 0.5 else []
+    main = [_server(rng, f"main/{n}", priced=priced) for n in range(rng.randint(1, 4))]
+    spare = [_server(rng, f"spare/{n}", priced=priced) for n in range(rng.randint(0, 2))]
+    wide = [replace(_server(rng, f"wide/{n}", priced=priced), window=100_000) for n in range(rng.randint(0, 2))]
+    lenient = [replace(_server(rng, "lenient/0", priced=priced), squeamish=False)] if rng.random() < 0.5 else []
     named = {"main": main, "spare": spare, "wide": wide, "lenient": lenient}
-    places = {place.deployment.name: place for group in named.values() for place in group}
+    servers = {server.deployment.name: server for group in named.values() for server in group}
     return Schedule(
         seed=seed,
         catalog=Catalog(routes=_routes(rng, {name: group for name, group in named.items() if group}, hedged=hedged)),
-        places=places,
+        servers=servers,
         calls=tuple(_call(rng) for _ in range(rng.randint(8, 30))),
         cleanup=rng.choice([0.0, 0.0, 0.05, 0.5]),
     )
 
 
-def _routes(rng: random.Random, named: dict[str, list[Place]], *, hedged: bool) -> dict[str, Route]:
+def _routes(rng: random.Random, named: dict[str, list[Server]], *, hedged: bool) -> dict[str, Route]:
     def route(name: str, **others: tuple[str, ...]) -> Route:
         return Route(
             name=name,
-            deployments=tuple(place.deployment for place in named[name]),
+            deployments=tuple(server.deployment for server in named[name]),
             strategy=rng.choice(get_args(Strategy)),
             patience=rng.choice([0.0, 5.0, 10.0, 30.0]),
             **others,  # type: ignore[arg-type]
@@ -150,7 +150,7 @@ def _routes(rng: random.Random, named: dict[str, list[Place]], *, hedged: bool) 
     return routes
 
 
-def _place(rng: random.Random, name: str, *, priced: bool) -> Place:
+def _server(rng: random.Random, name: str, *, priced: bool) -> Server:
     tight = rng.random() < 0.3
     deployment = Deployment(
         name=name,
@@ -165,7 +165,7 @@ def _place(rng: random.Random, name: str, *, priced: bool) -> Place:
         price=Price(rng.uniform(0.1, 5.0), rng.uniform(0.5, 20.0)) if priced else None,
         breaker=Breaker(failures=rng.randint(1, 5), cooldown=rng.choice([1.0, 5.0]), longest=rng.choice([5.0, 40.0])),
     )
-    return Place(
+    return Server(
         deployment=deployment,
         latency=rng.uniform(0.2, 2.0),
         window=rng.choice([1_000, 100_000]),
@@ -182,9 +182,9 @@ def _spell(rng: random.Random) -> Spell:
     return Spell(trouble, start, start + rng.uniform(5.0, 60.0), retry_after)
 
 
-def _call(rng: random.Random) -> Call:
+def _call(rng: random.Random) -> ScheduledCall:
     at = rng.uniform(0.0, HORIZON) if rng.random() < 0.6 else 20.0 * rng.randint(0, 5)  # alone, or in a burst
-    return Call(
+    return ScheduledCall(
         at=at,
         input_tokens=rng.choice([10, 100, 400, 3_000]),
         output_tokens=rng.choice([0, 50, 300]),

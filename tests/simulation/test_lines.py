@@ -10,7 +10,7 @@ import pytest
 
 from superstep.providers.catalog.model import Breaker, Catalog, Deployment, Hedge, Route
 from superstep.providers.routing.deployment_state import DeploymentState, Waiter
-from superstep.providers.routing.router import Ask, Router, Won
+from superstep.providers.routing.router import Ask, LeasedAnswer, Router
 from superstep.runtime.faults import ProviderExhausted
 from tests.simulation.clock import run_virtual
 
@@ -41,9 +41,9 @@ async def nothing(_: str) -> None:
     """No answer of these tests needs closing."""
 
 
-async def held(routed: Router, route: str = "r", tokens: int = 0) -> Won[str]:
+async def held(routed: Router, route: str = "r", tokens: int = 0) -> LeasedAnswer[str]:
     """An answer whose lease is not ended yet."""
-    won: Won[str] = await routed.route(Ask(route, tokens), at_once, nothing)
+    won: LeasedAnswer[str] = await routed.route(Ask(route, tokens), at_once, nothing)
     return won
 
 
@@ -89,7 +89,7 @@ def test_an_end_between_a_look_and_standing_in_line_is_not_missed(monkeypatch: p
 
 def test_who_waits_in_a_loop_that_was_closed_is_in_nobodys_way() -> None:
     routed = router(Route(name="r", deployments=(deployment("a", concurrency=1),)))
-    lost: list[asyncio.Task[Won[str]]] = []
+    lost: list[asyncio.Task[LeasedAnswer[str]]] = []
 
     def close_around_it() -> None:
         loop = asyncio.new_event_loop()
@@ -165,7 +165,7 @@ def test_who_waits_again_has_its_old_place() -> None:
                 raise Refusing(503)
             return name
 
-        won: Won[str] = await routed.route(Ask("r"), send, nothing)
+        won: LeasedAnswer[str] = await routed.route(Ask("r"), send, nothing)
         won.lease.abandoned()
 
     async def main() -> None:
@@ -232,7 +232,7 @@ def test_what_a_lost_second_attempt_was_told_does_not_end_the_call_later() -> No
     async def main() -> None:
         (await held(routed)).lease.abandoned()  # pays for the second attempt
         ask = Ask("r")
-        won: Won[str] = await routed.route(ask, send, nothing)
+        won: LeasedAnswer[str] = await routed.route(ask, send, nothing)
         won.lease.abandoned()
         ask.without |= {"a", "b"}
         won = await routed.route(ask, send, nothing)

@@ -10,7 +10,7 @@ import pytest
 from superstep.providers.catalog.model import Breaker, Catalog, Deployment, Hedge, Price, Route, Strategy
 from superstep.providers.policy.strategies import FADES
 from tests.simulation.clock import START
-from tests.simulation.schedules import Call, Place, Schedule, Spell, Trouble
+from tests.simulation.schedules import Schedule, ScheduledCall, Server, Spell, Trouble
 from tests.simulation.verdict import simulate
 
 LONGEST = 40.0  # cooldown of the circuit
@@ -21,7 +21,7 @@ LAST = 260.0
 TROUBLES = [each for each in Trouble if each is not Trouble.REVOKED]  # a rejected key ends the call by design
 
 
-def place(name: str, *, latency: float, price: float, spells: tuple[Spell, ...] = ()) -> Place:
+def server(name: str, *, latency: float, price: float, spells: tuple[Spell, ...] = ()) -> Server:
     deployment = Deployment(
         name=name,
         provider="offline",
@@ -30,26 +30,26 @@ def place(name: str, *, latency: float, price: float, spells: tuple[Spell, ...] 
         price=Price(price, price),
         breaker=Breaker(failures=3, cooldown=2.0, longest=LONGEST),
     )
-    return Place(deployment, latency=latency, window=100_000, squeamish=False, spells=spells)
+    return Server(deployment, latency=latency, window=100_000, squeamish=False, spells=spells)
 
 
-def call(at: float) -> Call:
-    return Call(at, 100, 100, 100, bad=False, touchy=False, cancelled_after=None, read=0.0, breaks=False)
+def call(at: float) -> ScheduledCall:
+    return ScheduledCall(at, 100, 100, 100, bad=False, touchy=False, cancelled_after=None, read=0.0, breaks=False)
 
 
 def schedule(strategy: Strategy, trouble: Trouble, seed: int) -> Schedule:
     """Two calls a second on three deployments; the best of them, `a`, is in trouble for a minute."""
     spell = Spell(trouble, *TROUBLE, retry_after=8.0 if trouble is Trouble.STORM else None)
-    places = [
-        place("a", latency=0.3, price=1.0, spells=(spell,)),
-        place("b", latency=0.9, price=2.0),
-        place("c", latency=0.9, price=3.0),
+    servers = [
+        server("a", latency=0.3, price=1.0, spells=(spell,)),
+        server("b", latency=0.9, price=2.0),
+        server("c", latency=0.9, price=3.0),
     ]
-    route = Route(name="main", strategy=strategy, deployments=tuple(each.deployment for each in places))
+    route = Route(name="main", strategy=strategy, deployments=tuple(each.deployment for each in servers))
     return Schedule(
         seed=seed,
         catalog=Catalog(routes={"main": route}),
-        places={each.deployment.name: each for each in places},
+        servers={each.deployment.name: each for each in servers},
         calls=tuple(call(n / 2) for n in range(int(2 * LAST))),
         cleanup=0.0,
     )
@@ -88,17 +88,17 @@ def test_every_healthy_deployment_is_asked_again_and_again(strategy: Strategy, s
 
 def test_a_slow_deployment_is_not_tried_more_often_than_needed() -> None:
     plan = schedule("lowest-latency", Trouble.SLOW, seed=3)
-    slow = replace(plan.places["a"], latency=3.0, spells=())
-    asked = times(replace(plan, places={**plan.places, "a": slow}))
+    slow = replace(plan.servers["a"], latency=3.0, spells=())
+    asked = times(replace(plan, servers={**plan.servers, "a": slow}))
     assert 1 <= len(asked["a"]) <= LAST / FADES + 1
 
 
 def test_a_second_attempt_is_one_request() -> None:
     """The first hangs and the second fails: it is not repeated on credit that was given for one request."""
     plan = schedule("order", Trouble.HANG, seed=4)
-    broken = replace(plan.places["b"], spells=(Spell(Trouble.BROKEN, 0.0, LAST),))
+    broken = replace(plan.servers["b"], spells=(Spell(Trouble.BROKEN, 0.0, LAST),))
     hedged = replace(plan.catalog.routes["main"], hedge=Hedge(after=0.1, max_share=1.0))
-    plan = replace(plan, catalog=Catalog(routes={"main": hedged}), places={**plan.places, "b": broken})
+    plan = replace(plan, catalog=Catalog(routes={"main": hedged}), servers={**plan.servers, "b": broken})
     world = simulate(replace(plan, calls=(call(0.0), call(21.0))))
     hanging = next(each for each in world.attempts["a"] if each.began > START + 20)
     assert hanging.ended is not None
@@ -109,29 +109,29 @@ def test_a_second_attempt_is_one_request() -> None:
 def test_a_first_attempt_that_others_kept_out_earns_no_credit() -> None:
     """Two calls at once for one slot: only one is a first attempt there, and pays for hedging."""
     plan = schedule("order", Trouble.SLOW, seed=6)
-    places = {
+    servers = {
         name: replace(each, latency=3.0, deployment=replace(each.deployment, retries=0, price=Price(1.0, 1.0)))
-        for name, each in plan.places.items()
+        for name, each in plan.servers.items()
     }
-    places["a"] = replace(places["a"], deployment=replace(places["a"].deployment, concurrency=1))
-    deployments = tuple(each.deployment for each in places.values())
+    servers["a"] = replace(servers["a"], deployment=replace(servers["a"].deployment, concurrency=1))
+    deployments = tuple(each.deployment for each in servers.values())
     # A third of two first attempts does not pay for a second one; of three it would.
     route = replace(plan.catalog.routes["main"], deployments=deployments, hedge=Hedge(after=0.1, max_share=0.34))
     calls = (call(0.0), call(0.0))
-    world = simulate(replace(plan, catalog=Catalog(routes={"main": route}), places=places, calls=calls))
+    world = simulate(replace(plan, catalog=Catalog(routes={"main": route}), servers=servers, calls=calls))
     assert [len(world.attempts[name]) for name in "abc"] == [1, 1, 0]
-    assert not any(made.ask.trail.hedged for made in world.made)
+    assert not any(made.ask.attempts.hedged for made in world.made)
 
 
 def test_those_turned_away_together_do_not_come_back_together() -> None:
     storm = Spell(Trouble.STORM, 0.0, 3.0, retry_after=5.0)
-    alone = place("a", latency=0.3, price=1.0, spells=(storm,))
+    alone = server("a", latency=0.3, price=1.0, spells=(storm,))
     deployment = replace(alone.deployment, breaker=Breaker(failures=1000))
     route = Route(name="main", deployments=(deployment,))
     plan = Schedule(
         seed=5,
         catalog=Catalog(routes={"main": route}),
-        places={"a": replace(alone, deployment=deployment)},
+        servers={"a": replace(alone, deployment=deployment)},
         calls=tuple(call(0.0) for _ in range(20)),
         cleanup=0.0,
     )

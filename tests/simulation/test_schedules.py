@@ -49,7 +49,7 @@ def corners(world: World) -> Iterator[str]:
             yield "asked again"
         if made.attempts and made.attempts[0].began > made.began:
             yield "waited"
-        if made.ask.trail.hedged:
+        if made.ask.attempts.hedged:
             yield "hedged"
         if made.won is not None:
             yield f"answered by {made.won.name.partition('/')[0]}"

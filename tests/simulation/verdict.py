@@ -13,7 +13,7 @@ from tests.simulation.world import World, cost
 
 if TYPE_CHECKING:
     from tests.simulation.schedules import Schedule
-    from tests.simulation.world import Attempt, Made
+    from tests.simulation.world import Made, ProviderRequest
 
 __all__ = ["judge", "simulate"]
 
@@ -84,7 +84,7 @@ def _check_error(world: World, made: Made, error: ProviderExhausted) -> None:
             diverted = instead & {Action.CONTEXT, Action.CONTENT}
             assert deployment.name in named or diverted, f"the error does not say why {deployment.name} was left"
             plain = not (made.call.bad or diverted)
-            assert not (world.schedule.places[deployment.name].steady and plain), (
+            assert not (world.schedule.servers[deployment.name].steady and plain), (
                 f"{deployment.name} would have answered"
             )
 
@@ -93,7 +93,7 @@ def _check_order(made: Made) -> None:
     """A deployment is left only after it failed; only a hedge begins earlier."""
     for earlier, later in zip(made.attempts, made.attempts[1:], strict=False):
         overlapped = earlier.ended is None or earlier.ended > later.began
-        assert not overlapped or made.ask.trail.hedged, "a second request began before the first one had ended"
+        assert not overlapped or made.ask.attempts.hedged, "a second request began before the first one had ended"
 
 
 def _check_patience(world: World, made: Made) -> None:
@@ -114,12 +114,12 @@ def _check_hedging(world: World) -> None:
     hedge = world.schedule.catalog.routes["main"].hedge
     bank = world.router._banks.get("main")
     if hedge is None or bank is None:
-        assert not any(made.ask.trail.hedged for made in world.made)
+        assert not any(made.ask.attempts.hedged for made in world.made)
         return
     assert bank.spent <= hedge.max_share * bank.earned
     main = world.schedule.catalog.routes["main"].deployments
     every = sorted((each for made in world.made for each in made.attempts), key=lambda each: each.began)
-    if any(place.deployment.retries for place in world.schedule.places.values()):
+    if any(server.deployment.retries for server in world.schedule.servers.values()):
         return  # a retry of the first that overlaps the second cannot be told from a hedge
     first = second = 0.0
     for attempt in every:
@@ -130,14 +130,14 @@ def _check_hedging(world: World) -> None:
         assert second <= hedge.max_share * first + 1e-9, "hedging spent more than its share"
 
 
-def _is_second(attempt: Attempt) -> bool:
+def _is_second(attempt: ProviderRequest) -> bool:
     others = (each for each in attempt.made.attempts if each is not attempt and each.began < attempt.began)
     return any(each.ended is None or each.ended > attempt.began for each in others)
 
 
-def _stake(world: World, attempt: Attempt) -> float:
-    place, ask = world.schedule.places[attempt.name], attempt.made.ask
-    return cost(place.deployment, ask.input_tokens, ask.output_tokens) or 1.0
+def _stake(world: World, attempt: ProviderRequest) -> float:
+    server, ask = world.schedule.servers[attempt.name], attempt.made.ask
+    return cost(server.deployment, ask.input_tokens, ask.output_tokens) or 1.0
 
 
 def _check_leaks(world: World) -> None:
@@ -145,7 +145,7 @@ def _check_leaks(world: World) -> None:
     now = world.now()
     for name, attempts in world.attempts.items():
         assert all(each.ended is not None and each.left is not None for each in attempts)
-        state = world.router.state(world.schedule.places[name].deployment)
+        state = world.router.state(world.schedule.servers[name].deployment)
         assert state.health.in_flight == 0, f"{name} has {state.health.in_flight} slots that nobody will give back"
         longest = state.deployment.breaker.longest
         assert state.breaker.permits(now + longest + 1.0), f"the circuit of {name} will never let anybody through"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from superstep.providers.policy.failures import Action, Failure, TooSlow, classify
 from superstep.providers.policy.limits import WINDOW
-from superstep.providers.routing.router import Ask, Router, Won
+from superstep.providers.routing.router import Ask, LeasedAnswer, Router
 from tests.simulation.schedules import Trouble
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from superstep.providers.catalog.model import Deployment
     from superstep.providers.routing.candidates import Candidate
-    from tests.simulation.schedules import Call, Place, Schedule, Spell
+    from tests.simulation.schedules import Schedule, ScheduledCall, Server, Spell
 
-__all__ = ["Attempt", "Made", "World"]
+__all__ = ["ProviderRequest", "Made", "World"]
 
 
 class Status(Exception):
@@ -35,7 +35,7 @@ class Status(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class Attempt:
+class ProviderRequest:
     """One request that reached a provider.
 
     Attributes:
@@ -77,12 +77,12 @@ class Made:
         ended: when the caller had its answer or error.
     """
 
-    call: Call
+    call: ScheduledCall
     number: int
     ask: Ask
     began: float
-    attempts: list[Attempt] = field(default_factory=list)
-    won: Attempt | None = None
+    attempts: list[ProviderRequest] = field(default_factory=list)
+    won: ProviderRequest | None = None
     error: BaseException | None = None
     cancelled_at: float | None = None
     ended: float | None = None
@@ -102,7 +102,7 @@ class World:
         self.schedule = schedule
         self.router = Router(schedule.catalog, cost=cost, rng=random.Random(schedule.seed))
         self.made: list[Made] = []
-        self.attempts: dict[str, list[Attempt]] = {name: [] for name in schedule.places}
+        self.attempts: dict[str, list[ProviderRequest]] = {name: [] for name in schedule.servers}
         self.broken: list[str] = []
         self._not_before: dict[str, float] = {}
         self._rng = random.Random(schedule.seed + 1)
@@ -121,7 +121,7 @@ class World:
 
     # -- callers
 
-    async def _arrive(self, number: int, call: Call) -> None:
+    async def _arrive(self, number: int, call: ScheduledCall) -> None:
         await asyncio.sleep(call.at)
         ask = Ask("main", call.input_tokens, call.output_tokens)
         made = Made(call, number, ask, self.now())
@@ -145,31 +145,31 @@ class World:
             won.lease.abandoned()  # no effect after `answered` or `failed`
             won.value.left = self.now()
 
-    async def _read(self, made: Made, won: Won[Attempt]) -> None:
+    async def _read(self, made: Made, won: LeasedAnswer[ProviderRequest]) -> None:
         if made.call.read:
             await asyncio.sleep(made.call.read)
         now = self.now()
-        if made.call.breaks and not self.schedule.places[won.value.name].steady:
+        if made.call.breaks and not self.schedule.servers[won.value.name].steady:
             failure = classify(ConnectionResetError(), status=200)
             won.lease.failed(now, failure)
-            made.ask.trail.left(won.candidate, failure, ConnectionResetError(), won.value.began, now)
+            made.ask.attempts.failed(won.candidate, failure, ConnectionResetError(), won.value.began, now)
             return
         won.value.tokens = made.call.input_tokens + made.call.given
         won.lease.answered(now, tokens=won.value.tokens, output_tokens=made.call.given)
 
-    async def _discard(self, attempt: Attempt) -> None:
+    async def _discard(self, attempt: ProviderRequest) -> None:
         attempt.left = self.now()
 
     # -- providers
 
-    def sender(self, made: Made) -> Callable[[Candidate], Awaitable[Attempt]]:
+    def sender(self, made: Made) -> Callable[[Candidate], Awaitable[ProviderRequest]]:
         """How a call asks a deployment."""
 
-        async def send(candidate: Candidate) -> Attempt:
+        async def send(candidate: Candidate) -> ProviderRequest:
             deployment = candidate.deployment
             attempt = self._begin(made, deployment)
             try:
-                await self._answer(made.call, self.schedule.places[deployment.name])
+                await self._answer(made.call, self.schedule.servers[deployment.name])
                 attempt.answered = True
             except Exception as error:
                 attempt.failure = classify(error)
@@ -187,20 +187,20 @@ class World:
 
         return send
 
-    async def _answer(self, call: Call, place: Place) -> None:
-        limit = place.deployment.timeout
+    async def _answer(self, call: ScheduledCall, server: Server) -> None:
+        limit = server.deployment.timeout
         try:
             async with asyncio.timeout(limit):
-                await self._serve(call, place)
+                await self._serve(call, server)
         except TimeoutError as error:
             raise TooSlow("no answer", limit) from error
 
-    async def _serve(self, call: Call, place: Place) -> None:
-        spell = self._spell(place)
+    async def _serve(self, call: ScheduledCall, server: Server) -> None:
+        spell = self._spell(server)
         trouble = None if spell is None else spell.trouble
         if trouble is Trouble.HANG:
             await asyncio.Event().wait()
-        usual = place.latency * self._rng.uniform(0.5, 2.0)
+        usual = server.latency * self._rng.uniform(0.5, 2.0)
         # Whole tenths, so that answers, cancellations and second attempts often meet at the same moment.
         await asyncio.sleep(round(usual * (20.0 if trouble is Trouble.SLOW else 1.0), 1))
         error = None if spell is None else self._error(spell)
@@ -208,9 +208,9 @@ class World:
             raise error
         if call.bad:
             raise Status(400)
-        if call.input_tokens > place.window:
+        if call.input_tokens > server.window:
             raise Status(400, code="context_length_exceeded")
-        if call.touchy and place.squeamish:
+        if call.touchy and server.squeamish:
             raise Status(400, code="content_filter")
 
     def _error(self, spell: Spell) -> Exception | None:
@@ -227,16 +227,16 @@ class World:
             return Status(500)
         return found.get(spell.trouble)
 
-    def _spell(self, place: Place) -> Spell | None:
+    def _spell(self, server: Server) -> Spell | None:
         since = self.now() - self._start
-        return next((spell for spell in place.spells if spell.start <= since < spell.end), None)
+        return next((spell for spell in server.spells if spell.start <= since < spell.end), None)
 
     # -- what must hold whenever a provider is asked
 
-    def _begin(self, made: Made, deployment: Deployment) -> Attempt:
+    def _begin(self, made: Made, deployment: Deployment) -> ProviderRequest:
         now, name = self.now(), deployment.name
         state = self.router.state(deployment).breaker.state(now)
-        attempt = Attempt(made, name, now, made.ask.tokens, probe=state != "closed")
+        attempt = ProviderRequest(made, name, now, made.ask.tokens, probe=state != "closed")
         self._check_circuit(attempt, state)
         self._check_limits(attempt, deployment)
         self._check_call(attempt, deployment)
@@ -249,12 +249,12 @@ class World:
         if not promise:
             self.broken.append(f"{self.now() - self._start:.3f} s: {broken}")
 
-    def _check_circuit(self, attempt: Attempt, state: str) -> None:
+    def _check_circuit(self, attempt: ProviderRequest, state: str) -> None:
         self._expect(state != "open", f"{attempt.name} was asked although its circuit is open")
         others = [each for each in self.attempts[attempt.name] if each.left is None and each.probe]
         self._expect(not (attempt.probe and others), f"{attempt.name} has two probes at once")
 
-    def _check_limits(self, attempt: Attempt, deployment: Deployment) -> None:
+    def _check_limits(self, attempt: ProviderRequest, deployment: Deployment) -> None:
         name, now, before = attempt.name, attempt.began, self.attempts[attempt.name]
         if deployment.concurrency is not None:
             in_flight = sum(each.left is None for each in before)
@@ -267,7 +267,7 @@ class World:
             self._expect(fits, f"{name} got more tokens than its tpm")
         self._expect(now >= self._not_before.get(name, now), f"{name} was asked before its retry-after")
 
-    def _check_call(self, attempt: Attempt, deployment: Deployment) -> None:
+    def _check_call(self, attempt: ProviderRequest, deployment: Deployment) -> None:
         made, name = attempt.made, attempt.name
         earlier = [each for each in made.attempts if each.name == name]
         self._expect(made.ended is None, "a call that has ended asked again")
@@ -286,7 +286,7 @@ class World:
         allowed = 1 if self.schedule.catalog.routes["main"].hedge is not None else 0
         self._expect(in_flight <= allowed, "one call has more requests in flight than it may")
 
-    def _note_cooldown(self, attempt: Attempt) -> None:
+    def _note_cooldown(self, attempt: ProviderRequest) -> None:
         failure = attempt.failure
         if failure is not None and failure.action is Action.RETRY and failure.retry_after is not None:
             until = self.now() + failure.retry_after

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from superstep.providers.catalog.model import Route
 from superstep.providers.policy.failures import StreamCut, TooSlow
-from superstep.providers.transport.invoke import Opened
+from superstep.providers.transport.invoke import OpenedStream
 from superstep.providers.transport.structured import read_value
 from superstep.runtime.faults import ProviderExhausted
 from tests.support.vendors import answer, raw, refused
@@ -108,8 +108,8 @@ async def test_a_refused_stream_is_an_answer_where_nobody_else_is_there(bed: Bed
 # -- limits --------------------------------------------------------------------------------------------------------
 
 
-def opened(deployment: Deployment, chunks: AsyncGenerator[ChatGenerationChunk, None]) -> Opened:
-    return Opened(deployment, chunks)
+def opened(deployment: Deployment, chunks: AsyncGenerator[ChatGenerationChunk, None]) -> OpenedStream:
+    return OpenedStream(deployment, chunks)
 
 
 def said(text: str, **told: Any) -> ChatGenerationChunk:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from superstep.providers.catalog.model import Catalog, Deployment, Hedge, Route
-from superstep.providers.routing.router import Ask, Router, Won
+from superstep.providers.routing.router import Ask, LeasedAnswer, Router
 from superstep.runtime.faults import ProviderExhausted
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def nothing(_: str) -> None:
 
 
 async def asked(routed: Router, send: Callable[[Candidate], Any], **ask: Any) -> str:
-    won: Won[str] = await routed.route(Ask("r", **ask), send, nothing)
+    won: LeasedAnswer[str] = await routed.route(Ask("r", **ask), send, nothing)
     won.lease.abandoned()
     return won.value
 
@@ -83,7 +83,7 @@ async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
 
         return await asked(routed, send)
 
-    first: Won[str] = await routed.route(Ask("r"), lambda _: asyncio.sleep(0, "first"), nothing)
+    first: LeasedAnswer[str] = await routed.route(Ask("r"), lambda _: asyncio.sleep(0, "first"), nothing)
     waiting = asyncio.create_task(send_as("waiting"))
     await waiting_in(routed, 1)
     first.lease.abandoned()
@@ -94,14 +94,14 @@ async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
 async def test_a_call_that_finds_another_deployment_does_not_wait() -> None:
     route = Route(name="r", deployments=(deployment("a", concurrency=1), deployment("b")))
     routed = router(route)
-    held: Won[str] = await routed.route(Ask("r"), lambda _: asyncio.sleep(0, "held"), nothing)
+    held: LeasedAnswer[str] = await routed.route(Ask("r"), lambda _: asyncio.sleep(0, "held"), nothing)
     assert await asked(routed, lambda candidate: asyncio.sleep(0, candidate.deployment.name)) == "b"
     held.lease.abandoned()
 
 
 async def test_patience_ends_and_leaves_no_place_taken() -> None:
     routed = router(Route(name="r", deployments=(deployment("a", concurrency=1),), patience=0.01))
-    held: Won[str] = await routed.route(Ask("r"), lambda _: asyncio.sleep(0, "held"), nothing)
+    held: LeasedAnswer[str] = await routed.route(Ask("r"), lambda _: asyncio.sleep(0, "held"), nothing)
     with pytest.raises(ProviderExhausted, match="all slots taken"):
         await asked(routed, lambda _: asyncio.sleep(0, "never"))
     assert routed.states["a"].waiting == 0
@@ -194,7 +194,7 @@ async def test_who_was_given_up_is_in_the_trail() -> None:
             await asyncio.Event().wait()
         return candidate.deployment.name
 
-    won: Won[str] = await routed.route(ask, send, nothing)
+    won: LeasedAnswer[str] = await routed.route(ask, send, nothing)
     won.lease.abandoned()
     assert won.value == "b"
-    assert [(each["deployment"], each["why"]) for each in ask.trail.tried] == [("a", "cancelled")]
+    assert [(each["deployment"], each["why"]) for each in ask.attempts.tried] == [("a", "cancelled")]
