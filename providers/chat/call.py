@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from superstep.providers.offline import OfflineRules
     from superstep.providers.records.call_record import CallRecord
     from superstep.providers.records.redaction import Redaction
+    from superstep.providers.routing.ask import Ask
     from superstep.providers.routing.budgets import Reservation
-    from superstep.providers.routing.router import Ask, LeasedAnswer
+    from superstep.providers.routing.router import LeasedAnswer
     from superstep.runtime.faults import ProviderExhausted
 
 __all__ = ["Call", "ChatRequest", "Output"]

@@ -18,9 +18,10 @@ from superstep.providers.policy.estimate import tokens_of
 from superstep.providers.policy.failures import Action
 from superstep.providers.records.call_record import RECORD_KEY
 from superstep.providers.records.redaction import Redaction, without_secret
+from superstep.providers.routing.ask import Ask
 from superstep.providers.routing.attempt_log import AttemptLog
 from superstep.providers.routing.budgets import Budgets, Reservation, held_reservations, limit_of
-from superstep.providers.routing.router import Ask, Router
+from superstep.providers.routing.router import Router
 from superstep.providers.transport.clients import Clients, missing_key, secret_of
 from superstep.providers.transport.invoke import Caller, OpenedStream
 from superstep.providers.transport.wire import SCHEMA, Wire

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from superstep.providers.catalog.model import Budget, Catalog, Deployment, Route
     from superstep.providers.records.ports import Amount, SpentByScope
-    from superstep.providers.routing.router import Ask
+    from superstep.providers.routing.ask import Ask
 
 __all__ = ["Budgets", "Reservation", "held_reservations", "limit_of"]
 

@@ -25,7 +25,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import tenacity
@@ -34,7 +34,7 @@ from superstep.providers.clock import now
 from superstep.providers.policy.backoff import pause, spread
 from superstep.providers.policy.failures import Action, Failure, classify
 from superstep.providers.policy.hedging import HedgeBank
-from superstep.providers.routing.attempt_log import AttemptLog
+from superstep.providers.routing.ask import Ask
 from superstep.providers.routing.candidates import Candidate, candidates, reachable, ruled
 from superstep.providers.routing.deployment_state import DeploymentState, Hindrance, Lease, Waiter
 from superstep.providers.routing.hedge import hedged
@@ -49,36 +49,6 @@ __all__ = ["Ask", "Discard", "LeasedAnswer", "Router", "Send"]
 T = TypeVar("T")
 
 _MILLION = 1_000_000
-
-
-@dataclass(slots=True)
-class Ask:
-    """One call, as far as routing is concerned.
-
-    Attributes:
-        route: name of the route.
-        input_tokens: estimated.
-        output_tokens: estimated, for limits that count both.
-        tags: what rules look at.
-        without: names of deployments that must not be asked (again).
-        attempts: what was tried.
-        waiter: its place in queues, if it had to wait.
-        stopped: a provider said that the request is wrong: what is under way may still answer, nothing new begins.
-    """
-
-    route: str
-    input_tokens: int = 0
-    output_tokens: int = 0
-    tags: frozenset[str] = frozenset()
-    without: frozenset[str] = frozenset()
-    attempts: AttemptLog = field(default_factory=AttemptLog)
-    waiter: Waiter | None = None
-    stopped: bool = False
-
-    @property
-    def tokens(self) -> int:
-        """Estimated tokens in and out."""
-        return self.input_tokens + self.output_tokens
 
 
 @dataclass(slots=True)
