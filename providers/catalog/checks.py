@@ -85,7 +85,7 @@ def check_prices(catalog: Catalog, price_of: Callable[[Deployment], Price | None
         if everywhere or route.strategy == "lowest-cost":
             _require_prices(route, everywhere or f"route {route.name} chooses by lowest cost", price_of)
         if route.budget and route.budget.usd is not None:
-            for answering in _reachable(route, catalog):
+            for answering in catalog.reachable(route):
                 _require_prices(answering, f"the budget of route {route.name} counts US dollars", price_of)
 
 
@@ -96,16 +96,3 @@ def _require_prices(route: Route, reason: str, price_of: Callable[[Deployment], 
                 f"{deployment.where}: the price of its model is unknown, but {reason}. Give the deployment "
                 "price = { input = …, output = … }, in US dollars per million tokens."
             )
-
-
-def _reachable(route: Route, catalog: Catalog) -> list[Route]:
-    """The route and those that may answer in its place, at its expense."""
-    found = {route.name: route}
-    waiting = [route]
-    while waiting:
-        here = waiting.pop()
-        for name in (*_fallbacks(here), *(rule.route for rule in here.rules)):
-            if name not in found:
-                found[name] = catalog.routes[name]
-                waiting.append(found[name])
-    return list(found.values())

@@ -194,3 +194,15 @@ class Catalog:
     run_budget: Budget | None = None
     thread_budget: Budget | None = None
     recording: Recording = field(default_factory=Recording)
+
+    def reachable(self, route: Route) -> list[Route]:
+        """The route and all that may answer its calls, at its expense: by rules and by fallbacks of each kind."""
+        found, waiting = {route.name: route}, [route]
+        while waiting:
+            here = waiting.pop()
+            rules = (rule.route for rule in here.rules)
+            for name in (*here.fallbacks, *here.context_fallbacks, *here.content_fallbacks, *rules):
+                if name not in found:
+                    found[name] = self.routes[name]
+                    waiting.append(found[name])
+        return list(found.values())

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import tenacity
-
 from superstep.providers.catalog.keys import checked_key
+from superstep.providers.clock import now
 from superstep.providers.policy.backoff import pause
 from superstep.providers.policy.failures import Action, Failure, MalformedAnswer, TooSlow, classify
+from superstep.providers.records.call_record import counted, left
 from superstep.providers.records.redaction import without_secret
 from superstep.providers.transport.clients import CONNECT_TIMEOUT
 from superstep.providers.transport.loop_local import LoopLocal
-from superstep.providers.transport.response_hook import LastResponse, last_response, note_response
+from superstep.providers.transport.response_hook import note_response, noted_response
+from superstep.providers.transport.retrying import AttemptFailed, retrying
 from superstep.runtime.faults import ConfigError, ProviderExhausted, ProviderRejected, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -29,15 +29,6 @@ if TYPE_CHECKING:
     from superstep.providers.records.call_record import Tried
 
 __all__ = ["RemoteEmbedder"]
-
-
-class _Failed(Exception):
-    """One attempt, judged; its cause is what it raised."""
-
-    def __init__(self, failure: Failure, wait: float | None) -> None:
-        super().__init__(failure.why)
-        self.failure = failure
-        self.wait = wait
 
 
 class RemoteEmbedder:
@@ -61,15 +52,9 @@ class RemoteEmbedder:
         key = self._key()
         tried: list[Tried] = []
         errors: list[Exception] = []
-        retrying = tenacity.AsyncRetrying(
-            wait=_stated_wait,
-            retry=tenacity.retry_if_exception(lambda error: isinstance(error, _Failed) and error.wait is not None),
-            sleep=asyncio.sleep,
-            reraise=True,
-        )
         try:
-            return await retrying(self._once, list(texts), key, tried, errors)
-        except _Failed as error:
+            return await retrying()(self._once, list(texts), key, tried, errors)
+        except AttemptFailed as error:
             failure = error.failure
         # Raised out here, where it has no context: that would be the attempt's own error, which may quote the key.
         raise self._given_up(failure, tried, errors)
@@ -77,32 +62,21 @@ class RemoteEmbedder:
     async def _once(
         self, texts: list[str], key: str | None, tried: list[Tried], errors: list[Exception]
     ) -> list[list[float]]:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        response = LastResponse()
-        token = last_response.set(response)
+        began = now()
         try:
-            return self._read(await self._asked(texts, key), len(texts))
+            with noted_response() as response:
+                return self._read(await self._requested(texts, key), len(texts))
         except (ConfigError, ProviderUnavailable):
             raise
         except Exception as error:
             failure = classify(error, status=response.status, headers=response.headers)
-            tried.append(
-                {
-                    "deployment": self._name,
-                    "why": failure.why,
-                    "status": failure.status,
-                    "ms": round((loop.time() - began) * 1000, 3),
-                    "counts": failure.counts,
-                }
-            )
+            seconds = now() - began
+            tried.append(left(self._name, failure.why, status=failure.status, seconds=seconds, counts=failure.counts))
             errors.append(without_secret(error, key))
             again = failure.action is Action.RETRY and len(tried) <= self._settings.retries
-            raise _Failed(failure, pause(len(tried), failure, self._rng) if again else None) from error
-        finally:
-            last_response.reset(token)
+            raise AttemptFailed(failure, pause(len(tried), failure, self._rng) if again else None) from error
 
-    async def _asked(self, texts: list[str], key: str | None) -> Any:
+    async def _requested(self, texts: list[str], key: str | None) -> Any:
         settings = self._settings
         # Only OpenAI's own models are known to shorten vectors and to write them compactly.
         options: dict[str, Any] = {"encoding_format": "float"}
@@ -170,8 +144,7 @@ class RemoteEmbedder:
         )
 
     def _given_up(self, failure: Failure, tried: list[Tried], errors: list[Exception]) -> ProviderExhausted:
-        counted = Counter(each["why"] for each in tried)
-        whys = ", ".join(why if times == 1 else f"{why}, {times} times" for why, times in counted.items())
+        whys = counted(each["why"] for each in tried)
         route = f"embeddings.{self._settings.name}"
         where = f" ({self._settings.where})" if self._settings.where else ""
         if failure.action is Action.STOP:
@@ -203,8 +176,3 @@ def _units(vectors: list[list[float]]) -> list[list[float]]:
         raise MalformedAnswer("a vector that is zero or not finite")
     found: list[list[float]] = (matrix / lengths).tolist()
     return found
-
-
-def _stated_wait(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome is not None else None
-    return error.wait or 0.0 if isinstance(error, _Failed) else 0.0

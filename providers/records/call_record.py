@@ -6,11 +6,15 @@ stored wherever the answer is. The record of a call without an answer is handed 
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TypedDict
 
-__all__ = ["RECORD_KEY", "CallRecord", "Tried"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-RECORD_KEY = "routing"
+__all__ = ["RECORD_KEY", "CallRecord", "Tried", "counted", "left"]
+
+RECORD_KEY = "routing"  # of a message's `response_metadata`; a public format, see docs/models.md
 
 
 class Tried(TypedDict):
@@ -29,6 +33,18 @@ class Tried(TypedDict):
     status: int | None
     ms: float
     counts: bool
+
+
+def left(deployment: str, why: str, *, status: int | None = None, seconds: float = 0.0, counts: bool = False) -> Tried:
+    """The entry of a deployment that was left."""
+    ms = round(seconds * 1000, 3)
+    return {"deployment": deployment, "why": why, "status": status, "ms": ms, "counts": counts}
+
+
+def counted(words: Iterable[str]) -> str:
+    """The words for an error message, equal ones once: "status 503, 3 times, timed out"."""
+    times = Counter(words)
+    return ", ".join(word if times[word] == 1 else f"{word}, {times[word]} times" for word in times)
 
 
 class CallRecord(TypedDict, total=False):

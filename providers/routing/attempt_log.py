@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from superstep.providers.policy.failures import Action
+from superstep.providers.records.call_record import counted, left
 from superstep.runtime.faults import ProviderExhausted, ProviderRejected, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -98,20 +99,14 @@ class AttemptLog:
     def _note(
         self, candidate: Candidate, why: str, *, status: int | None = None, seconds: float = 0.0, counts: bool = False
     ) -> None:
-        ms = round(seconds * 1000, 3)
-        name = candidate.deployment.name
-        self.tried.append({"deployment": name, "why": why, "status": status, "ms": ms, "counts": counts})
+        self.tried.append(left(candidate.deployment.name, why, status=status, seconds=seconds, counts=counts))
 
     def _causes(self) -> list[Exception]:
         skipped = [ProviderUnavailable(f"{each['deployment']}: {each['why']}") for each in self.tried]
         return self._errors or list[Exception](skipped) or [ProviderUnavailable("no deployment to ask")]
 
     def _summary(self) -> str:
-        counted: dict[str, int] = {}
-        for each in self.tried:
-            what = f"{each['deployment']} ({each['why']})"
-            counted[what] = counted.get(what, 0) + 1
-        return ", ".join(what if times == 1 else f"{what}, {times} times" for what, times in counted.items())
+        return counted(f"{each['deployment']} ({each['why']})" for each in self.tried)
 
 
 def _place(route: Route) -> str:

@@ -101,12 +101,4 @@ def candidates(
 
 def reachable(catalog: Catalog, route: Route) -> list[Deployment]:
     """Every deployment that may answer a call of the route: its own, and those of its rules and fallbacks."""
-    found, waiting = {route.name: route}, [route]
-    while waiting:
-        here = waiting.pop()
-        rules = [rule.route for rule in here.rules]
-        for name in (*here.fallbacks, *here.context_fallbacks, *here.content_fallbacks, *rules):
-            if name not in found:
-                found[name] = catalog.routes[name]
-                waiting.append(found[name])
-    return [deployment for each in found.values() for deployment in each.deployments]
+    return [deployment for each in catalog.reachable(route) for deployment in each.deployments]

@@ -28,8 +28,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import tenacity
-
 from superstep.providers.clock import now
 from superstep.providers.policy.backoff import pause, spread
 from superstep.providers.policy.failures import Action, Failure, classify
@@ -38,7 +36,8 @@ from superstep.providers.routing.ask import Ask
 from superstep.providers.routing.candidates import Candidate, candidates, reachable, ruled
 from superstep.providers.routing.deployment_state import DeploymentState, Hindrance, Lease, Waiter
 from superstep.providers.routing.hedge import hedged
-from superstep.providers.transport.response_hook import LastResponse, last_response
+from superstep.providers.transport.response_hook import LastResponse, noted_response
+from superstep.providers.transport.retrying import AttemptFailed, may_be_repeated, retrying
 from superstep.runtime.faults import RuntimeFault
 
 if TYPE_CHECKING:
@@ -73,16 +72,7 @@ Send = Callable[[Candidate], Awaitable[T]]
 Discard = Callable[[T], Awaitable[None]]
 
 
-class _AttemptFailed(Exception):
-    """An attempt that failed: what the policy makes of it, and the pause before it may be repeated."""
-
-    def __init__(self, failure: Failure, pause: float | None) -> None:
-        super().__init__(failure.why)
-        self.failure = failure
-        self.pause = pause
-
-
-class _Hindered(_AttemptFailed):
+class _Hindered(AttemptFailed):
     """The deployment could not take the call after all: others came first."""
 
     def __init__(self, hindrance: Hindrance) -> None:
@@ -161,7 +151,7 @@ class Router:
                 except _Hindered as hindered:
                     ask.attempts.passed_over(candidate, hindered.hindrance.why)
                     opens += [] if hindered.hindrance.until is None else [hindered.hindrance.until]
-                except _AttemptFailed:
+                except AttemptFailed:
                     if ask.stopped:
                         raise ask.attempts.rejected(route) from None
                     instead = self._instead(pending, ask)
@@ -272,69 +262,56 @@ class Router:
 
         def again(error: BaseException) -> bool:
             # A circuit that has opened meanwhile, or a provider that said when to come back, ends the retries here.
-            if ask.stopped or not isinstance(error, _AttemptFailed) or error.pause is None:
-                return False
-            return self._hindrance(candidate, ask) is None
+            return not ask.stopped and may_be_repeated(error) and self._hindrance(candidate, ask) is None
 
         try:
             return await self._once(candidate, ask, send)  # where most calls end, without any machinery for retries
-        except _AttemptFailed as failed:
+        except AttemptFailed as failed:
             if not again(failed):
                 raise
             await asyncio.sleep(failed.pause or 0.0)
-        retrying = tenacity.AsyncRetrying(
-            wait=_stated_pause,
-            retry=tenacity.retry_if_exception(again),
-            sleep=asyncio.sleep,
-            reraise=True,
-        )
-        return await retrying(self._once, candidate, ask, send)
+        return await retrying(again)(self._once, candidate, ask, send)
 
     async def _once(self, candidate: Candidate, ask: Ask, send: Send[T]) -> LeasedAnswer[T]:
-        began = now()
         why = self._unusable(candidate.deployment)
-        lease = Hindrance(why, None) if why else candidate.state.begin(began, ask.tokens, ask.waiter)
+        lease = Hindrance(why, None) if why else candidate.state.begin(now(), ask.tokens, ask.waiter)
         if isinstance(lease, Hindrance):
             raise _Hindered(lease)
         if ask.waiter is not None:
             ask.waiter.leave()
         candidate.requests += 1
-        response = LastResponse()
-        token = last_response.set(response)
+        with noted_response() as response:
+            value = await self._sent(candidate, ask, send, lease, response)
+        return LeasedAnswer(value, candidate, lease, response)
+
+    async def _sent(self, candidate: Candidate, ask: Ask, send: Send[T], lease: Lease, response: LastResponse) -> T:
+        """The candidate's answer. Any other end of the attempt ends its lease and is noted in the call's log."""
         try:
-            value = await send(candidate)
+            return await send(candidate)
         except RuntimeFault:
             lease.abandoned()
             raise
         except Exception as error:
             failure = classify(error, status=response.status, headers=response.headers)
             lease.failed(now(), failure)
-            ask.attempts.failed(candidate, failure, error, began, now())
+            ask.attempts.failed(candidate, failure, error, lease.began, now())
             ask.stopped = ask.stopped or failure.action is Action.STOP
             candidate.failed(failure)
             again_after = None if candidate.exhausted else pause(candidate.requests, failure, self._rng)
-            raise _AttemptFailed(failure, again_after) from error
+            raise AttemptFailed(failure, again_after) from error
         except BaseException:
             lease.abandoned()
             with suppress(RuntimeError):  # closed after its loop has ended: the log is not read any more
-                ask.attempts.cancelled(candidate, began, now())
+                ask.attempts.cancelled(candidate, lease.began, now())
             raise
-        finally:
-            last_response.reset(token)
-        return LeasedAnswer(value, candidate, lease, response)
 
 
 def _once_each(found: list[Candidate], known: dict[str, Candidate]) -> list[Candidate]:
-    """The candidates, each once. Who was known before stays the same, and its attempts go on being counted."""
+    """The candidates, each once. One that was known before stays the same, and its requests go on being counted."""
     for each in found:
         known.setdefault(each.deployment.name, each)
     return [known[name] for name in dict.fromkeys(each.deployment.name for each in found)]
 
 
 def _is_final(error: BaseException) -> bool:
-    return not isinstance(error, _AttemptFailed) or error.failure.action is Action.STOP
-
-
-def _stated_pause(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome is not None else None
-    return error.pause or 0.0 if isinstance(error, _AttemptFailed) else 0.0
+    return not isinstance(error, AttemptFailed) or error.failure.action is Action.STOP

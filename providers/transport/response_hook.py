@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["LastResponse", "last_response", "note_response"]
+__all__ = ["LastResponse", "note_response", "noted_response"]
 
 
 @dataclass(slots=True)
 class LastResponse:
-    """Status and headers of an attempt's last response; `None` until there was one. Filled by `note_response`."""
+    """Status and headers of an attempt's last response; `None` until there was one."""
 
     status: int | None = None
     headers: Mapping[str, str] | None = None
 
 
-last_response: ContextVar[LastResponse | None] = ContextVar("superstep_last_response", default=None)
+_last_response: ContextVar[LastResponse | None] = ContextVar("superstep_last_response", default=None)
+
+
+@contextmanager
+def noted_response() -> Iterator[LastResponse]:
+    """Note the last response to what is sent in this block, by clients that have `note_response` as a hook."""
+    response = LastResponse()
+    token = _last_response.set(response)
+    try:
+        yield response
+    finally:
+        _last_response.reset(token)
 
 
 async def note_response(response: Any) -> None:
     """A response hook for an HTTP client: notes the response for the attempt in whose context the request was sent."""
-    noted = last_response.get()
+    noted = _last_response.get()
     if noted is not None:
         noted.status, noted.headers = response.status_code, response.headers
