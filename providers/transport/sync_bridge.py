@@ -10,6 +10,7 @@ import asyncio
 import os
 import queue
 import threading
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from superstep.providers.records.ports import hooks
@@ -17,7 +18,7 @@ from superstep.providers.records.ports import hooks
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Iterator
 
-__all__ = ["iterate", "wait_for"]
+__all__ = ["iterate", "pumped", "wait_for"]
 
 T = TypeVar("T")
 
@@ -86,20 +87,30 @@ def iterate(items: AsyncGenerator[T, None]) -> Iterator[T]:
         NoActiveStep: blocking here would block an event loop that the generator needs.
     """
     _check()
+    yield from pumped(items, _loop())
+
+
+def pumped(
+    items: AsyncGenerator[T, None], loop: asyncio.AbstractEventLoop, *, leave_within: float = 0.0
+) -> Iterator[T]:
+    """The items of an asynchronous generator that runs on another thread's loop, in the context of the caller.
+
+    Left early, it is cancelled and closed there.
+
+    Args:
+        items: the generator; it must not have been started.
+        loop: runs in another thread, or this one would wait for ever.
+        leave_within: seconds to wait, at most, until a generator that was left early has been closed.
+    """
     ready: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+    running: list[asyncio.Task[None]] = []
+    ended = threading.Event()
 
-    async def pump() -> None:
-        try:
-            async for item in items:
-                ready.put((True, item))
-            ready.put((False, None))
-        except BaseException as error:
-            ready.put((False, error))
-            raise
-        finally:
-            await items.aclose()
+    def start() -> None:
+        running.append(loop.create_task(_pump(items, ready)))
+        running[0].add_done_callback(lambda _: ended.set())
 
-    future = asyncio.run_coroutine_threadsafe(pump(), _loop())
+    loop.call_soon_threadsafe(start)
     try:
         while True:
             more, item = ready.get()
@@ -110,4 +121,18 @@ def iterate(items: AsyncGenerator[T, None]) -> Iterator[T]:
             else:
                 raise item
     finally:
-        future.cancel()
+        if not ended.is_set():
+            loop.call_soon_threadsafe(lambda: running[0].cancel())
+            ended.wait(leave_within)
+
+
+async def _pump(items: AsyncGenerator[T, None], ready: queue.SimpleQueue[tuple[bool, Any]]) -> None:
+    """Put (True, item) for each item, then (False, `None` or the error that ended them)."""
+    end: BaseException | None = None
+    try:
+        async with aclosing(items):
+            async for item in items:
+                ready.put((True, item))
+    except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
+        end = error
+    ready.put((False, end))
