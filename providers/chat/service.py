@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -30,7 +31,6 @@ from superstep.runtime.faults import ProviderExhausted, RuntimeFault
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
-    from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
@@ -156,9 +156,7 @@ class Service:
         raise failure
 
     def _caller(self, request: ChatRequest, messages: Sequence[BaseMessage]) -> Caller:
-        def model(deployment: Deployment) -> BaseChatModel:
-            return self.clients.model(deployment, request.route, request.rules)
-
+        model = partial(self.clients.model, route=request.route, rules=request.rules)
         return Caller(self._wire, model, messages, request.stop, request.arguments)
 
     async def _begin(self, request: ChatRequest) -> Call:
