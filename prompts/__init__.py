@@ -4,12 +4,12 @@ A prompt is a chat template with typed variables, under a name. Its versions are
 as `production` point at versions and can be moved while flows run. Files are the source for a repository, the database
 is the source for a running system.
 
-- `folder`, `documents`, `drafts`: from files to checked drafts, with everything they include bundled;
-- `content`: what a version says, and its digest;
-- `prompt`, `variables`, `values`, `templates`: checking variables and rendering;
+The rooms, each of which imports only those below it:
+
 - `store`: versions and labels in the database, over any connection like asyncpg's;
-- `labels`: names, and which threads a canary gets;
-- `cases`, `rules`: golden cases; `text`: a version as text for people.
+- `files`: from files to checked drafts, with everything they include bundled;
+- `rendering`: a version with values for its variables becomes messages, or text for people;
+- `model`: what a version says: content, variables, labels, golden cases and their rules. Pure.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from superstep.prompts.model.labels import CANARY, PRODUCTION, not_found, point_
 from superstep.prompts.model.rules import Answer, failures
 from superstep.prompts.rendering.prompt import Prompt, VersionedPromptValue, load_prompt
 from superstep.prompts.rendering.text import differences, readable
+from superstep.prompts.store import in_step
 from superstep.prompts.store.rows import Added, Label, Move, PromptSummary, Target, Version
 from superstep.prompts.store.sql import queries
 from superstep.prompts.store.store import PromptStore
@@ -46,6 +47,7 @@ __all__ = [
     "differences",
     "load_prompt",
     "queries",
+    "in_step",
     "not_found",
     "point_of",
     "CANARY",

@@ -29,7 +29,7 @@ The same prompt in both forms:
     content = "Is {{ account }} in order?"
 
 Both may have `[[examples]]` with `input` and `output`, shown before the last user message or in place of a message with
-the role `examples`, and golden `[[cases]]` with `name`, `variables` and `expect` (the rules of `prompts.rules`).
+the role `examples`, and golden `[[cases]]` with `name`, `variables` and `expect` (the rules of `prompts.model.rules`).
 
 A Markdown body without a line such as `user:` is one user message. A Markdown file without front matter is no prompt:
 it is text for others to include, or a README.
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["Document", "has_front_matter", "included", "read_document"]
 
 _RULER = "---"
-# A line of its own that says who speaks from here on. `placeholder` names the variable that holds messages.
+# A line of its own that names the speaker from here on. `placeholder` names the variable that holds messages.
 _SPEAKER = re.compile(r"(system|user|assistant|examples):|placeholder: *([A-Za-z]\w*)")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 

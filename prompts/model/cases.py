@@ -1,4 +1,4 @@
-"""Golden cases as files have them: what to render, and the rules (`prompts.rules`) that the answer must meet."""
+"""Golden cases as files have them: what to render, and the rules (`prompts.model.rules`) that the answer must meet."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Message:
     """One entry of the list of messages.
 
     Attributes:
-        role: who says it; `placeholder` stands for the messages of a variable, `examples` for the examples.
+        role: the speaker; `placeholder` stands for the messages of a variable, `examples` for the examples.
         content: a template; empty for `placeholder` and `examples`.
         name: the variable of a placeholder.
     """
@@ -56,7 +56,7 @@ class Variable:
     """What must be given to render.
 
     Attributes:
-        type: one of `prompts.variables.TYPES`.
+        type: one of `prompts.model.variables.TYPES`.
         nullable: whether `None` will do; written `type?`.
         default: used when it is not given, as JSON data; `REQUIRED` if it must be given.
         description: for people.
@@ -121,7 +121,7 @@ class Content:
         """The inverse of `dump`.
 
         Raises:
-            PromptInvalid: It was not made by `dump`: somebody else wrote it, or a newer release did.
+            PromptInvalid: It was not made by the `dump` of this release.
         """
         try:
             return cls(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Answer", "RULES", "Rule", "failures"]
+__all__ = ["Answer", "RULES", "AnswerRule", "failures"]
 
 _SEARCH_SECONDS = 5.0
 _SEARCH = "import json, re, sys; pattern, text = json.load(sys.stdin); sys.exit(re.search(pattern, text) is None)"
@@ -21,7 +21,7 @@ _FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model said, and in how many tokens (`None` where nobody counted)."""
+    """What a model said, and in how many tokens (`None` where they were not counted)."""
 
     text: str
     tokens: int | None = None
@@ -33,7 +33,7 @@ def failures(expect: Mapping[str, Any], answer: Answer) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AnswerRule:
     """How one rule is checked.
 
     Attributes:
@@ -85,7 +85,7 @@ def _json_includes(wanted: Any, answer: Answer) -> str | None:
 
 
 def _max_tokens(most: int, answer: Answer) -> str | None:
-    """Where nobody counted, four characters are taken for a token."""
+    """Where tokens were not counted, four characters are taken for one."""
     tokens = answer.tokens if answer.tokens is not None else -(-len(answer.text) // 4)
     return f"{tokens} tokens, at most {most} wanted" if tokens > most else None
 
@@ -164,12 +164,12 @@ def _anything(_: Any) -> str | None:
     return None
 
 
-RULES: Mapping[str, Rule] = {
-    "contains": Rule(_contains, _texts),
-    "not_contains": Rule(_not_contains, _texts),
-    "equals": Rule(_equals, _text),
-    "regex": Rule(_regex, _pattern),
-    "json_equals": Rule(_json_equals, _anything),
-    "json_includes": Rule(_json_includes, _anything),
-    "max_tokens": Rule(_max_tokens, _number),
+RULES: Mapping[str, AnswerRule] = {
+    "contains": AnswerRule(_contains, _texts),
+    "not_contains": AnswerRule(_not_contains, _texts),
+    "equals": AnswerRule(_equals, _text),
+    "regex": AnswerRule(_regex, _pattern),
+    "json_equals": AnswerRule(_json_equals, _anything),
+    "json_includes": AnswerRule(_json_includes, _anything),
+    "max_tokens": AnswerRule(_max_tokens, _number),
 }

@@ -2,7 +2,7 @@
 
 Only texts of a prompt's file are ever parsed as templates. Values of variables are printed, never parsed, whatever they
 contain. The sandbox keeps templates away from Python's inner life; it does not bound their time, which is in the hands
-of whoever may add prompts. See https://jinja.palletsprojects.com/en/stable/sandbox/.
+of those who may add prompts. See https://jinja.palletsprojects.com/en/stable/sandbox/.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Reader(NodeTransformer):
         self.includes: dict[str, str] = {}
         self._engine = engine
         self._find = find
-        self._trail: list[str] = []
+        self._including: list[str] = []
         self._piece = Piece("", "", "")
 
     def whole(self, piece: Piece) -> nodes.Template:
@@ -147,8 +147,8 @@ class _Reader(NodeTransformer):
             raise self._wrong(
                 node, 'an include must be {% include "name" %}, with the name in quotes and nothing more.'
             )
-        if name in self._trail:
-            circle = " includes ".join(repr(each) for each in [*self._trail[self._trail.index(name) :], name])
+        if name in self._including:
+            circle = " includes ".join(repr(each) for each in [*self._including[self._including.index(name) :], name])
             raise self._wrong(node, f"{circle}. Break the circle.")
         piece = self._find(name)
         if piece is None:
@@ -156,9 +156,9 @@ class _Reader(NodeTransformer):
                 node, f"includes {name!r}, which is neither one of its [partials] nor a file of the folder."
             )
         self.includes[name] = piece.text
-        self._trail.append(name)
+        self._including.append(name)
         inner = self.read(piece)
-        self._trail.pop()
+        self._including.pop()
         return nodes.Scope(inner.body, lineno=node.lineno)
 
     def visit_Extends(self, node: nodes.Stmt) -> nodes.Node:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from superstep.prompts.model.cases import Case
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from superstep.prompts.files.drafts import Draft
-
-__all__ = ["Added", "Label", "Move", "PromptSummary", "Target", "Version", "dump_cases"]
+__all__ = ["Added", "Label", "Move", "PromptSummary", "Target", "Version"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +106,3 @@ class Added:
     new: bool
     notes_replaced: bool = False
     move: Move | None = None
-
-
-def dump_cases(draft: Draft) -> str:
-    """Golden cases as the JSON text of their column."""
-    return json.dumps([asdict(each) for each in draft.cases], ensure_ascii=False)

@@ -7,11 +7,12 @@ because labels are locked and unique keys do the rest.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from superstep.prompts.model.labels import CANARY, PRODUCTION, check_label, not_found
-from superstep.prompts.store.rows import Added, Label, Move, PromptSummary, Target, Version, dump_cases
-from superstep.prompts.store.sql import queries
+from superstep.prompts.store.rows import Added, Label, Move, PromptSummary, Target, Version
+from superstep.prompts.store.statements import Statements
 from superstep.prompts.store.transactions import Begin, Connection, in_transaction
 from superstep.runtime.faults import PromptConflict, PromptInvalid, PromptNotFound
 
@@ -40,7 +41,7 @@ class PromptStore:
 
     def __init__(self, begin: Begin, schema: str = "runtime") -> None:
         self._begin = begin
-        self._sql = queries(schema)
+        self._statements = Statements(schema)
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -48,12 +49,9 @@ class PromptStore:
         """All prompts, by name."""
 
         async def look(conn: Connection) -> list[PromptSummary]:
-            rows = await conn.fetch(self._sql["prompts"])
-            labels = await conn.fetch(self._sql["labels"], None)
-            return [
-                PromptSummary(**dict(row), labels=tuple(_label(each) for each in labels if each["name"] == row["name"]))
-                for row in rows
-            ]
+            found = await self._statements.prompts(conn)
+            labels = await self._statements.labels(conn)
+            return [replace(each, labels=tuple(label for name, label in labels if name == each.name)) for each in found]
 
         return await in_transaction(self._begin, look)
 
@@ -65,7 +63,7 @@ class PromptStore:
         """
 
         async def look(conn: Connection) -> list[Version]:
-            rows = await conn.fetch(self._sql["versions"], name, None)
+            rows = await self._statements.versions(conn, name)
             if not rows:
                 raise await self._missing(conn, name)
             labels = await self._labels(conn, name)
@@ -85,7 +83,7 @@ class PromptStore:
             pointed = {each.label: each.target.version for each in labels}
             if label is not None and label not in pointed:
                 raise await self._missing(conn, name, label=label)
-            rows = await conn.fetch(self._sql["versions"], name, version if label is None else pointed[label])
+            rows = await self._statements.versions(conn, name, version if label is None else pointed[label])
             if not rows:
                 raise await self._missing(conn, name, version=version)
             return Version.of_row(rows[-1], labels)
@@ -143,27 +141,17 @@ class PromptStore:
                 By default, what it points at when this is called.
 
         Returns:
-            The move; it has `changed` nothing if the label was there already, whoever moved it.
+            The move; it has `changed` nothing if the label was there already, perhaps moved by another caller.
 
         Raises:
             PromptNotFound: There is no such prompt or version.
             PromptInvalid: The label is not one, or is not the canary and has a weight, or the weight is not a share.
-            PromptConflict: Somebody else moved the label meanwhile. Nothing was changed.
+            PromptConflict: The label was moved meanwhile. Nothing was changed.
         """
         _check_weight(check_label(label), weight)
         seen = await self.target(name, label) if isinstance(expected, _SeenNow) else expected
-
-        async def change(conn: Connection) -> Move:
-            if not await conn.fetch(self._sql["versions"], name, version):
-                raise await self._missing(conn, name, version=version)
-            before = await self._locked(conn, name, label)
-            kept = before.weight if before is not None and weight is None else weight
-            after = Target(version, kept)
-            if before not in (seen, after):
-                raise _moved(name, label, before)
-            return await self._move(conn, name, label, before, after)
-
-        return await in_transaction(self._begin, change)
+        wanted = Target(version, weight)
+        return await in_transaction(self._begin, lambda conn: self._promote(conn, name, label, wanted, seen))
 
     async def rollback(
         self, name: str, *, label: str = PRODUCTION, expected: Target | _SeenNow | None = SEEN_NOW
@@ -177,74 +165,66 @@ class PromptStore:
 
         Raises:
             PromptNotFound: There is no such label, or it has pointed at nothing else before.
-            PromptConflict: Somebody else moved the label meanwhile. Nothing was changed.
+            PromptConflict: The label was moved meanwhile. Nothing was changed.
         """
         seen = await self.target(name, label) if isinstance(expected, _SeenNow) else expected
-
-        async def change(conn: Connection) -> Move:
-            before = await self._locked(conn, name, label)
-            if before is None:
-                raise await self._missing(conn, name, label=label)
-            if before != seen:
-                raise _moved(name, label, before)
-            last = await conn.fetchrow(self._sql["last_move"], name, label)
-            if last is None or last["from_version"] is None:
-                raise PromptNotFound(
-                    f"Label {label!r} of {name!r} points at version {before.version} and has pointed at nothing before "
-                    f"that it could go back to. Choose a version with `runtime prompts promote {name} VERSION`."
-                )
-            after = Target(last["from_version"], last["from_weight"])
-            return await self._move(conn, name, label, before, after, undoes=last["id"])
-
-        return await in_transaction(self._begin, change)
+        return await in_transaction(self._begin, lambda conn: self._rollback(conn, name, label, seen))
 
     # -- inside a transaction ------------------------------------------------------------------------------------
 
     async def _add(self, conn: Connection, draft: Draft, label: str | None) -> Added:
-        notes = (dump_cases(draft), draft.description)
-        found = await conn.fetchrow(self._sql["same_content"], draft.name, draft.content.digest, *notes)
+        found = await self._statements.same_content(conn, draft)
         if found is None:
-            row = (draft.name, draft.content.digest, draft.content.text, *notes)
-            version = await conn.fetchval(self._sql["insert_version"], *row)
+            version, replaced = await self._statements.insert_version(conn, draft), False
         else:
-            version = found["version"]
-            if not found["same"]:
-                await conn.execute(self._sql["replace_notes"], draft.name, version, *notes)
+            version, replaced = found[0], not found[1]
+            if replaced:
+                await self._statements.replace_notes(conn, version, draft)
         move = None
         if label is not None:
-            before = await self._locked(conn, draft.name, label)
+            before = await self._statements.lock_label(conn, draft.name, label)
             after = Target(version, before.weight if before is not None else None)
-            move = await self._move(conn, draft.name, label, before, after)
-        return Added(draft.name, version, found is None, found is not None and not found["same"], move)
+            move = await self._move(conn, Move(draft.name, label, before, after))
+        return Added(draft.name, version, found is None, replaced, move)
 
-    async def _move(
-        self, conn: Connection, name: str, label: str, before: Target | None, after: Target, undoes: int | None = None
-    ) -> Move:
+    async def _promote(self, conn: Connection, name: str, label: str, wanted: Target, seen: Target | None) -> Move:
+        if not await self._statements.versions(conn, name, wanted.version):
+            raise await self._missing(conn, name, version=wanted.version)
+        before = await self._statements.lock_label(conn, name, label)
+        after = replace(wanted, weight=before.weight) if before is not None and wanted.weight is None else wanted
+        if before not in (seen, after):
+            raise _moved(name, label, before)
+        return await self._move(conn, Move(name, label, before, after))
+
+    async def _rollback(self, conn: Connection, name: str, label: str, seen: Target | None) -> Move:
+        before = await self._statements.lock_label(conn, name, label)
+        if before is None:
+            raise await self._missing(conn, name, label=label)
+        if before != seen:
+            raise _moved(name, label, before)
+        last = await self._statements.last_move(conn, name, label)
+        if last is None:
+            raise PromptNotFound(
+                f"Label {label!r} of {name!r} points at version {before.version} and has pointed at nothing before "
+                f"that it could go back to. Choose a version with `runtime prompts promote {name} VERSION`."
+            )
+        number, after = last
+        return await self._move(conn, Move(name, label, before, after), undoes=number)
+
+    async def _move(self, conn: Connection, move: Move, undoes: int | None = None) -> Move:
         """Write a label whose row is locked, unless it is there already."""
-        move = Move(name, label, before, after)
         if move.changed or undoes is not None:
-            write = "insert_label" if before is None else "update_label"
-            await conn.execute(self._sql[write], name, label, after.version, after.weight)
-            left = (before.version, before.weight) if before is not None else (None, None)
-            await conn.execute(self._sql["log_move"], name, label, *left, after.version, after.weight, undoes)
+            await self._statements.write_label(conn, move)
+            await self._statements.log_move(conn, move, undoes)
         return move
 
-    async def _locked(self, conn: Connection, name: str, label: str) -> Target | None:
-        row = await conn.fetchrow(self._sql["lock_label"], name, label)
-        return None if row is None else Target(row["version"], row["weight"])
-
     async def _labels(self, conn: Connection, name: str) -> tuple[Label, ...]:
-        return tuple(_label(row) for row in await conn.fetch(self._sql["labels"], name))
+        return tuple(label for _, label in await self._statements.labels(conn, name))
 
     async def _missing(
         self, conn: Connection, name: str, *, version: int | None = None, label: str | None = None
     ) -> PromptNotFound:
-        known = await conn.fetchrow(self._sql["known"], name)
-        return not_found(name, version=version, label=label, **dict(known))
-
-
-def _label(row: Any) -> Label:
-    return Label(row["label"], Target(row["version"], row["weight"]), row["moved_at"])
+        return not_found(name, version=version, label=label, **await self._statements.known(conn, name))
 
 
 def _moved(name: str, label: str, now: Target | None) -> PromptConflict:

@@ -1,4 +1,4 @@
-"""Transactions of a database whose driver is not spoken here."""
+"""Transactions over any connection like asyncpg's: this library imports no driver."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Begin: TypeAlias = Callable[[], AbstractAsyncContextManager[Connection]]
 
 
 async def in_transaction(begin: Begin, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """Run `work` in a transaction, and in another one if that met somebody else's.
+    """Run `work` in a transaction, and in another one if that met another one's.
 
     Args:
         begin: makes the transactions.
@@ -55,7 +55,7 @@ async def in_transaction(begin: Begin, work: Callable[[Connection], Awaitable[T]
             async with begin() as conn:
                 return await work(conn)
         except Exception as error:
-            # The class is the driver's, which is not spoken here; its SQLSTATE is Postgres's own.
+            # The class is the driver's, which is not imported here; its SQLSTATE is Postgres's own.
             if getattr(error, "sqlstate", None) not in _RACES:
                 raise
             met = error
