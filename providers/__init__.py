@@ -1,18 +1,30 @@
 """Language and embedding models behind one small door.
 
-Each concern has its files, so that a change of one does not touch the others:
+The rooms, each of which imports only those below it:
 
-- `config`, `config_file`, `routes`: what is configured, from `runtime.toml` or from the keys that are set;
+- `chat`: a call from its request to its record, as a LangChain chat model. `embeddings`: text to vectors;
+- `routing`: finds a deployment that answers;
+- `transport`: one request to one deployment. Messages, tools and streams are mapped by `langchain-openai` and
+  `langchain-anthropic`; what they leave open is here;
+- `offline`: a deterministic chat model, so that every flow runs on a machine without keys or network.
+  `records`: what is kept of a call, and the ports through which it leaves;
 - `policy`: decisions. Pure, and tested under a virtual clock;
-- `router`, with `candidates`, `state` and `trail`: finds a deployment that answers;
-- `clients`: keys, addresses and connections of the vendors' SDKs;
-- `wire`, `structured`, `calling`: what differs between vendors. Messages, tools and streams are mapped by
-  `langchain-openai` and `langchain-anthropic`;
-- `service`, `routed`: a call from its request to its record, as a LangChain chat model;
-- `offline`: a deterministic chat model, so that every flow runs on a machine without keys or network;
-- `embeddings`: text to vectors.
+- `catalog`: what is configured, from `runtime.toml` or from the keys that are set. `clock`: the time of routing.
 
-The SDKs take seconds to import, so they are imported when a route first needs them, never by `import providers`.
+The way of a chat message through them:
+
+1. `chat.model`: LangChain's interface; makes the request of messages, tools and parameters.
+2. `chat.service`: sees the call through, from its beginning to its record.
+3. `routing.budgets`: reserves what the call may spend.
+4. `routing.router`: asks one candidate after another, or two at once, until one answers.
+5. `routing.candidates`: the deployments that may be asked, in the order of the route's strategy.
+6. `routing.deployment_state`: admits the call, or says what it has to wait for.
+7. `transport.invoke`: asks one deployment under its time limits.
+8. `transport.clients`: its LangChain model, with key and connections.
+9. `transport.wire`: its arguments in the provider's dialect. Then the vendor's SDK sends them.
+10. `chat.call`: makes the record of the answer, which travels with it.
+
+The SDKs take seconds to import, so they are imported when a route first needs them, never by importing this package.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 It lets every flow, test and demonstration run on a machine without keys or network. A flow brings its own rules; a
 request that no rule answers gets the smallest valid answer.
+
+- `model`: the LangChain chat model. `request`: what rules are asked, and may answer;
+- `schema`: the smallest value that a JSON schema accepts.
 """
 
 from __future__ import annotations
