@@ -35,6 +35,7 @@ from superstep.providers.chat.model import RoutedChatModel
 from superstep.providers.chat.registry import configure, current_service
 from superstep.providers.embeddings import Embedder, embedder
 from superstep.providers.offline import OfflineChatModel, OfflineReply, OfflineRequest, OfflineRules, ToolCall
+from superstep.providers.records.call_record import record_of
 from superstep.providers.routing.candidates import find_route
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ __all__ = [
     "configure",
     "current_service",
     "embedder",
+    "record_of",
     "Embedder",
     "OfflineChatModel",
     "OfflineReply",

@@ -10,9 +10,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["RECORD_KEY", "CallRecord", "Tried", "counted", "left"]
+    from langchain_core.messages import BaseMessage
+
+__all__ = ["RECORD_KEY", "CallRecord", "Tried", "counted", "left", "record_of"]
 
 RECORD_KEY = "routing"  # of a message's `response_metadata`; a public format, see docs/models.md
 
@@ -89,3 +91,9 @@ class CallRecord(TypedDict, total=False):
     hedged: bool
     error: str | None
     content: dict[str, Any] | None
+
+
+def record_of(answer: BaseMessage) -> Mapping[str, Any] | None:
+    """The `CallRecord` that an answer of a routed model carries; `None` of any other message."""
+    record = answer.response_metadata.get(RECORD_KEY)
+    return record if isinstance(record, dict) else None
