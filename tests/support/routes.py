@@ -1,10 +1,12 @@
-"""Two vendors on loopback and a service that routes between them."""
+"""Two vendors on loopback, a service that routes between them, and what tests ask of it and look at."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.tools import tool
+from pydantic import BaseModel
 
 from superstep.providers import RoutedChatModel
 from superstep.providers.catalog.model import Breaker, Catalog, Deployment, Price, Route
@@ -12,7 +14,9 @@ from superstep.providers.chat.service import Service
 from tests.support.vendors import Vendor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from langchain_core.messages import AIMessage, AIMessageChunk
 
 KEY = "sk-very-secret-0123456789"
 
@@ -79,3 +83,38 @@ class Bed:
 def quick() -> Breaker:
     """Opens at the first failure."""
     return Breaker(failures=1, cooldown=60.0)
+
+
+class Verdict(BaseModel):
+    """A verdict."""
+
+    outcome: str
+    amount: int
+
+
+@tool
+def lookup(key: str) -> str:
+    """Look a key up."""
+    return key
+
+
+def record(message: AIMessage) -> dict[str, Any]:
+    """The record that an answer carries."""
+    found: dict[str, Any] = message.response_metadata["routing"]
+    return found
+
+
+def whys(message: AIMessage) -> list[tuple[str, str]]:
+    """The deployments that were left before the answer, and why."""
+    return [(tried["deployment"], tried["why"]) for tried in record(message)["tried"]]
+
+
+async def collected(stream: AsyncIterator[AIMessageChunk]) -> tuple[list[str], AIMessageChunk]:
+    """The texts of a stream as they came, and all of it in one message."""
+    chunks = [chunk async for chunk in stream]
+    return [chunk.text for chunk in chunks if chunk.text], sum(chunks[1:], start=chunks[0])  # type: ignore[return-value]
+
+
+async def whole(model: Any) -> AIMessageChunk:
+    """The answer of a stream, in one message."""
+    return (await collected(model.astream("ping")))[1]

@@ -10,21 +10,16 @@ import asyncpg
 import pytest
 
 from superstep.prompts import PromptStore, Target
-from superstep.prompts.model.content import Content
 from superstep.runtime.faults import PromptConflict, PromptInvalid, PromptNotFound
-from tests.support.prompts import HELLO, said, toml
+from tests.prompts.samples import draft
+from tests.support.prompts import said, toml
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from superstep.checkpointer import TransactionalSaver
-    from superstep.prompts import Draft
 
 VERSIONS = 4
-
-
-def draft(text: str, name: str = "p", description: str = "", cases: str = "") -> Draft:
-    return toml(f"description = '{description}'\n{HELLO.replace('Hello', text)}\n{cases}", name)
 
 
 async def with_versions(store: PromptStore, name: str = "p") -> None:
@@ -283,39 +278,6 @@ async def test_concurrent_adds_number_without_gaps_or_duplicates(
     assert sum(each.new for pair in added for each in pair) == 8
 
 
-async def test_errors_that_are_no_race_are_not_tried_again(saver: TransactionalSaver) -> None:
-    begun = 0
-
-    @asynccontextmanager
-    async def begin() -> AsyncIterator[Any]:
-        nonlocal begun
-        begun += 1
-        async with saver.transaction() as tx:
-            yield tx
-
-    with pytest.raises(asyncpg.UndefinedTableError):
-        await PromptStore(begin, "other").prompts()
-    assert begun == 1
-
-
-async def test_a_race_without_end_is_given_up(saver: TransactionalSaver) -> None:
-    begun = 0
-
-    @asynccontextmanager
-    async def begin() -> AsyncIterator[Any]:
-        nonlocal begun
-        begun += 1
-        async with saver.transaction() as tx:
-            yield tx
-            raise asyncpg.SerializationError("met another")
-
-    with pytest.raises(PromptConflict, match="Others kept changing") as caught:
-        await PromptStore(begin).add([draft("Hello")])
-    assert isinstance(caught.value.__cause__, asyncpg.SerializationError)
-    assert begun == 20
-    assert await PromptStore(saver.transaction).prompts() == []
-
-
 async def test_the_database_keeps_labels_from_pointing_nowhere(store: PromptStore, saver: TransactionalSaver) -> None:
     await with_versions(store)
     await store.promote("p", 1)
@@ -327,11 +289,3 @@ async def test_the_database_keeps_labels_from_pointing_nowhere(store: PromptStor
     ):
         with pytest.raises(asyncpg.IntegrityConstraintViolationError):
             await do(saver, sql)
-
-
-def test_the_digest_is_that_of_the_canonical_text() -> None:
-    import hashlib
-
-    content = draft("Hello").content
-    assert content.digest == hashlib.sha256(content.text.encode()).hexdigest()
-    assert Content.load(content.dump(), "p@1") == content

@@ -6,101 +6,19 @@ import re
 import tomllib
 from dataclasses import replace
 from datetime import date, time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superstep.providers.catalog.checks import check_prices
-from superstep.providers.catalog.from_env import catalog_from_env
 from superstep.providers.catalog.model import Breaker, Budget, Catalog, Deployment, Hedge, Price, Recording, Route, Rule
 from superstep.providers.catalog.parse import KEYS, parse_models
 from superstep.runtime.faults import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-SECRET = "sk-live-0123456789abcdef"
+from tests.providers.catalog.tables import EVERYTHING, SECRET, complaint, deployed, parse, place
 
 
-def place(path: Sequence[str | int]) -> str:
-    return "@" + "/".join(map(str, path))
-
-
-def parse(text: str) -> Catalog:
-    tables = tomllib.loads(text)
-    return parse_models(tables.get("models", {}), tables.get("budgets", {}), tables.get("recording", {}), place=place)
-
-
-def complaint(text: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        parse(text)
-    assert caught.value.__cause__ is None
-    return str(caught.value)
-
-
-def deployed(*lines: str, provider: str = "offline") -> str:
-    return "\n".join(["[models.fast]", "[[models.fast.deployments]]", f'provider = "{provider}"', *lines])
-
-
-EVERYTHING = """
-[models.strong]
-strategy = "lowest-latency"
-fallbacks = ["fast"]
-context_fallbacks = ["fast"]
-content_fallbacks = ["fast"]
-patience = 0
-hedge = { after = 2.0 }
-continue_text = true
-budget = { usd = 3, tokens = 1000, window = "1d" }
-[[models.strong.rules]]
-route = "fast"
-tags = ["simple", "short"]
-max_input_tokens = 500
-[[models.strong.deployments]]
-provider = "openai"
-model = "m"
-api_key_env = "MY_KEY"
-base_url = "https://gateway.example/v1"
-parameters = { temperature = 0, extra_body = { a = [1] } }
-weight = 2
-rpm = 500
-tpm = 200000
-concurrency = 4
-timeout = 30
-first_token_timeout = 5
-token_timeout = 2.5
-retries = 0
-price = { input = 0.5, output = 2 }
-structured_output = "json_schema"
-breaker = { failures = 2, cooldown = 1, longest = 9 }
-[[models.strong.deployments]]
-provider = "openai"
-model = "m"
-[[models.strong.deployments]]
-provider = "anthropic"
-model = "c"
-[[models.strong.deployments]]
-provider = "langchain"
-path = "package.module:Chat"
-[models.fast]
-[[models.fast.deployments]]
-provider = "openai-compatible"
-model = "o"
-base_url = "http://[::1]:8000/v1"
-[[models.fast.deployments]]
-provider = "offline"
-[budgets]
-run = { usd = 1.0, tokens = 200000 }
-thread = { tokens = 5 }
-[recording]
-content = true
-redact = ["[0-9]{16}"]
-"""
-
-
-def test_every_key_becomes_what_the_dataclasses_say() -> None:
+def test_every_key_becomes_what_the_dataclasses_say() -> None:  # as long as there are keys
     found = parse(EVERYTHING)
     strong, fast = found.routes["strong"], found.routes["fast"]
     assert strong.deployments[0] == Deployment(
@@ -238,141 +156,6 @@ def test_a_mistake_is_named_with_its_place(text: str, words: list[str]) -> None:
     message = complaint(text)
     for word in words:
         assert word in message
-
-
-def routes(**fallbacks: str) -> str:
-    """Routes with one offline deployment each, and the given lines."""
-    return "[models]\n" + "\n".join(
-        f'{name} = {{ deployments = [{{ provider = "offline" }}]{", " if line else ""}{line} }}'
-        for name, line in fallbacks.items()
-    )
-
-
-def test_names_of_routes_must_exist() -> None:
-    assert "@models/a/fallbacks/1 names a route" in complaint(routes(a='fallbacks = ["b", "bb"]', b=""))
-    assert "Did you mean fast?" in complaint(routes(a='context_fallbacks = ["fasst"]', fast=""))
-    assert "@models/a/content_fallbacks/0" in complaint(routes(a='content_fallbacks = ["zzz"]', b=""))
-    message = complaint(routes(a='rules = [{ route = "zzz", tags = ["t"] }]', b=""))
-    assert "@models/a/rules/0/route names a route that does not exist. Known: a, b." in message
-
-
-def test_fallbacks_must_not_run_in_circles_of_whatever_kind() -> None:
-    assert "@models/a/fallbacks lead in a circle: a → a." in complaint(routes(a='fallbacks = ["a"]'))
-    message = complaint(
-        routes(a='fallbacks = ["b"]', b='context_fallbacks = ["c"]', c='content_fallbacks = ["d", "a"]', d="")
-    )
-    circle = re.search(r"circle: (\w) → (\w) → (\w) → (\w)\.", message)
-    assert circle is not None
-    assert "".join(circle.groups()) in ("abca", "bcab", "cabc")
-    first = circle.group(1)
-    assert {"a": "a/fallbacks", "b": "b/context_fallbacks", "c": "c/content_fallbacks"}[first] in message
-    # Two ways to the same route are no circle.
-    assert (
-        len(parse(routes(a='fallbacks = ["b", "c"]', b='fallbacks = ["d"]', c='fallbacks = ["d"]', d="")).routes) == 4
-    )
-
-
-def test_rules_must_not_send_in_circles_but_may_point_at_a_route_that_falls_back_here() -> None:
-    there = 'rules = [{ route = "b", tags = ["t"] }]'
-    message = complaint(routes(a=there, b='rules = [{ route = "a", max_input_tokens = 9 }]'))
-    assert re.search(r"rules send in a circle: (a → b → a|b → a → b)\.", message)
-    assert len(parse(routes(a=there, b='fallbacks = ["a"]')).routes) == 2
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        f'api_key = "{SECRET}"',
-        f'openai_api_key = "{SECRET}"',
-        f'password = "{SECRET}"',
-        f'api_key_env = "{SECRET}"',
-        'api_key_env = "gsk_0123456789abcdef"',
-        f'base_url = "https://user:{SECRET}@host/v1"',
-        f'base_url = "https://{SECRET}@host/v1"',
-        f'base_url = "https://host/v1?key={SECRET}"',
-        f'base_url = "{SECRET}"',
-        f'base_url = "ftp://{SECRET}"',
-        f'base_url = "http://host:{SECRET}/"',
-        f'base_url = "http://[{SECRET}/"',
-        f'base_url = "http://host/{SECRET} x"',
-        f'parameters = {{ api_key = "{SECRET}" }}',
-        f'parameters = {{ default_headers = {{ "X-Api-Key" = "{SECRET}" }} }}',
-        f'parameters = {{ default_headers = [{{ Authorization = "Bearer {SECRET}" }}] }}',
-        f'parameters = {{ openai_proxy = "http://user:{SECRET}@proxy:80" }}',
-        f'model = ["{SECRET}"]',
-        f'provider = "{SECRET}"',
-        f'structured_output = "{SECRET}"',
-        f'weight = "{SECRET}"',
-        f'rpm = "{SECRET}"',
-        f'breaker = "{SECRET}"',
-        f'breaker = {{ secret = "{SECRET}" }}',
-    ],
-)
-def test_a_key_in_the_wrong_place_is_refused_and_not_shown(lines: str) -> None:
-    given = dict.fromkeys(["provider = 'openai-compatible'", "model = 'm'", "base_url = 'http://host'"])
-    others = [line for line in given if line.split(" ")[0] != lines.split(" ")[0]]
-    message = complaint("\n".join(["[[models.fast.deployments]]", *others, lines]))
-    assert SECRET not in message
-    assert "gsk_" not in message
-    if "api_key" in lines.split(" = ")[0]:
-        assert "environment variable" in message
-
-
-def test_only_rejected_addresses_are_rejected() -> None:
-    for address in ("http://localhost:11434/v1", "https://a.b.example", "http://127.0.0.1:1/x/y"):
-        found = parse(deployed('model = "m"', f'base_url = "{address}"', provider="openai-compatible"))
-        assert found.routes["fast"].deployments[0].base_url == address
-
-
-@pytest.mark.parametrize(
-    ("window", "seconds"), [("90s", 90), ("15m", 900), ("1h", 3600), ("1.5d", 129600), ("2w", 1209600)]
-)
-def test_windows_have_units(window: str, seconds: float) -> None:
-    found = parse(routes(a=f'budget = {{ tokens = 1, window = "{window}" }}'))
-    assert found.routes["a"].budget == Budget(tokens=1, window=seconds)
-    assert parse(routes(a=f"budget = {{ tokens = 1, window = {seconds} }}")) == found
-
-
-PRICED, UNPRICED = Price(1.0, 2.0), None
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        routes(a='strategy = "lowest-cost"'),
-        routes(a="budget = { usd = 1 }"),
-        routes(a="budget = { usd = 1 }") + "\n[budgets]\nrun = { tokens = 1 }",
-        routes(a="") + "\n[budgets]\nrun = { usd = 1 }",
-        routes(a="") + "\n[budgets]\nthread = { usd = 1 }",
-    ],
-)
-def test_prices_must_be_known_where_somebody_relies_on_them(text: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"^@models/a/deployments/0: the price of its model is unknown, but .*price ="
-    ):
-        check_prices(parse(text), lambda _: UNPRICED)
-    check_prices(parse(text), lambda _: PRICED)
-
-
-def test_prices_may_be_unknown_elsewhere() -> None:
-    check_prices(parse(routes(a="budget = { tokens = 1 }", b='fallbacks = ["a"]')), lambda _: UNPRICED)
-    both = parse(routes(a='strategy = "lowest-cost"', b='fallbacks = ["a"]'))
-    check_prices(both, lambda deployment: PRICED if deployment.name.startswith("a/") else UNPRICED)
-
-
-def test_a_budget_in_dollars_needs_the_prices_of_whoever_may_answer() -> None:
-    ways = ('fallbacks = ["b"]', 'context_fallbacks = ["b"]', 'rules = [{ route = "b", tags = ["t"] }]')
-    for way in ways:
-        catalog = parse(routes(a=f"budget = {{ usd = 1 }}, {way}", b='content_fallbacks = ["c"]', c=""))
-        with pytest.raises(ConfigError, match=r"@models/c/deployments/0.*budget of route a counts US dollars"):
-            check_prices(catalog, lambda each: UNPRICED if each.name.startswith("c/") else PRICED)
-
-
-def test_prices_are_checked_for_routes_of_the_environment_too() -> None:
-    catalog = replace(catalog_from_env({"OPENAI_API_KEY": SECRET}), run_budget=Budget(usd=1))
-    with pytest.raises(ConfigError, match="OPENAI_MODEL") as caught:
-        check_prices(catalog, lambda _: UNPRICED)
-    assert SECRET not in str(caught.value)
 
 
 # -- any junk is a catalog or a ConfigError ---------------------------------------------------------------------------

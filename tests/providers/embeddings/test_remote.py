@@ -33,10 +33,8 @@ def vendor() -> Iterator[Vendor]:
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VENDOR_KEY", KEY)
-    yield
-    configure_embeddings({})
 
 
 @pytest.fixture

@@ -5,44 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
-from langchain_core.tools import tool
-from pydantic import BaseModel
 
 from superstep.providers.catalog.model import Hedge, Price, Route, Rule
 from superstep.providers.policy.breaker import CircuitBreaker
 from superstep.runtime.faults import ConfigError, ProviderExhausted, ProviderRejected
-from tests.support.routes import KEY, Bed, quick
-from tests.support.vendors import answer, call, empty, hang_up, raw, refused, status
+from tests.support.routes import KEY, Bed, quick, record, whys
+from tests.support.vendors import answer, empty, hang_up, raw, refused, status
 
 if TYPE_CHECKING:
     from tests.support.vendors import Act
-
-
-class Verdict(BaseModel):
-    """A verdict."""
-
-    outcome: str
-    amount: int
-
-
-@tool
-def lookup(key: str) -> str:
-    """Look a key up."""
-    return key
-
-
-def record(message: AIMessage) -> dict[str, Any]:
-    found: dict[str, Any] = message.response_metadata["routing"]
-    return found
-
-
-def whys(message: AIMessage) -> list[tuple[str, str]]:
-    return [(tried["deployment"], tried["why"]) for tried in record(message)["tried"]]
 
 
 # -- who answers ---------------------------------------------------------------------------------------------------
@@ -209,48 +183,6 @@ async def test_rules_send_simple_calls_elsewhere(bed: Bed) -> None:
     assert record(simple)["tags"] == ["simple"]
 
 
-# -- tools and schemas ---------------------------------------------------------------------------------------------
-
-
-async def test_tools_work_with_whoever_answers(bed: Bed) -> None:
-    bed.first.script(call("lookup", {"key": "a"}), status(503))
-    bed.second.always(call("lookup", {"key": "b"}))
-    model = bed.model().bind_tools([lookup], tool_choice="any")
-    for key in ("a", "b"):
-        message = await model.ainvoke("ping")
-        assert [(each["name"], each["args"]) for each in message.tool_calls] == [("lookup", {"key": key})]
-    assert bed.first.requests[0].body["tool_choice"] == "required"
-    assert bed.second.requests[0].body["tool_choice"] == {"type": "any"}
-
-
-async def test_a_schema_is_filled_by_whoever_answers(bed: Bed) -> None:
-    value = {"outcome": "approve", "amount": 5}
-    bed.first.script(answer(value), status(503))
-    bed.second.always(answer(value))
-    model = bed.model().with_structured_output(Verdict)
-    assert [await model.ainvoke("ping") for _ in range(2)] == [Verdict(outcome="approve", amount=5)] * 2
-    assert bed.first.requests[0].body["response_format"]["type"] == "json_schema"
-    assert bed.second.requests[0].body["tool_choice"] == {"type": "tool", "name": "Verdict"}
-
-
-async def test_the_method_can_be_chosen_and_a_dict_is_returned_for_a_dict(bed: Bed) -> None:
-    bed.first.always(answer({"outcome": "approve", "amount": 5}))
-    schema = Verdict.model_json_schema()
-    value = await bed.model().with_structured_output(schema, method="function_calling").ainvoke("ping")
-    assert value == {"outcome": "approve", "amount": 5}
-    assert "response_format" not in bed.first.requests[0].body
-
-
-async def test_an_answer_that_does_not_fit_is_an_error_or_told(bed: Bed) -> None:
-    bed.first.always(answer({"outcome": "approve"}))
-    with pytest.raises(OutputParserException, match="does not fit Verdict"):
-        await bed.model().with_structured_output(Verdict).ainvoke("ping")
-    both = await bed.model().with_structured_output(Verdict, include_raw=True).ainvoke("ping")
-    assert both["parsed"] is None
-    assert isinstance(both["parsing_error"], OutputParserException)
-    assert isinstance(both["raw"], AIMessage)
-
-
 # -- time ----------------------------------------------------------------------------------------------------------
 
 
@@ -297,111 +229,3 @@ async def test_slots_are_not_exceeded_and_waited_for(bed: Bed) -> None:
     assert bed.first.count == 1
     gate.set()
     assert sorted([(await each).text for each in both]) == ["one", "pong"]
-
-
-# -- streams -------------------------------------------------------------------------------------------------------
-
-
-async def collected(stream: Any) -> tuple[list[str], AIMessageChunk]:
-    chunks: list[AIMessageChunk] = [chunk async for chunk in stream]
-    whole = chunks[0]
-    for chunk in chunks[1:]:
-        whole = whole + chunk  # type: ignore[assignment]
-    return [chunk.text for chunk in chunks if chunk.text], whole
-
-
-@pytest.mark.parametrize("vendor", ["openai", "anthropic"])
-async def test_a_stream_arrives_word_by_word_with_its_record_at_the_end(vendor: str, bed: Bed) -> None:
-    for each in (bed.first, bed.second):
-        each.always(answer("one two three"))
-    words, whole = await collected(bed.model(getattr(bed, vendor)()).astream("ping"))
-    assert words == ["one ", "two ", "three"]
-    found = whole.response_metadata["routing"]
-    assert found["deployment"] == f"r/{vendor}"
-    assert (found["input_tokens"], found["output_tokens"]) == (7, 3)
-    assert 0 < found["first_token_ms"] <= found["ms"]
-    assert whole.usage_metadata is not None
-    assert whole.usage_metadata["total_tokens"] == 10
-
-
-STREAM_FAULTS = [
-    (status(503), "status 503"),
-    (answer("one two").cut(), "connection failed"),
-    (answer("one two").end(), "stream cut"),
-    (answer("one two").fail(code="overloaded_error"), "overloaded"),
-    (answer("one two").garble(), "malformed answer"),
-]
-
-
-@pytest.mark.parametrize(("fault", "why"), STREAM_FAULTS, ids=[why for _, why in STREAM_FAULTS])
-async def test_before_the_first_token_a_failure_goes_unnoticed(fault: Act, why: str, bed: Bed) -> None:
-    bed.first.always(fault)
-    words, whole = await collected(bed.model().astream("ping"))
-    assert words == ["pong"]
-    tried = whole.response_metadata["routing"]["tried"]
-    assert [(each["deployment"], each["why"]) for each in tried] == [("r/openai", why)]
-
-
-async def test_a_first_token_that_does_not_come_is_not_waited_for(bed: Bed) -> None:
-    bed.first.always(answer("one two").stall())
-    _, whole = await collected(bed.model(bed.openai(first_token_timeout=0.1), bed.anthropic()).astream("ping"))
-    assert whole.response_metadata["routing"]["tried"][0]["why"] == "no first token in 0.1 s"
-    await bed.first.until(lambda: bed.first.requests[0].state == "gone")
-
-
-BROKEN = [answer("one two three").cut(after=1), answer("one two three").end(after=1), answer("one two").stall(after=1)]
-
-
-@pytest.mark.parametrize("fault", BROKEN, ids=["cut", "ended without a reason", "stalled"])
-async def test_after_the_first_token_a_broken_stream_is_an_error(fault: Act, bed: Bed) -> None:
-    bed.first.always(fault)
-    stream = bed.model(bed.openai(token_timeout=0.2), bed.anthropic()).astream("ping")
-    assert (await anext(stream)).text == "one "
-    with pytest.raises(ProviderExhausted, match="broke after 4 characters"):
-        await anext(stream)
-    assert bed.second.count == 0
-
-
-async def test_text_is_continued_by_another_model_only_by_setting(bed: Bed) -> None:
-    bed.first.always(answer("one two three").cut(after=2))
-    bed.second.always(answer("three"))
-    words, whole = await collected(bed.model(continue_text=True).astream("ping"))
-    assert words == ["one ", "two ", "three"]
-    assert whole.response_metadata["routing"]["deployment"] == "r/anthropic"
-    told = bed.second.requests[0].body["messages"]
-    assert [each["role"] for each in told] == ["user", "assistant", "user"]
-    assert "one two" in str(told[1]["content"])
-
-
-async def test_a_tool_call_is_never_put_together_from_two_models(bed: Bed) -> None:
-    bed.first.always(call("lookup", {"key": "a long enough value to come in pieces"}).cut(after=1))
-    model = bed.model(continue_text=True).bind_tools([lookup])
-    with pytest.raises(ProviderExhausted, match="never put together from two models"):
-        await collected(model.astream("ping"))
-    assert bed.second.count == 0
-
-
-async def test_a_stream_left_early_hangs_up(bed: Bed) -> None:
-    bed.first.always(answer("one two three").stall(after=1))
-    async for chunk in bed.model().astream("ping"):
-        assert chunk.text == "one "
-        break
-    await bed.first.until(lambda: bed.first.requests[0].state == "gone")
-    assert bed.service is not None
-    assert bed.service.router.states["r/openai"].health.in_flight == 0
-
-
-# -- callers that cannot await -------------------------------------------------------------------------------------
-
-
-def test_synchronous_calls(bed: Bed) -> None:
-    bed.first.script(status(503), answer("one two"))
-    model = bed.model()
-    assert record(model.invoke("ping"))["deployment"] == "r/anthropic"
-    assert [chunk.text for chunk in model.stream("ping") if chunk.text] == ["one ", "two"]
-    assert model.with_structured_output(Verdict, include_raw=True).invoke("ping")["parsed"] is None
-
-
-def test_models_serve_one_event_loop_after_the_other(bed: Bed) -> None:
-    model = bed.model()
-    assert [asyncio.run(model.ainvoke([HumanMessage("ping")])).text for _ in range(2)] == ["pong", "pong"]

@@ -14,11 +14,10 @@ import httpx2
 import openai
 import pytest
 from langchain_anthropic import ChatAnthropic
-from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from pydantic import BaseModel
 
 from superstep.graphs.underwriting.decide import Proposal
+from tests.support.routes import Verdict, lookup
 from tests.support.vendors import (
     Act,
     Call,
@@ -45,19 +44,6 @@ if TYPE_CHECKING:
 KEY = "sk-very-secret-0123456789"
 VENDORS = ["openai", "anthropic"]
 PING: Any = {"role": "user", "content": "ping"}
-
-
-class Verdict(BaseModel):
-    """A verdict."""
-
-    outcome: str
-    amount: int
-
-
-@tool
-def lookup(key: str) -> str:
-    """Look a key up."""
-    return key
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.messages import AIMessage
-from langchain_core.tools import tool
-from pydantic import BaseModel
 
 from superstep.providers.transport.wire import cut_short, ended, refused
 from superstep.runtime.faults import ProviderRejected
+from tests.support.routes import Verdict, lookup
 from tests.support.vendors import answer, raw, status
 
 if TYPE_CHECKING:
@@ -20,19 +19,6 @@ if TYPE_CHECKING:
     from tests.support.routes import Bed
 
 _SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 3}
-
-
-class Verdict(BaseModel):
-    """A verdict."""
-
-    outcome: str
-    amount: int
-
-
-@tool
-def lookup(key: str) -> str:
-    """Look a key up."""
-    return key
 
 
 # -- OpenAI's responses --------------------------------------------------------------------------------------------

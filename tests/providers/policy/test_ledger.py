@@ -1,86 +1,18 @@
-"""Pauses, hedging credit, budgets and estimates."""
+"""Budgets: what calls in flight have reserved, and when one more is refused."""
 
 from __future__ import annotations
 
-import random
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from superstep.providers.catalog.model import Budget
-from superstep.providers.policy.backoff import LONGEST, pause
-from superstep.providers.policy.estimate import tokens, tokens_of
-from superstep.providers.policy.failures import Action, Failure
-from superstep.providers.policy.hedging import HedgeBank
 from superstep.providers.policy.ledger import Ledger, refuse
 
-
-def failure(retry_after: float | None) -> Failure:
-    return Failure(Action.RETRY, "status 429", 429, retry_after, counts=True)
-
-
-# -- pauses
-
-
-@given(st.integers(1, 10_000), st.integers())
-def test_pauses_grow_to_a_cap(attempt: int, seed: int) -> None:
-    found = pause(attempt, failure(None), random.Random(seed))
-    assert found is not None
-    assert 0.0 <= found <= min(4.0, 0.2 * 2 ** min(attempt - 1, 10))
-
-
-def test_pauses_use_their_whole_range() -> None:
-    found = [pause(3, failure(None), random.Random(seed)) or 0.0 for seed in range(1000)]
-    assert min(found) < 0.02
-    assert max(found) > 0.78
-
-
-@given(st.floats(0.0, LONGEST), st.integers(1, 5), st.integers())
-def test_a_pause_is_never_shorter_than_the_server_asked(asked: float, attempt: int, seed: int) -> None:
-    found = pause(attempt, failure(asked), random.Random(seed))
-    assert found is not None
-    assert asked <= found <= asked + max(0.2, 0.1 * asked)
-
-
-def test_those_turned_away_together_come_back_apart() -> None:
-    assert len({pause(1, failure(5.0), random.Random(seed)) for seed in range(100)}) == 100
-
-
-@given(st.floats(LONGEST, 86_400.0, exclude_min=True))
-def test_a_server_that_wants_long_is_left(asked: float) -> None:
-    assert pause(1, failure(asked), random.Random(0)) is None
-
-
-# -- hedging
-
-payments = st.lists(st.tuples(st.booleans(), st.floats(0.0, 100.0)), max_size=200)
-
-
-@given(payments, st.floats(0.0, 1.0))
-def test_no_more_is_spent_than_earned(payments: list[tuple[bool, float]], share: float) -> None:
-    bank, earned, spent = HedgeBank(share), 0.0, 0.0
-    for first, cost in payments:
-        if first:
-            bank.earn(cost)
-            earned += cost
-        elif bank.spend(cost):
-            spent += cost
-        else:
-            assert spent + cost > share * earned, "refused although there was credit"
-        assert spent <= share * earned
-        assert (bank.earned, bank.spent) == (earned, spent)
-
-
-def test_a_bank_starts_without_credit() -> None:
-    bank = HedgeBank(0.5)
-    assert not bank.spend(1.0)
-    bank.earn(2.0)
-    assert bank.spend(1.0)
-    assert not bank.spend(0.1)
-
-
-# -- budgets
+if TYPE_CHECKING:
+    import random
 
 
 def refused(budget: Budget, *, spent: float = 0, reserved: float = 0, following: float | None = 0) -> str | None:
@@ -143,14 +75,3 @@ def test_reservations_are_given_back_exactly(calls: list[tuple[str, float, int]]
 def test_releasing_what_was_not_reserved_is_a_mistake() -> None:
     with pytest.raises(KeyError):
         Ledger().release("run", 1.0, 1)
-
-
-# -- estimates
-
-
-@given(st.lists(st.text(max_size=40), max_size=10))
-def test_four_characters_are_a_token(texts: list[str]) -> None:
-    assert tokens("") == 0
-    for text in texts:
-        assert 4 * tokens(text) - 4 < len(text) <= 4 * tokens(text) or not text
-    assert tokens_of(texts) == sum(tokens(text) for text in texts)
