@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import AIMessage, AIMessageChunk
 
+    from superstep.providers.catalog.model import Provider
+
 KEY = "sk-very-secret-0123456789"
 
 
@@ -51,25 +53,19 @@ class Bed:
         self.service: Service | None = None
 
     def openai(self, name: str = "openai", **more: Any) -> Deployment:
-        options: dict[str, Any] = {"retries": 0, "timeout": 20.0, "price": Price(1.0, 2.0), **more}
-        return Deployment(
-            name=f"r/{name}",
-            provider="openai-compatible",
-            model="m-1",
-            api_key_env="FIRST_KEY",
-            base_url=self.first.openai_url,
-            **options,
-        )
+        """Of the first vendor, in OpenAI's protocol."""
+        return self._deployment(name, "openai-compatible", "m-1", "FIRST_KEY", self.first.openai_url, 1.0, more)
 
     def anthropic(self, name: str = "anthropic", **more: Any) -> Deployment:
-        options: dict[str, Any] = {"retries": 0, "timeout": 20.0, "price": Price(10.0, 20.0), **more}
+        """Of the second vendor, in Anthropic's protocol; ten times the price."""
+        return self._deployment(name, "anthropic", "m-2", "SECOND_KEY", self.second.url, 10.0, more)
+
+    def _deployment(
+        self, name: str, provider: Provider, model: str, variable: str, url: str, price: float, more: dict[str, Any]
+    ) -> Deployment:
+        options = {"retries": 0, "timeout": 20.0, "price": Price(price, 2 * price), **more}
         return Deployment(
-            name=f"r/{name}",
-            provider="anthropic",
-            model="m-2",
-            api_key_env="SECOND_KEY",
-            base_url=self.second.url,
-            **options,
+            name=f"r/{name}", provider=provider, model=model, api_key_env=variable, base_url=url, **options
         )
 
     def model(self, *deployments: Deployment, others: tuple[Route, ...] = (), **route: Any) -> RoutedChatModel:

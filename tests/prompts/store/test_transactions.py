@@ -18,34 +18,34 @@ if TYPE_CHECKING:
     from superstep.checkpointer import TransactionalSaver
 
 
-async def test_errors_that_are_no_race_are_not_tried_again(saver: TransactionalSaver) -> None:
-    begun = 0
+class Counted:
+    """Transactions of a saver, counted; each ends with `error`, if there is one."""
+
+    def __init__(self, saver: TransactionalSaver, error: Exception | None = None) -> None:
+        self.begun = 0
+        self._saver = saver
+        self._error = error
 
     @asynccontextmanager
-    async def begin() -> AsyncIterator[Any]:
-        nonlocal begun
-        begun += 1
-        async with saver.transaction() as tx:
+    async def begin(self) -> AsyncIterator[Any]:
+        self.begun += 1
+        async with self._saver.transaction() as tx:
             yield tx
+            if self._error is not None:
+                raise self._error
 
+
+async def test_errors_that_are_no_race_are_not_tried_again(saver: TransactionalSaver) -> None:
+    transactions = Counted(saver)
     with pytest.raises(asyncpg.UndefinedTableError):
-        await PromptStore(begin, "other").prompts()
-    assert begun == 1
+        await PromptStore(transactions.begin, "other").prompts()
+    assert transactions.begun == 1
 
 
 async def test_a_race_without_end_is_given_up(saver: TransactionalSaver) -> None:
-    begun = 0
-
-    @asynccontextmanager
-    async def begin() -> AsyncIterator[Any]:
-        nonlocal begun
-        begun += 1
-        async with saver.transaction() as tx:
-            yield tx
-            raise asyncpg.SerializationError("met another")
-
+    transactions = Counted(saver, asyncpg.SerializationError("met another"))
     with pytest.raises(PromptConflict, match="Others kept changing") as caught:
-        await PromptStore(begin).add([draft("Hello")])
+        await PromptStore(transactions.begin).add([draft("Hello")])
     assert isinstance(caught.value.__cause__, asyncpg.SerializationError)
-    assert begun == 20
+    assert transactions.begun == 20
     assert await PromptStore(saver.transaction).prompts() == []
