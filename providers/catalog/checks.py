@@ -67,7 +67,7 @@ def check_prices(catalog: Catalog, price_of: Callable[[Deployment], Price | None
     """Check that a price is known wherever the configuration relies on one.
 
     Args:
-        catalog: The catalog.
+        catalog: With all of its routes and budgets.
         price_of: The price of a deployment, `None` if it is not known.
 
     Raises:

@@ -48,7 +48,7 @@ class Breaker:
     Attributes:
         failures: consecutive failures that open it.
         cooldown: seconds until a probe is let through; doubled by each failed probe, up to `longest`.
-        longest: seconds at most.
+        longest: seconds that a cooldown takes at most, however many probes have failed.
     """
 
     failures: int = 5
@@ -149,8 +149,8 @@ class Route:
     """A name that nodes ask for, and what serves it.
 
     Attributes:
-        name: the name.
-        deployments: what serves it.
+        name: what nodes ask for.
+        deployments: what serves it, as listed.
         strategy: which deployment is asked first, second, …
         fallbacks: routes asked when the deployments are used up.
         context_fallbacks: routes asked instead when the input is too long for a model.
@@ -182,7 +182,7 @@ class Catalog:
     """All routes of a process.
 
     Attributes:
-        routes: by name.
+        routes: by name; every name that another route mentions is among them.
         catch_all: the route that serves every name, where nothing is configured.
         run_budget: what one run may spend.
         thread_budget: what one thread may spend in its whole life.

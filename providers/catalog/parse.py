@@ -227,7 +227,7 @@ def parse_models(
     """Make the catalog of the tables `[models]`, `[budgets]` and `[recording]`.
 
     Args:
-        models: Routes by name.
+        models: The tables of routes, by name.
         budgets: What runs and threads may spend.
         recording: What records of calls hold.
         place: Names the place of a value, given the keys and indices that lead to it: "runtime.toml, line 3:

@@ -58,7 +58,7 @@ def cost(
     """The price of one call in US dollars.
 
     Args:
-        deployment: Who answered.
+        deployment: The one that answered.
         input_tokens: All of them, those read from a cache or written to it included.
         output_tokens: All of them, reasoning included.
         details: `input_token_details` of LangChain's usage metadata, for the published prices of cached tokens. Without

@@ -47,8 +47,8 @@ class ChatRequest:
 
     Attributes:
         route: name of the route.
-        messages: the conversation.
-        stop: stop sequences.
+        messages: the conversation; sent as it is.
+        stop: texts that end the answer.
         arguments: further keyword arguments of the call: tools, a wanted schema, temperature, …
         rules: what answers where the route is served offline.
         tags: tags of the call, for rules and the record.

@@ -232,15 +232,15 @@ class RoutedChatModel(BaseChatModel):
         name = tool["function"]["name"]
         wanted = {"tool": tool, "method": method, "strict": strict}
         told = {"kwargs": {"method": method}, "schema": tool}  # for tracing
-        asked = self.bind(**{SCHEMA: wanted}, ls_structured_output_format=told, **kwargs)
+        asking = self.bind(**{SCHEMA: wanted}, ls_structured_output_format=told, **kwargs)
         read = RunnableLambda(lambda message: read_value(message, name, schema), name=f"read {name}")
         if not include_raw:
-            return asked | read
+            return asking | read
         parsed = RunnablePassthrough.assign(
             parsed=RunnableLambda(lambda both: both["raw"]) | read, parsing_error=lambda _: None
         )
         unparsed = RunnablePassthrough.assign(parsed=lambda _: None)
-        return {"raw": asked} | parsed.with_fallbacks([unparsed], exception_key="parsing_error")
+        return {"raw": asking} | parsed.with_fallbacks([unparsed], exception_key="parsing_error")
 
     def get_num_tokens(self, text: str) -> int:
         """Estimate of a text's tokens: whichever deployment answers may count others."""

@@ -75,8 +75,8 @@ class MemoisedEmbedder:
                     mine[text] = self._in_flight[text] = _uncancellable()
         if mine:
             found.update(await self._ask(mine))
-        for text, asked in others.items():
-            vector = await asyncio.wrap_future(asked)
+        for text, future in others.items():
+            vector = await asyncio.wrap_future(future)
             if vector is not None:
                 found[text] = vector
         return found
@@ -96,13 +96,13 @@ class MemoisedEmbedder:
                 found.update(vectors)
         except Exception as error:
             self._answered(open_, {})
-            for asked in open_.values():
-                asked.set_exception(error)
+            for future in open_.values():
+                future.set_exception(error)
             raise
         except BaseException:
             self._answered(open_, {})
-            for asked in open_.values():
-                asked.set_result(None)  # this caller was cancelled; those that wait ask again
+            for future in open_.values():
+                future.set_result(None)  # this caller was cancelled; those that wait ask again
             raise
         return found
 

@@ -86,7 +86,7 @@ def order(
     - `lowest-cost`: by `cost`, unknown last, ties as listed.
 
     Args:
-        strategy: which of these.
+        strategy: one of the above.
         candidates: deployments, as listed, with what is known of them.
         now: seconds of a monotonic clock, the one of `Health`.
         rng: for shares and ties.

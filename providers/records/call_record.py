@@ -23,7 +23,7 @@ class Tried(TypedDict):
     """One deployment that did not give the answer, and why it was left.
 
     Attributes:
-        deployment: its name.
+        deployment: name of the deployment, unique in the catalog.
         why: in words: "status 503", "circuit open", "rate limit", "no first token in 2 s", …
         status: the HTTP status, if there was one.
         ms: milliseconds spent on it, 0 if it was not asked.

@@ -19,11 +19,11 @@ class Ask:
 
     Attributes:
         route: name of the route.
-        input_tokens: estimated.
-        output_tokens: estimated, for limits that count both.
+        input_tokens: of messages, tools and schema, as estimated.
+        output_tokens: the most that the answer may have, 0 if there is no limit; estimates count it.
         tags: what rules look at.
         without: names of deployments that must not be asked (again).
-        attempts: what was tried.
+        attempts: what was tried so far, for the record and for errors.
         waiter: its place in queues, if it had to wait.
         stopped: a provider said that the request is wrong: what is under way may still answer, nothing new begins.
     """

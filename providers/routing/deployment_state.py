@@ -97,7 +97,7 @@ class DeploymentState:
 
     Attributes:
         deployment: the configuration that all of it follows.
-        breaker: its circuit.
+        breaker: its circuit; an attempt begins only if it permits.
         limit: its requests and tokens a minute.
         health: calls in flight, and how fast it answers.
         lock: held while any of these is read or changed.

@@ -27,7 +27,7 @@ async def hedged(
     the same (both at once, or while the caller was being cancelled) is discarded.
 
     Args:
-        first: an attempt.
+        first: the first attempt, which begins at once.
         after: seconds until a second one may be made.
         second: told whether the first has ended by then; makes the second attempt, or `None`.
         is_final: whether a failure of the first attempt ends the second one too. None of the second ends the first.

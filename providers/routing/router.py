@@ -121,7 +121,7 @@ class Router:
 
         Args:
             ask: the call. Its log of attempts is filled as deployments are left.
-            send: asks one deployment.
+            send: asks the deployment of a candidate, once; whatever it raises is judged by the policy.
             discard: gets rid of an answer that came too late to be used.
 
         Raises:
