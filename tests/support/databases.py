@@ -7,7 +7,7 @@ import hashlib
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -18,7 +18,8 @@ from superstep.checkpointer.database.migrate import FOLDER, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
-    from typing import Any
+
+    from superstep.checkpointer import TransactionalSaver
 
     Admin = psycopg.Connection[tuple[Any, ...]]
 
@@ -75,3 +76,13 @@ async def _migrate(url: str) -> None:
         await migrate(connection)
     finally:
         await connection.close()
+
+
+async def tables(saver: TransactionalSaver) -> dict[str, list[str]]:
+    """The saver's own tables with the names of their bytea columns."""
+    async with saver.transaction() as tx:
+        rows = await tx.fetch(
+            "SELECT table_name, COALESCE(array_agg(column_name) FILTER (WHERE data_type = 'bytea'), '{}') AS binary "
+            "FROM information_schema.columns WHERE table_schema = 'runtime' GROUP BY 1"
+        )
+    return {row["table_name"]: row["binary"] for row in rows}

@@ -11,6 +11,7 @@ from langgraph.graph import END, START, StateGraph
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
 
     from superstep.checkpointer import TransactionalSaver
@@ -43,3 +44,10 @@ def fan(saver: TransactionalSaver, *nodes: Callable[..., Any], **options: Any) -
         builder.add_edge(START, node.__name__)
         builder.add_edge(node.__name__, END)
     return builder.compile(checkpointer=saver)
+
+
+LARGE = 2000  # bytes: far above what a checkpoint keeps inline
+
+
+def config_of(thread_id: str, **more: Any) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread_id, **more}}

@@ -11,15 +11,16 @@ from tests.support.graphs import chain
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
 
     from superstep.checkpointer import TransactionalSaver
     from tests.support.bank import Bank
 
+
 BALANCE = "SELECT balance FROM account WHERE id = $1"
 LOG = "INSERT INTO journal (line) VALUES ($1)"
 DEBIT = "UPDATE account SET balance = balance - 1 WHERE id = $1"
-
 AGAIN = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=3, retry_on=(ValueError, TimeoutError))
 
 
@@ -49,3 +50,12 @@ def pinned(saver: TransactionalSaver) -> int:
 def graph_of(saver: Any, nodes: Iterable[Any], **options: Any) -> CompiledStateGraph[Any]:
     """Nodes one after the other, compiled with anything as checkpointer."""
     return chain(saver, *nodes, **options)
+
+
+SET = "UPDATE account SET balance = $1 WHERE id = $2"
+
+
+async def one_step(saver: TransactionalSaver, thread: RunnableConfig) -> Any:
+    steps = await saver.asteps(thread["configurable"]["thread_id"])
+    assert len(steps) == 1
+    return steps[0]

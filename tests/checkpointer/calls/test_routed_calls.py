@@ -1,59 +1,27 @@
-"""Routed models inside super-steps: paid once, recorded with the step, held to budgets, streamed."""
+"""Routed models inside super-steps: paid once, recorded with the step, streamed."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from langchain_core.prompt_values import ChatPromptValue
 
 from superstep import current_step, transactional
 from superstep.providers import chat_model
-from superstep.providers.catalog.model import Budget, Catalog, Deployment, Price, Recording, Route
-from superstep.providers.chat.registry import configure
-from superstep.runtime.faults import BudgetExceeded, ProviderExhausted
-from tests.support.graphs import State, chain, fan
+from superstep.providers.catalog.model import Recording
+from superstep.runtime.faults import ProviderExhausted
+from tests.checkpointer.calls.vendor import KEY, calls, use
+from tests.support.graphs import State, chain
 from tests.support.kinds import BALANCE, LOG, Once
 from tests.support.vendors import Vendor, answer, status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from langchain_core.runnables import RunnableConfig
 
     from superstep.checkpointer import TransactionalSaver
     from tests.support.bank import Bank
-
-KEY = "sk-very-secret-0123456789"
-
-
-@pytest.fixture
-def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
-    monkeypatch.setenv("VENDOR_KEY", KEY)
-    with Vendor() as vendor:
-        use(vendor)
-        yield vendor
-    configure(None)
-
-
-def use(vendor: Vendor, *, route: dict[str, Any] | None = None, **catalog: Any) -> None:
-    """Serve route "r" with the vendor: a dollar for each token, to make sums easy."""
-    deployment = Deployment(
-        name="r/vendor",
-        provider="openai-compatible",
-        model="m-1",
-        api_key_env="VENDOR_KEY",
-        base_url=vendor.openai_url,
-        retries=0,
-        price=Price(1e6, 1e6),
-    )
-    configure(Catalog(routes={"r": Route(name="r", deployments=(deployment,), **(route or {}))}, **catalog))
-
-
-async def calls(saver: TransactionalSaver, thread: RunnableConfig) -> list[dict[str, Any]]:
-    return [call for step in await saver.asteps(thread["configurable"]["thread_id"]) for call in step.calls]
 
 
 async def test_a_call_is_recorded_with_its_step(
@@ -213,67 +181,3 @@ async def test_content_is_recorded_only_by_setting_and_redacted(
         "input": [{"role": "human", "text": "my number is █████"}],
         "output": "your number is █████",
     }
-
-
-# -- budgets -------------------------------------------------------------------------------------------------------
-
-BUDGETS: list[tuple[str, dict[str, Any]]] = [
-    ("run", {"run_budget": Budget(tokens=25)}),
-    ("run", {"run_budget": Budget(usd=25.0)}),
-    ("thread", {"thread_budget": Budget(tokens=25)}),
-    ("route", {"route": {"budget": Budget(usd=25.0, window=3600.0)}}),
-]
-
-
-@pytest.mark.parametrize(("scope", "budget"), BUDGETS, ids=[f"{scope}-{at}" for at, (scope, _) in enumerate(BUDGETS)])
-async def test_a_budget_stops_the_call_and_a_larger_one_lets_the_thread_go_on(
-    scope: str, budget: dict[str, Any], saver: TransactionalSaver, thread: RunnableConfig, vendor: Vendor
-) -> None:
-    """Ten tokens, ten dollars a call: the third one would go over. Its step is not committed, the others are."""
-    use(vendor, **budget)
-
-    async def first(state: State) -> State:
-        for question in ("a", "b"):
-            await chat_model("r").ainvoke(question)
-        return {"seen": ["first"]}
-
-    async def second(state: State) -> State:
-        await chat_model("r").ainvoke("c, which is asked in so many words that it would exceed what is left")
-        return {"seen": ["second"]}
-
-    flow = transactional(chain(saver, first, second))
-    with pytest.raises(BudgetExceeded, match="would exceed its budget") as caught:
-        await flow.ainvoke({"seen": []}, thread)
-    assert caught.value.scope == scope
-    assert vendor.count == 2
-    report = await flow.areport(thread)
-    assert (report.status, report.values["seen"]) == ("failed", ["first"])
-    use(vendor)
-    out = await flow.ainvoke(None, thread)
-    assert out["seen"] == ["first", "second"]
-    assert vendor.count == 3
-
-
-async def test_parallel_calls_do_not_each_find_the_same_rest(
-    saver: TransactionalSaver, thread: RunnableConfig, vendor: Vendor
-) -> None:
-    """Two tasks at once, each within the budget alone: what one is about to spend is reserved."""
-    use(vendor, run_budget=Budget(tokens=30))
-    gate = threading.Event()
-    vendor.always(answer("pong").stall(until=gate))
-
-    def asking(name: str) -> Callable[[State], Any]:
-        async def ask(state: State) -> State:
-            try:
-                await chat_model("r", max_tokens=20).ainvoke(f"{name}?")
-            except BudgetExceeded:
-                gate.set()
-                return {"seen": ["refused"]}
-            return {"seen": ["answered"]}
-
-        ask.__name__ = name
-        return ask
-
-    out = await transactional(fan(saver, asking("a"), asking("b"))).ainvoke({"seen": []}, thread)
-    assert sorted(out["seen"]) == ["answered", "refused"]
-    assert vendor.count == 1

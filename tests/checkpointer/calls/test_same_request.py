@@ -11,8 +11,7 @@ from langchain_core.tools import tool
 from superstep import current_step, transactional
 from superstep.providers import chat_model
 from superstep.runtime.faults import ProviderExhausted
-from tests.checkpointer.calls.test_routed_calls import use
-from tests.checkpointer.calls.test_routed_calls import vendor as vendor
+from tests.checkpointer.calls.vendor import use
 from tests.support.graphs import State, chain
 from tests.support.kinds import BALANCE, Once
 from tests.support.vendors import Vendor, answer, call

@@ -14,13 +14,12 @@ from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
 from superstep.runtime.flow.transactional import Settings
 from tests.support.graphs import State, chain, fan
+from tests.support.kinds import BALANCE
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from tests.support.bank import Bank
-
-BALANCE = "SELECT balance FROM account WHERE id = $1"
 
 
 def approval(account: int = 1) -> Any:

@@ -15,14 +15,13 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
 from tests.support.graphs import State
+from tests.support.kinds import BALANCE, DEBIT, LOG, Once, journal, pinned
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
 
     from tests.support.bank import Bank
-
-from tests.support.kinds import BALANCE, DEBIT, LOG, Once, journal, pinned
 
 
 class MapState(TypedDict, total=False):
@@ -182,3 +181,18 @@ async def test_command_to_the_parent_conflicts_when_what_the_inner_node_read_mov
     result = await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
     assert result["seen"] == [55]
     assert await bank.balance() == 54
+
+
+@pytest.mark.parametrize("stateful", [None, True])
+async def test_leaving_a_subgraph_for_its_parent_keeps_what_was_staged(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, stateful: bool | None
+) -> None:
+    async def inner(state: Any) -> Any:
+        current_step().stage(LOG, "inner")
+        return Command(graph=Command.PARENT, goto=END, update={"seen": ["inner"]})
+
+    sub = StateGraph(State).add_node(inner).add_edge(START, "inner").compile(checkpointer=stateful)
+    graph = StateGraph(State).add_node("sub", sub, destinations=(END,)).add_edge(START, "sub")
+    result = await transactional(graph.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
+    assert result["seen"] == ["inner"]
+    assert await journal(bank) == ["inner"]

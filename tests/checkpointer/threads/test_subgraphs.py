@@ -13,12 +13,11 @@ from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import ConfigError, NoActiveStep, StepConflict
 from tests.support.bank import Bank, make_bank
 from tests.support.graphs import State, chain
+from tests.support.kinds import BALANCE, DEBIT, LOG, Once, graph_of, journal, pinned
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
-
-from tests.support.kinds import BALANCE, DEBIT, LOG, Once, graph_of, journal, pinned
 
 
 async def log_a(state: Any) -> Any:
@@ -267,3 +266,29 @@ async def test_graph_without_our_saver_has_no_step(thread: RunnableConfig) -> No
         return {"n": 1}
 
     assert (await graph_of(None, [node]).ainvoke({"n": 0}))["n"] == 1
+
+
+@pytest.mark.parametrize("stateful", [None, True])
+async def test_a_drifted_caller_runs_its_subgraph_again_on_the_new_facts(
+    database_url: str, thread: RunnableConfig, stateful: bool | None
+) -> None:
+    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
+        await make_bank(saver)
+        bank = Bank(saver)
+        seen: list[int] = []
+
+        async def plan(state: Any) -> Any:
+            return {"seen": [f"plan for {state['n']}"]}
+
+        sub = StateGraph(State).add_node(plan).add_edge(START, "plan").compile(checkpointer=stateful)
+
+        async def caller(state: Any) -> Any:
+            balance = await current_step().fetchval(BALANCE, 1)
+            seen.append(balance)
+            planned = await sub.ainvoke({"n": balance, "seen": []})
+            if len(seen) == 1:
+                await bank.set(7)
+            return {"seen": [balance, planned["seen"][-1]]}
+
+        result = await transactional(chain(saver, caller)).ainvoke({"seen": []}, thread)
+        assert result["seen"] == [7, "plan for 7"]

@@ -12,15 +12,13 @@ from langgraph.prebuilt import ToolNode
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from superstep.runtime.faults import ReadFailed, StepConflict
+from superstep.runtime.faults import StepConflict
 from tests.support.bank import Bank, make_bank
-from tests.support.graphs import chain
+from tests.support.kinds import BALANCE, LOG, Once, journal
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
-
-from tests.support.kinds import BALANCE, LOG, Once, journal, pinned
 
 
 def calls(*arguments: tuple[str, dict[str, Any]]) -> dict[str, Any]:
@@ -116,44 +114,3 @@ async def test_an_error_of_a_tool_still_is_a_tool_message(
     (message,) = [m for m in result["messages"] if isinstance(m, ToolMessage)]
     assert message.status == "error"
     assert "out of paper" in message.content
-
-
-@pytest.mark.parametrize("wrap", [False, True])
-async def test_a_conflict_in_the_middle_of_a_node_gives_its_connection_back(
-    database_url: str, thread: RunnableConfig, *, wrap: bool
-) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        change = Once(Bank(saver), 55)
-
-        async def node(state: Any) -> Any:
-            first = await current_step().fetchval(BALANCE, 1)
-            await change()
-            await current_step().fetchval(BALANCE, 2)
-            return {"seen": [first]}
-
-        graph = chain(saver, node)
-        if wrap:
-            assert (await transactional(graph).ainvoke({"seen": []}, thread))["seen"] == [55]
-        else:
-            with pytest.raises(StepConflict):
-                await graph.ainvoke({"seen": []}, thread)
-        held = pinned(saver)
-        # A connection nobody will ever give back would make closing the pool wait for ever: cut it here.
-        if held:
-            saver.engine.connections.pool.terminate()
-        assert held == 0
-
-
-async def test_a_rejected_read_does_not_keep_its_connection(database_url: str, thread: RunnableConfig) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0, pool_max=1) as saver:
-        await make_bank(saver)
-        held: list[int] = []
-
-        async def node(state: Any) -> Any:
-            with pytest.raises(ReadFailed):
-                await current_step().fetch("SELECT 1 / 0")
-            held.append(pinned(saver))
-
-        await chain(saver, node).ainvoke({"seen": []}, thread)
-        assert held == [0]

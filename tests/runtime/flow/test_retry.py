@@ -1,0 +1,59 @@
+"""How often a conflicting super-step is run again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.runtime.faults import (
+    ConflictExhausted,
+)
+from superstep.runtime.flow.transactional import Settings
+from tests.support.graphs import chain
+from tests.support.kinds import BALANCE, SET, one_step
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
+    from tests.support.bank import Bank
+
+
+async def test_conflicts_are_bounded_and_the_thread_stays_usable(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    interfere = True
+
+    async def node(state: Any) -> Any:
+        step = current_step()
+        balance = await step.fetchval(BALANCE, 1)
+        if interfere:
+            await bank.set(balance + 1)
+        step.stage(SET, 0, 1)
+
+    flow = transactional(chain(saver, node), settings=Settings(max_attempts=4, first_pause=0.001))
+    with pytest.raises(ConflictExhausted) as caught:
+        await flow.ainvoke({}, thread)
+    assert (caught.value.attempts, caught.value.tasks) == (4, ("node",))
+    assert await bank.balance() == 104
+    report = await flow.areport(thread)
+    assert (report.status, report.error["type"]) == ("failed", "ConflictExhausted")
+    interfere = False
+    await flow.ainvoke(None, thread)
+    assert await bank.balance() == 0
+    assert (await one_step(saver, thread)).attempts == 5
+
+
+async def test_a_mismatch_that_stays_is_given_up_early(saver: TransactionalSaver, thread: RunnableConfig) -> None:
+    runs = 0
+
+    async def node(state: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        current_step().stage("UPDATE account SET balance = 1 WHERE id = 77", expect_rows=1)
+
+    with pytest.raises(ConflictExhausted):
+        await transactional(chain(saver, node), settings=Settings(max_mismatches=3)).ainvoke({}, thread)
+    assert runs == 3
