@@ -9,11 +9,18 @@ import pytest
 
 from superstep.checkpointer import TransactionalSaver
 from superstep.checkpointer.database import failpoints
+from tests.support.internals import from_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from langchain_core.runnables import RunnableConfig
+
+
+BALANCE = "SELECT balance FROM account WHERE id = $1"
+DEBIT = "UPDATE account SET balance = balance - 1 WHERE id = $1"
+SET = "UPDATE account SET balance = $1 WHERE id = $2"
+LOG = "INSERT INTO journal (line) VALUES ($1)"
 
 
 class Bank:
@@ -29,6 +36,9 @@ class Bank:
     async def set(self, balance: int, account: int = 1) -> None:
         async with self._saver.transaction() as tx:
             await tx.execute("UPDATE account SET balance = $2 WHERE id = $1", account, balance)
+
+    async def journal(self) -> list[str]:
+        return [row["line"] for row in await self.do("SELECT line FROM journal ORDER BY seq")]
 
     async def do(self, sql: str, *args: Any) -> Any:
         async with self._saver.transaction() as tx:
@@ -71,7 +81,7 @@ def no_failpoints() -> Iterator[None]:
 def sync_saver(database_url: str) -> Iterator[TransactionalSaver]:
     """A saver of a program without an event loop."""
     with TransactionalSaver.from_conn_string(database_url) as saver:
-        saver.engine.from_thread(make_bank(saver))
+        from_thread(saver, make_bank(saver))
         yield saver
 
 

@@ -1,27 +1,11 @@
-"""What the tests of node kinds share."""
+"""Facts that move."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from langgraph.types import RetryPolicy
-
-from tests.support.graphs import chain
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from langchain_core.runnables import RunnableConfig
-    from langgraph.graph.state import CompiledStateGraph
-
-    from superstep.checkpointer import TransactionalSaver
     from tests.support.bank import Bank
-
-
-BALANCE = "SELECT balance FROM account WHERE id = $1"
-LOG = "INSERT INTO journal (line) VALUES ($1)"
-DEBIT = "UPDATE account SET balance = balance - 1 WHERE id = $1"
-AGAIN = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=3, retry_on=(ValueError, TimeoutError))
 
 
 class Once:
@@ -36,26 +20,3 @@ class Once:
             self.done = True
             bank, balance, account = self._change
             await bank.set(balance, account)
-
-
-async def journal(bank: Bank) -> list[str]:
-    return [row["line"] for row in await bank.do("SELECT line FROM journal ORDER BY seq")]
-
-
-def pinned(saver: TransactionalSaver) -> int:
-    """How many connections of the pool somebody holds."""
-    return saver.engine.connections.lent
-
-
-def graph_of(saver: Any, nodes: Iterable[Any], **options: Any) -> CompiledStateGraph[Any]:
-    """Nodes one after the other, compiled with anything as checkpointer."""
-    return chain(saver, *nodes, **options)
-
-
-SET = "UPDATE account SET balance = $1 WHERE id = $2"
-
-
-async def one_step(saver: TransactionalSaver, thread: RunnableConfig) -> Any:
-    steps = await saver.asteps(thread["configurable"]["thread_id"])
-    assert len(steps) == 1
-    return steps[0]

@@ -16,8 +16,8 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.calls import memo
 from superstep.checkpointer.database import failpoints
+from tests.support.bank import BALANCE
 from tests.support.graphs import chain, fan
-from tests.support.kinds import BALANCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,8 +13,8 @@ from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.calls.records import Spent, record_call, spent
 from superstep.runtime.faults import StaleRun
 from tests.checkpointer.calls.models import FAILED, RECORD, Routed
+from tests.support.bank import BALANCE
 from tests.support.graphs import chain, fan
-from tests.support.kinds import BALANCE
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

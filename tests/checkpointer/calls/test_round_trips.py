@@ -16,9 +16,10 @@ from superstep.checkpointer.database.sql import queries
 from tests.checkpointer.calls.models import FAILED, Routed
 from tests.support.bank import make_bank
 from tests.support.graphs import chain
+from tests.support.internals import close, repeat_statements
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable
 
     from langchain_core.runnables import RunnableConfig
 
@@ -67,18 +68,7 @@ async def logged(database_url: str, log: Log) -> AsyncIterator[TransactionalSave
         saver = TransactionalSaver(pool)
         await make_bank(saver)
         yield saver
-        await saver.engine.close()
-
-
-def repeating(saver: TransactionalSaver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the answer to every statement were lost once, after the server has done what it says."""
-    once = saver.engine.autocommit
-
-    async def twice(work: Callable[[Any], Awaitable[Any]]) -> Any:
-        await once(work)
-        return await once(work)
-
-    monkeypatch.setattr(saver.engine, "autocommit", twice)
+        await close(saver)
 
 
 async def test_a_call_is_one_statement_to_look_it_up_and_one_to_store_it(
@@ -99,7 +89,7 @@ async def test_a_statement_repeated_after_a_lost_answer_counts_once(
     saver: TransactionalSaver, thread: RunnableConfig, routed: Routed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def decide(state: Any) -> Any:
-        repeating(saver, monkeypatch)
+        repeat_statements(saver, monkeypatch)
         await routed.ainvoke("well?")
         await record_call(FAILED)
         monkeypatch.undo()

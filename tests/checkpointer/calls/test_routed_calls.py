@@ -13,8 +13,9 @@ from superstep.providers import chat_model
 from superstep.providers.catalog.model import Recording
 from superstep.runtime.faults import ProviderExhausted
 from tests.checkpointer.calls.vendor import KEY, calls, use
+from tests.support.bank import BALANCE, LOG
 from tests.support.graphs import State, chain
-from tests.support.kinds import BALANCE, LOG, Once
+from tests.support.kinds import Once
 from tests.support.vendors import Vendor, answer, status
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ async def test_what_is_paid_is_not_paid_again_when_facts_move(
     flow = transactional(chain(saver, ask))
     out = await flow.ainvoke({"seen": []}, thread)
     assert out["seen"] == ["one two", "three four"]
-    assert [row["line"] for row in await bank.do("SELECT line FROM journal")] == ["['one two', 'three four'] at 50"]
+    assert await bank.journal() == ["['one two', 'three four'] at 50"]
     assert vendor.count == 2
     report = await flow.areport(thread)
     assert (report.usage["llm_paid"], report.usage["llm_reused"]) == (2, 2)

@@ -12,8 +12,9 @@ from superstep import current_step, transactional
 from superstep.providers import chat_model
 from superstep.runtime.faults import ProviderExhausted
 from tests.checkpointer.calls.vendor import use
+from tests.support.bank import BALANCE
 from tests.support.graphs import State, chain
-from tests.support.kinds import BALANCE, Once
+from tests.support.kinds import Once
 from tests.support.vendors import Vendor, answer, call
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from langgraph.types import RetryPolicy
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from tests.checkpointer.calls.models import CountingModel, FailingModel
-from tests.support.graphs import chain
-from tests.support.kinds import BALANCE
+from tests.support.bank import BALANCE
+from tests.support.graphs import chain, config_of
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -172,9 +172,7 @@ async def test_two_flows_asking_the_same_pay_each_for_themselves(
         return {"seen": [(await model.ainvoke("same")).content]}
 
     graph = chain(saver, node)
-    answers = [
-        (await graph.ainvoke({"seen": []}, {"configurable": {"thread_id": name}}))["seen"] for name in ("a", "b")
-    ]
+    answers = [(await graph.ainvoke({"seen": []}, config_of(name)))["seen"] for name in ("a", "b")]
     assert answers == [["answer 1"], ["answer 2"]]
 
 

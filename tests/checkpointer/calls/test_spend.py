@@ -13,7 +13,7 @@ from superstep import transactional
 from superstep.checkpointer.calls.records import Spend, Spent, record_call, spent
 from superstep.checkpointer.database import failpoints
 from tests.checkpointer.calls.models import FAILED, Routed
-from tests.support.graphs import State, chain
+from tests.support.graphs import State, chain, config_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +174,7 @@ async def test_a_copy_shows_what_was_paid_but_costs_its_route_nothing(
     flow = transactional(chain(saver, decide))
     await flow.ainvoke({"n": 1}, thread)
     await saver.acopy_thread(thread["configurable"]["thread_id"], "copy")
-    copied = {"configurable": {"thread_id": "copy"}}
+    copied = config_of("copy")
     original, copy = await flow.areport(thread), await flow.areport(copied)
     assert copy.steps == original.steps
     assert copy.usage == original.usage

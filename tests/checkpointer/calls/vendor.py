@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from superstep.providers.catalog.model import Catalog, Deployment, Price, Route
 from superstep.providers.chat.registry import configure
+from tests.support.graphs import steps_of
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -32,4 +33,4 @@ def use(vendor: Vendor, *, route: dict[str, Any] | None = None, **catalog: Any) 
 
 
 async def calls(saver: TransactionalSaver, thread: RunnableConfig) -> list[dict[str, Any]]:
-    return [call for step in await saver.asteps(thread["configurable"]["thread_id"]) for call in step.calls]
+    return [call for step in await steps_of(saver, thread) for call in step.calls]

@@ -13,9 +13,8 @@ from superstep.checkpointer.database import failpoints
 from superstep.runtime.faults import (
     StepConflict,
 )
-from tests.support.bank import Bank, make_bank
-from tests.support.graphs import chain, fan
-from tests.support.kinds import BALANCE, SET, one_step
+from tests.support.bank import BALANCE, SET, Bank, make_bank
+from tests.support.graphs import chain, config_of, fan, steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +46,8 @@ async def test_checkpoint_and_domain_write_commit_together(
     assert (await graph.aget_state(thread)).values["n"] == 0
     assert (await graph.ainvoke(None, thread, durability="sync"))["n"] == 1
     assert await bank.balance() == 7
-    assert (await one_step(saver, thread)).writes == 1
+    (step,) = await steps_of(saver, thread)
+    assert step.writes == 1
 
 
 async def test_an_unrelated_conflict_is_repaired_and_nothing_runs_again(
@@ -69,7 +69,7 @@ async def test_an_unrelated_conflict_is_repaired_and_nothing_runs_again(
     assert (await chain(saver, node).ainvoke({}, thread))["n"] == 100
     assert runs == 1
     assert await bank.balance() == 105
-    step = await one_step(saver, thread)
+    (step,) = await steps_of(saver, thread)
     assert (step.attempts, step.repairs, step.drifts, step.commit) == (1, 1, 0, "replay")
 
 
@@ -97,7 +97,7 @@ async def test_only_the_drifted_task_runs_again(
     assert sorted(runs) == ["r1", "r1", "r2", "r3"]
     assert result["seen"] == [[1, 60], [2, 100], [3, 100]]
     assert [await bank.balance(i) for i in (1, 2, 3)] == [50, 90, 90]
-    step = await one_step(saver, thread)
+    (step,) = await steps_of(saver, thread)
     assert (step.attempts, step.drifts, step.nodes) == (2, 1, ["r1", "r2", "r3"])
     assert (step.reads, step.writes) == (3, 3)
 
@@ -141,7 +141,7 @@ async def test_write_skew_is_impossible(saver: TransactionalSaver, bank: Bank) -
         return node
 
     flows = [transactional(chain(saver, taker(account))) for account in (1, 2)]
-    await asyncio.gather(*(flow.ainvoke({}, {"configurable": {"thread_id": str(i)}}) for i, flow in enumerate(flows)))
+    await asyncio.gather(*(flow.ainvoke({}, config_of(str(i))) for i, flow in enumerate(flows)))
     assert sorted([await bank.balance(1), await bank.balance(2)]) == [0, 100]
 
 
@@ -158,7 +158,7 @@ async def test_twenty_flows_racing_on_one_account(saver: TransactionalSaver, ban
         step.stage(SET, balance - 5, 1, expect_rows=1)
 
     flow = transactional(chain(saver, draw))
-    await asyncio.gather(*(flow.ainvoke({}, {"configurable": {"thread_id": f"t{i}"}}) for i in range(20)))
+    await asyncio.gather(*(flow.ainvoke({}, config_of(f"t{i}")) for i in range(20)))
     assert await bank.balance() == 0
 
 

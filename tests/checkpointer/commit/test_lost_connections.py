@@ -10,8 +10,9 @@ import pytest
 
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database import failpoints
+from tests.support.bank import BALANCE, LOG, SET
 from tests.support.graphs import chain
-from tests.support.kinds import BALANCE, LOG, SET, journal
+from tests.support.internals import connection_of_open_step, give_back
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -79,14 +80,11 @@ async def test_a_commit_that_lands_late_is_not_applied_twice(
             while not await bank.do("SELECT 1 FROM pg_locks WHERE NOT granted"):
                 pass  # until our own repetition waits for it
         await conn.execute("COMMIT")
-        await saver.engine.connections.give_back(conn)
+        await give_back(saver, conn)
 
     async def lose() -> None:
-        (run,) = saver.engine._runs.values()
-        if run.steps:
+        if conn := connection_of_open_step(saver):
             failpoints.disarm("commit.before_commit")
-            (step,) = run.steps.values()
-            conn, step.conn = step.conn, None
             late.append(asyncio.create_task(land(conn)))
             raise asyncpg.ConnectionDoesNotExistError
 
@@ -99,4 +97,4 @@ async def test_a_commit_that_lands_late_is_not_applied_twice(
     failpoints.arm("commit.before_commit", lose)
     assert (await chain(saver, node).ainvoke({"n": 0}, thread, durability="sync"))["n"] == 1
     await late[0]
-    assert await journal(bank) == ["once"]
+    assert await bank.journal() == ["once"]

@@ -15,8 +15,8 @@ from superstep.runtime.faults import (
     StagedWriteFailed,
     StatementRefused,
 )
+from tests.support.bank import BALANCE
 from tests.support.graphs import chain, fan
-from tests.support.kinds import BALANCE, journal
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -121,7 +121,7 @@ async def test_a_stage_is_one_statement(saver: TransactionalSaver, bank: Bank, t
     with pytest.raises(StagedWriteFailed) as caught:
         await transactional(chain(saver, node)).ainvoke({"n": 0}, thread)
     assert caught.value.sqlstate == "42601"
-    assert await journal(bank) == []
+    assert await bank.journal() == []
 
 
 async def test_arguments_are_what_they_were_when_given(
@@ -135,7 +135,7 @@ async def test_arguments_are_what_they_were_when_given(
             step.stage("INSERT INTO journal (line) SELECT unnest($1::text[])", argument)
 
     await chain(saver, node).ainvoke({"n": 0}, thread)
-    assert await journal(bank) == ["one", "two"]
+    assert await bank.journal() == ["one", "two"]
 
 
 async def test_no_argument_is_quoted_in_an_error(saver: TransactionalSaver, thread: RunnableConfig) -> None:
@@ -183,5 +183,5 @@ async def test_staged_writes_are_applied_in_task_order_then_call_order(
         b_has_staged.set()
 
     await fan(saver, a, b).ainvoke({"seen": []}, thread)
-    lines = [row["line"] for row in await bank.do("SELECT line FROM journal ORDER BY seq")]
+    lines = await bank.journal()
     assert lines == ["a1", "a2", "b1", "b2"]

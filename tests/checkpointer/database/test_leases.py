@@ -11,9 +11,10 @@ import pytest
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import ReadFailed, StepConflict
-from tests.support.bank import Bank, make_bank
-from tests.support.graphs import chain
-from tests.support.kinds import BALANCE, Once, pinned
+from tests.support.bank import BALANCE, Bank, make_bank
+from tests.support.graphs import chain, config_of
+from tests.support.internals import assert_nothing_pinned, close, pinned
+from tests.support.kinds import Once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ async def test_idle_steps_yield_to_us_when_others_took_the_rest_of_a_shared_pool
         async with pool.acquire(), asyncio.timeout(20):
             graph = chain(saver, node)
             await asyncio.gather(*(graph.ainvoke({"n": 0}, new_thread()) for _ in range(2)))
-        await saver.engine.close()
+        await close(saver)
 
 
 async def test_many_thinking_steps_share_one_connection(database_url: str) -> None:
@@ -55,9 +56,7 @@ async def test_many_thinking_steps_share_one_connection(database_url: str) -> No
 
         graph = chain(saver, node)
         async with asyncio.timeout(30):
-            await asyncio.gather(
-                *(graph.ainvoke({"seen": []}, {"configurable": {"thread_id": f"t{i}"}}) for i in range(30))
-            )
+            await asyncio.gather(*(graph.ainvoke({"seen": []}, config_of(f"t{i}")) for i in range(30)))
         async with saver.transaction() as tx:
             assert await tx.fetchval("SELECT count(*) FROM journal") == 30
 
@@ -82,11 +81,7 @@ async def test_a_conflict_in_the_middle_of_a_node_gives_its_connection_back(
         else:
             with pytest.raises(StepConflict):
                 await graph.ainvoke({"seen": []}, thread)
-        held = pinned(saver)
-        # A connection nobody will ever give back would make closing the pool wait for ever: cut it here.
-        if held:
-            saver.engine.connections.pool.terminate()
-        assert held == 0
+        assert_nothing_pinned(saver)
 
 
 async def test_a_rejected_read_does_not_keep_its_connection(database_url: str, thread: RunnableConfig) -> None:

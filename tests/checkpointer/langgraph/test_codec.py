@@ -98,7 +98,7 @@ async def test_what_msgpack_refuses_is_named_and_nothing_is_stored(
     broken[0] = False
     result = await flow.ainvoke({"bag": {}} if where == "input" else None, config_of("t"), durability="sync")
     assert result["n"] == 2
-    assert [row["line"] for row in await bank.do("SELECT line FROM journal")] == ["written"]
+    assert await bank.journal() == ["written"]
     assert "pickle" not in await kinds(saver)
 
 
@@ -118,10 +118,10 @@ async def test_staged_argument_that_msgpack_refuses_fails_the_run_and_not_the_th
     flow = transactional(fan(saver, quick, slow))
     with pytest.raises(ValueNotSerializable, match="'quick'"):
         await flow.ainvoke({"n": 0}, config_of("t"))
-    assert await bank.do("SELECT line FROM journal") == []
+    assert await bank.journal() == []
     broken[0] = False
     await flow.ainvoke(None, config_of("t"))
-    assert [row["line"] for row in await bank.do("SELECT line FROM journal")] == ["written"]
+    assert await bank.journal() == ["written"]
 
 
 async def test_encryption_leaves_no_state_in_the_clear(database_url: str) -> None:

@@ -15,9 +15,9 @@ from superstep.checkpointer.saver import sync as bridge
 from superstep.runtime.faults import (
     NoActiveStep,
 )
-from tests.support.bank import Bank
+from tests.support.bank import LOG, Bank
 from tests.support.graphs import chain, config_of
-from tests.support.kinds import LOG, journal
+from tests.support.internals import from_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,4 +122,4 @@ def test_a_checkpoint_does_not_overtake_the_results_it_rests_on(
         return {"n": 1}
 
     assert chain(sync_saver, node).invoke({"n": 0}, thread)["n"] == 1
-    assert sync_saver.engine.from_thread(journal(Bank(sync_saver))) == ["x"]
+    assert from_thread(sync_saver, Bank(sync_saver).journal()) == ["x"]

@@ -9,9 +9,8 @@ import pytest
 
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
-from tests.support.bank import Bank, make_bank
-from tests.support.graphs import chain, fan
-from tests.support.kinds import BALANCE
+from tests.support.bank import BALANCE, Bank, make_bank
+from tests.support.graphs import chain, fan, steps_of
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -56,7 +55,7 @@ async def test_snapshot_is_the_same_whether_the_transaction_is_held_or_given_bac
         result = await chain(saver, node).ainvoke({"seen": []}, thread)
         assert result["seen"] == ([100, 55] if hold_idle == 0 else [100, 100])
         assert await bank.balance(3) == 101
-        steps = await saver.asteps(thread["configurable"]["thread_id"])
+        steps = await steps_of(saver, thread)
         assert [s.commit for s in steps] == (["replay"] if hold_idle == 0 else ["direct"])
 
 

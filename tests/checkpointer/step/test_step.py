@@ -8,8 +8,9 @@ import pytest
 
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import NoActiveStep, ReadFailed, ReadRefused, StepConflict
+from tests.support.bank import BALANCE, LOG
 from tests.support.graphs import chain
-from tests.support.kinds import BALANCE, LOG
+from tests.support.internals import pinned
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -29,7 +30,7 @@ async def test_a_step_that_is_over_says_so(saver: TransactionalSaver, bank: Bank
         kept[0].stage(LOG, "late")
     with pytest.raises(NoActiveStep):
         await kept[0].fetchval(BALANCE, 1)
-    assert saver.engine.connections.lent == 0
+    assert pinned(saver) == 0
 
 
 @pytest.mark.parametrize(

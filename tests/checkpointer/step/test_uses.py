@@ -8,8 +8,8 @@ import pytest
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
+from tests.support.bank import BALANCE
 from tests.support.graphs import fan
-from tests.support.kinds import BALANCE
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

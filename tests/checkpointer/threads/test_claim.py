@@ -10,8 +10,8 @@ import pytest
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database import failpoints
+from tests.support.bank import BALANCE, SET
 from tests.support.graphs import fan
-from tests.support.kinds import BALANCE, SET
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

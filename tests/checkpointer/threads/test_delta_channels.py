@@ -11,8 +11,8 @@ from langgraph.graph import START, StateGraph
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
+from tests.support.bank import BALANCE
 from tests.support.graphs import config_of
-from tests.support.kinds import BALANCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,8 @@ from langgraph.types import interrupt
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
+from tests.support.bank import BALANCE, LOG
 from tests.support.graphs import fan
-from tests.support.kinds import BALANCE, LOG, journal
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -33,4 +33,4 @@ async def test_new_input_instead_of_an_answer_drops_what_the_abandoned_tasks_sta
     await flow.ainvoke({"n": 1, "seen": []}, thread)
     await bank.set(5)  # nor do the abandoned facts matter any more
     assert (await flow.ainvoke({"n": 2}, thread))["seen"] == ["asks", "writes"]
-    assert await journal(bank) == ["run 2"]
+    assert await bank.journal() == ["run 2"]

@@ -10,12 +10,13 @@ from langgraph.func import entrypoint, task
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from tests.support.bank import Bank
+from tests.support.bank import BALANCE, DEBIT, LOG, Bank
+from tests.support.graphs import steps_of
+from tests.support.internals import from_thread, pinned
+from tests.support.kinds import Once
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
-
-from tests.support.kinds import BALANCE, DEBIT, LOG, Once, journal, pinned
 
 
 async def test_entrypoint_and_tasks_read_and_write_in_one_super_step(
@@ -43,11 +44,11 @@ async def test_entrypoint_and_tasks_read_and_write_in_one_super_step(
         return seen
 
     assert await flow.ainvoke([1, 2], thread) == [100, 100, 100, 100]
-    assert sorted(await journal(bank)) == ["entry", "task 1", "task 2", "task 4"]
-    steps = await saver.asteps(thread["configurable"]["thread_id"])
+    assert sorted(await bank.journal()) == ["entry", "task 1", "task 2", "task 4"]
+    steps = await steps_of(saver, thread)
     assert sum(s.reads for s in steps) == 4
     assert sum(s.writes for s in steps) == 4
-    assert saver.engine.connections.lent == 0
+    assert pinned(saver) == 0
 
 
 async def test_tasks_called_by_tasks_belong_to_the_entrypoints_super_step(
@@ -68,8 +69,8 @@ async def test_tasks_called_by_tasks_belong_to_the_entrypoints_super_step(
         return await outer(account)
 
     assert await transactional(flow).ainvoke(1, thread) == 100
-    assert sorted(await journal(bank)) == ["inner 1", "outer 1"]
-    assert saver.engine.connections.lent == 0
+    assert sorted(await bank.journal()) == ["inner 1", "outer 1"]
+    assert pinned(saver) == 0
 
 
 async def test_drifted_task_runs_again_and_the_finished_one_does_not(
@@ -102,9 +103,9 @@ async def test_drifted_task_runs_again_and_the_finished_one_does_not(
     assert await transactional(flow).ainvoke("go", thread) == [100, 7]
     assert runs["steady"] == 1
     assert runs["drifting"] == 2
-    assert await journal(bank) == ["steady"]
+    assert await bank.journal() == ["steady"]
     assert await bank.balance(2) == 6
-    assert saver.engine.connections.lent == 0
+    assert pinned(saver) == 0
 
 
 async def test_entrypoint_decides_again_on_what_its_drifted_task_returns(
@@ -127,7 +128,7 @@ async def test_entrypoint_decides_again_on_what_its_drifted_task_returns(
         return verdict
 
     assert await transactional(flow).ainvoke("go", thread) == "poor"
-    assert await journal(bank) == ["poor"]
+    assert await bank.journal() == ["poor"]
 
 
 async def test_entrypoint_that_reads_nothing_itself_still_follows_its_drifted_task(
@@ -161,5 +162,5 @@ def test_entrypoint_without_a_loop(sync_saver: TransactionalSaver, thread: Runna
         return [future.result() for future in [look(i) for i in accounts]]
 
     assert flow.invoke([1, 2], thread, durability="sync") == [100, 100]
-    assert sorted(sync_saver.engine.from_thread(journal(Bank(sync_saver)))) == ["task 1", "task 2"]
+    assert sorted(from_thread(sync_saver, Bank(sync_saver).journal())) == ["task 1", "task 2"]
     assert pinned(sync_saver) == 0

@@ -10,13 +10,13 @@ import pytest
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import NoActiveStep, StepConflict
-from tests.support.bank import Bank
-from tests.support.graphs import chain
+from tests.support.bank import BALANCE, DEBIT, LOG, Bank
+from tests.support.graphs import chain, steps_of
+from tests.support.internals import from_thread, pinned
+from tests.support.kinds import Once
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
-
-from tests.support.kinds import BALANCE, DEBIT, LOG, Once, journal, pinned
 
 
 @pytest.mark.parametrize("wrap", [False, True])
@@ -46,7 +46,7 @@ async def test_sync_node_that_conflicts_runs_again(
     def node(state: Any) -> Any:
         step = current_step().sync
         seen.append(step.fetchval(BALANCE, 1))
-        saver.engine.from_thread(change())
+        from_thread(saver, change())
         step.stage(DEBIT, 1, expect_rows=1)
         return {"seen": [seen[-1]]}
 
@@ -71,7 +71,7 @@ def test_invoke_without_a_loop_retries_conflicts(sync_saver: TransactionalSaver,
     def first(state: Any) -> Any:
         step = current_step().sync
         seen = [step.fetchval(BALANCE, 1)]
-        sync_saver.engine.from_thread(change())
+        from_thread(sync_saver, change())
         step.stage(DEBIT, 1, expect_rows=1)
         return {"seen": seen}
 
@@ -93,7 +93,7 @@ def test_stream_without_a_loop_shows_a_retried_step_once(
     def first(state: Any) -> Any:
         step = current_step().sync
         seen = [step.fetchval(BALANCE, 1)]
-        sync_saver.engine.from_thread(change())
+        from_thread(sync_saver, change())
         step.stage(DEBIT, 1, expect_rows=1)
         return {"seen": seen}
 
@@ -129,7 +129,7 @@ def test_plain_graph_invoke_without_a_loop(sync_saver: TransactionalSaver, threa
     def first(state: Any) -> Any:
         step = current_step().sync
         seen = [step.fetchval(BALANCE, 1)]
-        sync_saver.engine.from_thread(change())
+        from_thread(sync_saver, change())
         step.stage(DEBIT, 1, expect_rows=1)
         return {"seen": seen}
 
@@ -137,7 +137,7 @@ def test_plain_graph_invoke_without_a_loop(sync_saver: TransactionalSaver, threa
     with pytest.raises(StepConflict):
         graph.invoke({"seen": []}, thread, durability="sync")
     assert graph.invoke(None, thread, durability="sync")["seen"] == [55]
-    assert sync_saver.engine.from_thread(bank.balance()) == 54
+    assert from_thread(sync_saver, bank.balance()) == 54
     assert list(graph.stream({"n": 1}, thread, stream_mode="updates", durability="sync")) == [{"first": {"seen": [54]}}]
 
 
@@ -155,8 +155,8 @@ async def test_functions_a_node_awaits_share_its_task(
         return {"seen": [*together, apart]}
 
     assert (await chain(saver, node).ainvoke({"seen": []}, thread))["seen"] == [100] * 4
-    assert await journal(bank) == [f"helper {i}" for i in (1, 2, 3, 4)]
-    (step,) = await saver.asteps(thread["configurable"]["thread_id"])
+    assert await bank.journal() == [f"helper {i}" for i in (1, 2, 3, 4)]
+    (step,) = await steps_of(saver, thread)
     assert (step.nodes, step.reads, step.writes) == (["node"], 4, 4)
 
 

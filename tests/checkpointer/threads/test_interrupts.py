@@ -13,8 +13,8 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
 from superstep.runtime.flow.transactional import Settings
+from tests.support.bank import BALANCE
 from tests.support.graphs import State, chain, fan
-from tests.support.kinds import BALANCE
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -160,7 +160,7 @@ async def test_a_finished_sibling_of_a_question_commits_only_with_the_step(
 async def test_a_stale_answer_to_a_subgraph_is_withdrawn_too(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    inner = chain(None, approval())  # type: ignore[arg-type]  # inherits the checkpointer
+    inner = chain(None, approval())  # inherits the checkpointer
     outer = StateGraph(State)
     outer.add_node("inner", inner)
     outer.add_edge(START, "inner")

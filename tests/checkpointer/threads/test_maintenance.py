@@ -10,9 +10,9 @@ from langgraph.types import interrupt
 
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
+from tests.support.bank import BALANCE
 from tests.support.databases import tables
 from tests.support.graphs import LARGE, chain, config_of
-from tests.support.kinds import BALANCE
 
 if TYPE_CHECKING:
     from tests.support.bank import Bank

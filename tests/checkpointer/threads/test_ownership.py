@@ -14,8 +14,8 @@ from superstep.runtime.faults import (
     StaleRun,
     ThreadMismatch,
 )
+from tests.support.bank import BALANCE, LOG, SET
 from tests.support.graphs import chain, fan
-from tests.support.kinds import BALANCE, LOG, SET, journal
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -147,7 +147,7 @@ async def test_the_head_counts_not_the_greatest_id(
     for expected in (["first", "x", "second", "x"], ["first", "x", "second", "x", "third", "x"]):
         assert (await graph.ainvoke({"seen": [expected[-2]]}, thread))["seen"] == expected
     assert (await graph.aget_state(thread)).values["seen"][-2:] == ["third", "x"]
-    assert len(await journal(bank)) == 3
+    assert len(await bank.journal()) == 3
 
 
 async def test_a_fencing_token_is_never_used_twice(
@@ -173,4 +173,4 @@ async def test_a_fencing_token_is_never_used_twice(
     wake.set()
     with pytest.raises(StaleRun):
         await old
-    assert await journal(bank) == ["x"]
+    assert await bank.journal() == ["x"]

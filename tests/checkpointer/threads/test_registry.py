@@ -10,12 +10,12 @@ from langgraph.types import Command, interrupt
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from superstep.checkpointer.database import database as engine
 from superstep.runtime.faults import (
     ThreadBusy,
 )
+from tests.support.bank import BALANCE
 from tests.support.graphs import chain
-from tests.support.kinds import BALANCE
+from tests.support.internals import keep_at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ async def test_one_run_of_a_thread_at_a_time_in_a_process(saver: TransactionalSa
 async def test_runs_that_never_ended_do_not_fill_the_books(
     saver: TransactionalSaver, new_thread: Callable[[], RunnableConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_MOST_RUNS", 3)
+    keep_at_most(3, monkeypatch)
 
     async def node(state: Any) -> Any:
         await current_step().fetchval(BALANCE, 1)

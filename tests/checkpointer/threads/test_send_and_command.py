@@ -14,8 +14,10 @@ from langgraph.types import Command, Send
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
-from tests.support.graphs import State
-from tests.support.kinds import BALANCE, DEBIT, LOG, Once, journal, pinned
+from tests.support.bank import BALANCE, DEBIT, LOG
+from tests.support.graphs import State, steps_of
+from tests.support.internals import pinned
+from tests.support.kinds import Once
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -65,8 +67,8 @@ async def test_only_the_drifted_send_task_runs_again(
     assert [tuple(pair) for pair in result["found"]] == [(1, 100), (2, 7), (3, 100)]
     assert runs == {1: 1, 2: 2, 3: 1}
     assert [await bank.balance(i) for i in (1, 2, 3)] == [99, 6, 99]
-    assert await journal(bank) == ["207"]
-    workers, total = await saver.asteps(thread["configurable"]["thread_id"])
+    assert await bank.journal() == ["207"]
+    workers, total = await steps_of(saver, thread)
     assert (workers.nodes, workers.attempts, workers.drifts, workers.reads, workers.writes) == (["worker"], 2, 1, 3, 3)
     assert (total.nodes, total.attempts) == (["total"], 1)
 
@@ -121,7 +123,7 @@ async def test_command_routes_and_updates_with_the_commit(
     builder.add_edge(START, "decide")
     result = await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
     assert result["seen"] == [5]
-    assert await journal(bank) == ["decided on 5", "poor"]
+    assert await bank.journal() == ["decided on 5", "poor"]
 
 
 @pytest.mark.parametrize("wrap", [False, True])
@@ -156,7 +158,7 @@ async def test_command_to_the_parent_applies_what_the_inner_node_staged(
     flow = transactional(graph) if wrap else graph
     result = await flow.ainvoke({"seen": []}, thread)
     assert [tuple(pair) for pair in result["seen"]] == [("leave", 100), ("target", 1)]
-    assert await journal(bank) == ["leaving"]
+    assert await bank.journal() == ["leaving"]
     assert pinned(saver) <= 1
 
 
@@ -195,4 +197,4 @@ async def test_leaving_a_subgraph_for_its_parent_keeps_what_was_staged(
     graph = StateGraph(State).add_node("sub", sub, destinations=(END,)).add_edge(START, "sub")
     result = await transactional(graph.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
     assert result["seen"] == ["inner"]
-    assert await journal(bank) == ["inner"]
+    assert await bank.journal() == ["inner"]

@@ -12,8 +12,8 @@ from langgraph.types import Command, interrupt
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
+from tests.support.bank import BALANCE
 from tests.support.graphs import LARGE, State, chain, config_of
-from tests.support.kinds import BALANCE
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -154,7 +154,7 @@ async def test_time_travel_with_a_subgraph_that_reads(saver: TransactionalSaver,
         step.stage("UPDATE account SET balance = balance - 1 WHERE id = 1", expect_rows=1)
         return {"seen": [await step.fetchval(BALANCE, 1)]}
 
-    inner = chain(None, inner_one, inner_two)  # type: ignore[arg-type]
+    inner = chain(None, inner_one, inner_two)
 
     async def outer(state: Any) -> Any:
         return {"seen": (await inner.ainvoke({"seen": []}))["seen"]}
@@ -212,4 +212,4 @@ async def test_update_state_between_runs_is_where_the_thread_goes_on(saver: Tran
     await flow.aupdate_state(config_of("t"), {"n": 7})
     result = await flow.ainvoke(None, config_of("t"))
     assert [tuple(pair) for pair in result["seen"]] == [("one", 1), ("two", 7)]
-    assert [row["line"] for row in await bank.do("SELECT line FROM journal")] == ["two 7"]
+    assert await bank.journal() == ["two 7"]

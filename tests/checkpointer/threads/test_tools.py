@@ -13,8 +13,10 @@ from langgraph.prebuilt import ToolNode
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
-from tests.support.bank import Bank, make_bank
-from tests.support.kinds import BALANCE, LOG, Once, journal
+from tests.support.bank import BALANCE, LOG, Bank, make_bank
+from tests.support.graphs import steps_of
+from tests.support.internals import from_thread
+from tests.support.kinds import Once
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -52,8 +54,8 @@ async def test_tools_read_and_stage_in_the_step_of_their_node(
     graph = tool_graph(saver, balance, balance_sync)
     result = await graph.ainvoke(calls(("balance", {"account": 1}), ("balance_sync", {"account": 2})), thread)
     assert [m.content for m in result["messages"][1:]] == ["100", "100"]
-    assert sorted(await journal(bank)) == ["async 1", "sync 2"]
-    (step,) = await saver.asteps(thread["configurable"]["thread_id"])
+    assert sorted(await bank.journal()) == ["async 1", "sync 2"]
+    (step,) = await steps_of(saver, thread)
     assert (step.nodes, step.reads, step.writes) == (["tools"], 2, 2)
 
 
@@ -92,7 +94,7 @@ async def test_conflict_inside_a_sync_tool_is_retried(database_url: str, thread:
             """The balance."""
             step = current_step().sync
             first = step.fetchval(BALANCE, 1)
-            saver.engine.from_thread(change())
+            from_thread(saver, change())
             step.fetchval(BALANCE, 2)
             return str(first)
 

@@ -5,15 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, BaseMessage
-
-if TYPE_CHECKING:
-    from superstep.checkpointer import TransactionalSaver
-    from tests.support.bank import Bank
-
 
 # What differs between two runs of the same graph: identifiers, times, and which saver it was.
 VOLATILE = frozenset(
@@ -69,11 +64,3 @@ def by_mode(chunks: list[Any], mode: Any, *, subgraphs: bool, version: str) -> d
             ns = chunk[0]
         found["|".join(part.partition(":")[0] for part in ns), name].append(scrub(chunk))
     return dict(found)
-
-
-async def lines(bank: Bank) -> list[str]:
-    return [row["line"] for row in await bank.do("SELECT line FROM journal ORDER BY seq")]
-
-
-def all_returned(saver: TransactionalSaver) -> bool:
-    return saver.engine.connections.lent == 0

@@ -11,8 +11,10 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database import failpoints
 from superstep.runtime.faults import ConfigError, StagedWriteFailed, StepConflict
-from tests.support.graphs import chain, fan
-from tests.support.kinds import BALANCE, DEBIT, Once, pinned
+from tests.support.bank import BALANCE, DEBIT
+from tests.support.graphs import chain, config_of, fan
+from tests.support.internals import pinned
+from tests.support.kinds import Once
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -124,4 +126,4 @@ async def test_conflict_under_async_durability_reruns_the_drifted_step(
     assert (await graph.ainvoke(None, thread, durability="async"))["seen"] == [55, 54]
     assert runs == ["first", "first", "second"]
     flow = transactional(fan(saver, first))
-    assert (await flow.ainvoke({"seen": []}, {"configurable": {"thread_id": "x"}}, durability="async"))["seen"] == [54]
+    assert (await flow.ainvoke({"seen": []}, config_of("x"), durability="async"))["seen"] == [54]

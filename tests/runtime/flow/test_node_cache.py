@@ -12,8 +12,9 @@ from langgraph.types import CachePolicy
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import ConfigError
+from tests.support.bank import BALANCE, DEBIT
 from tests.support.graphs import State
-from tests.support.kinds import BALANCE, DEBIT, Once
+from tests.support.kinds import Once
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

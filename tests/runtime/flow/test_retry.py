@@ -12,8 +12,8 @@ from superstep.runtime.faults import (
     ConflictExhausted,
 )
 from superstep.runtime.flow.transactional import Settings
-from tests.support.graphs import chain
-from tests.support.kinds import BALANCE, SET, one_step
+from tests.support.bank import BALANCE, SET
+from tests.support.graphs import chain, steps_of
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -43,7 +43,8 @@ async def test_conflicts_are_bounded_and_the_thread_stays_usable(
     interfere = False
     await flow.ainvoke(None, thread)
     assert await bank.balance() == 0
-    assert (await one_step(saver, thread)).attempts == 5
+    (step,) = await steps_of(saver, thread)
+    assert step.attempts == 5
 
 
 async def test_a_mismatch_that_stays_is_given_up_early(saver: TransactionalSaver, thread: RunnableConfig) -> None:

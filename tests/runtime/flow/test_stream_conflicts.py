@@ -12,9 +12,10 @@ from langgraph.types import Command, interrupt
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from tests.runtime.flow.streams import all_returned, by_mode, lines
-from tests.support.graphs import State, chain, fan
-from tests.support.kinds import BALANCE, LOG
+from tests.runtime.flow.streams import by_mode
+from tests.support.bank import BALANCE, LOG
+from tests.support.graphs import State, chain, config_of, fan
+from tests.support.internals import pinned
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -85,13 +86,13 @@ async def test_updates_of_a_conflicting_step_come_once_and_after_its_commit(
     async with asyncio.timeout(30):
         async for chunk in flow.astream({"seen": []}, thread, stream_mode="updates"):
             seen.append(chunk)
-            assert (await lines(bank))[: len(seen)] == ["first", "second", "third"][: len(seen)]
+            assert (await bank.journal())[: len(seen)] == ["first", "second", "third"][: len(seen)]
     await outside
     assert seen == [{"first": {"seen": ["first"]}}, {"second": {"seen": [10]}}, {"third": {"seen": ["third"]}}]
     assert trouble.reads == [100, *(10 * n for n in range(times, 0, -1))]
     assert conflicts == [("second",)] * times
-    assert await lines(bank) == ["first", "second", "third"]
-    assert all_returned(saver)
+    assert await bank.journal() == ["first", "second", "third"]
+    assert pinned(saver) == 0
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -104,7 +105,7 @@ async def test_values_of_a_conflicting_step_come_once_and_after_its_commit(
     async with asyncio.timeout(30):
         async for chunk in transactional(troubled(saver, trouble)).astream({"seen": []}, thread, stream_mode="values"):
             seen.append(chunk["seen"])
-            assert len(await lines(bank)) >= len(chunk["seen"])
+            assert len(await bank.journal()) >= len(chunk["seen"])
     await outside
     assert seen == [[], ["first"], ["first", 10], ["first", 10, "third"]]
 
@@ -123,7 +124,7 @@ async def test_a_conflict_leaves_no_trace_in_the_stream(
         trouble = Trouble(bank, times)
         outside = asyncio.create_task(trouble.outside())
         flow = transactional(troubled(saver, trouble))
-        config: RunnableConfig = {"configurable": {"thread_id": thread_id}}
+        config: RunnableConfig = config_of(thread_id)
         async with asyncio.timeout(30):
             stream = flow.astream({"seen": []}, config, stream_mode=mode, version=version, subgraphs=subgraphs)
             streams.append(by_mode([c async for c in stream], mode, subgraphs=subgraphs, version=version))
@@ -171,7 +172,7 @@ async def test_parallel_tasks_of_a_conflicting_step_are_shown_once_each(
         flow = transactional(fan(saver, drifting, steady))
         async for chunk in flow.astream({"seen": []}, thread, stream_mode="updates"):
             seen.append(chunk)
-            assert sorted(await lines(bank)) == ["drifting", "steady"]
+            assert sorted(await bank.journal()) == ["drifting", "steady"]
     await outside
     assert sorted(runs) == ["drifting", "drifting", "steady"]
     assert sorted(seen, key=str) == [{"drifting": {"seen": [10]}}, {"steady": {"seen": ["steady"]}}]
@@ -195,7 +196,7 @@ async def test_subgraph_chunks_of_a_conflicting_inner_step_come_once(
         return {"seen": [value]}
 
     builder = StateGraph(State)
-    builder.add_node("sub", chain(None, one, two))  # type: ignore[arg-type]
+    builder.add_node("sub", chain(None, one, two))
     builder.add_edge(START, "sub")
     flow = transactional(builder.compile(checkpointer=saver))
     outside = asyncio.create_task(trouble.outside())
@@ -203,7 +204,7 @@ async def test_subgraph_chunks_of_a_conflicting_inner_step_come_once(
     async with asyncio.timeout(30):
         async for ns, chunk in flow.astream({"seen": []}, thread, stream_mode="updates", subgraphs=True):
             seen.append(("|".join(part.partition(":")[0] for part in ns), chunk))
-            assert (await lines(bank))[: len(seen)] == ["one", "two"][: len(seen)]
+            assert (await bank.journal())[: len(seen)] == ["one", "two"][: len(seen)]
     await outside
     assert seen == [
         ("sub", {"one": {"seen": ["one"]}}),

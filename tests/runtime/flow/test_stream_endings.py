@@ -10,9 +10,9 @@ import pytest
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from tests.runtime.flow.streams import all_returned, lines
+from tests.support.bank import BALANCE, LOG
 from tests.support.graphs import chain, fan
-from tests.support.kinds import BALANCE, LOG
+from tests.support.internals import active, pinned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -64,12 +64,12 @@ async def test_leaving_a_stream_early_leaves_a_thread_that_goes_on(
         if how == "cancel":
             consumer.cancel()
         await asyncio.gather(consumer, return_exceptions=True)
-        assert all_returned(saver)
-        assert saver.engine.active == set()
+        assert pinned(saver) == 0
+        assert active(saver) == set()
         result = await flow.ainvoke(None, thread)
     assert result["seen"] == ["first", "second", "third"]
-    assert await lines(bank) == ["first", "second", "third"]
-    assert all_returned(saver)
+    assert await bank.journal() == ["first", "second", "third"]
+    assert pinned(saver) == 0
 
 
 async def test_cancelling_a_node_at_work_leaves_a_thread_that_goes_on(
@@ -97,11 +97,11 @@ async def test_cancelling_a_node_at_work_leaves_a_thread_that_goes_on(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert all_returned(saver)
-        assert await lines(bank) == ["first"]
+        assert pinned(saver) == 0
+        assert await bank.journal() == ["first"]
         patient[0] = True
         assert (await flow.ainvoke(None, thread))["seen"] == ["first", "second"]
-    assert await lines(bank) == ["first", "second"]
+    assert await bank.journal() == ["first", "second"]
     assert (await flow.areport(thread)).status == "completed"
 
 
@@ -134,14 +134,14 @@ async def test_an_exception_in_a_node_leaves_a_thread_that_goes_on(
     with pytest.raises(ValueError, match="out of paper"):
         await collect({"seen": []})
     assert seen == ([[], ["first"]] if mode == "values" else [{"first": {"seen": ["first"]}}])
-    assert all_returned(saver)
+    assert pinned(saver) == 0
     assert (await flow.areport(thread)).status == "failed"
     broken[0] = False
     await collect(None)
     expected = [["first"], ["first", "second"]] if mode == "values" else [{"second": {"seen": ["second"]}}]
     assert seen == expected
-    assert await lines(bank) == ["first", "second"]
-    assert all_returned(saver)
+    assert await bank.journal() == ["first", "second"]
+    assert pinned(saver) == 0
     assert (await flow.areport(thread)).status == "completed"
 
 
@@ -176,7 +176,7 @@ async def test_a_sibling_of_a_failing_node_is_not_lost(
     with pytest.raises(ValueError, match="out of paper"):
         await collect({"seen": []})
     assert seen == []
-    assert await lines(bank) == []
+    assert await bank.journal() == []
     broken[0] = False
     await collect(None)
     assert [chunk for chunk in seen if "failing" in chunk] == [{"failing": {"seen": ["failing"]}}]
@@ -184,7 +184,7 @@ async def test_a_sibling_of_a_failing_node_is_not_lost(
     assert kept == {"fine": {"seen": ["fine"]}, "__metadata__": {"cached": True}}  # LangGraph's word for a kept result
     assert len(seen) == 2
     assert runs == ["fine"]
-    assert await lines(bank) == ["fine"]
+    assert await bank.journal() == ["fine"]
 
 
 async def _into(seen: list[Any], stream: AsyncIterator[Any], shape: Any = None) -> None:

@@ -14,8 +14,8 @@ from langgraph.types import Command, Send, interrupt
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from tests.runtime.flow.streams import by_mode, fake_model, scrub
-from tests.support.graphs import State, chain
-from tests.support.kinds import BALANCE, LOG
+from tests.support.bank import BALANCE, LOG
+from tests.support.graphs import State, chain, config_of
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -52,7 +52,7 @@ def every_kind(saver: Any) -> CompiledStateGraph[Any]:
     builder = StateGraph(State)
     builder.add_node("talk", talk)
     builder.add_node("quiet", quiet)
-    builder.add_node("sub", chain(None, inner_one, inner_two))  # type: ignore[arg-type]
+    builder.add_node("sub", chain(None, inner_one, inner_two))
     builder.add_node("scatter", scatter, destinations=("leaf",))
     builder.add_node("leaf", leaf)
     builder.add_edge(START, "talk")
@@ -133,8 +133,8 @@ async def test_invoke_returns_what_langgraph_returns(saver: TransactionalSaver, 
     for given in ({"n": 1, "seen": []}, Command(resume="yes")):
         assert scrub(await ours.ainvoke(given, thread)) == scrub(await plain.ainvoke(given, thread))
     for options in ({"stream_mode": "updates"}, {"version": "v2"}, {"stream_mode": ["updates", "values"]}):
-        expected = await plain.ainvoke({"n": 1, "seen": []}, {"configurable": {"thread_id": "i"}}, **options)
-        got = await ours.ainvoke({"n": 1, "seen": []}, {"configurable": {"thread_id": "i"}}, **options)
+        expected = await plain.ainvoke({"n": 1, "seen": []}, config_of("i"), **options)
+        got = await ours.ainvoke({"n": 1, "seen": []}, config_of("i"), **options)
         assert scrub(got) == scrub(expected)
         for graph in (plain, ours):
             await graph.checkpointer.adelete_thread("i")
