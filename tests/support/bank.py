@@ -27,21 +27,21 @@ class Bank:
     """Accounts 1 to 5 with a balance of 100 each, changed from outside any flow."""
 
     def __init__(self, saver: TransactionalSaver) -> None:
-        self._saver = saver
+        self.saver = saver
 
     async def balance(self, account: int = 1) -> int:
-        async with self._saver.transaction() as tx:
+        async with self.saver.transaction() as tx:
             return int(await tx.fetchval("SELECT balance FROM account WHERE id = $1", account))
 
     async def set(self, balance: int, account: int = 1) -> None:
-        async with self._saver.transaction() as tx:
+        async with self.saver.transaction() as tx:
             await tx.execute("UPDATE account SET balance = $2 WHERE id = $1", account, balance)
 
     async def journal(self) -> list[str]:
         return [row["line"] for row in await self.do("SELECT line FROM journal ORDER BY seq")]
 
     async def do(self, sql: str, *args: Any) -> Any:
-        async with self._saver.transaction() as tx:
+        async with self.saver.transaction() as tx:
             return await tx.fetch(sql, *args)
 
 

@@ -16,8 +16,8 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.calls import memo
 from superstep.checkpointer.database import failpoints
-from tests.support.bank import BALANCE
 from tests.support.graphs import chain, fan
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,18 +34,13 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 async def test_a_conflict_pays_only_for_requests_that_changed(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, model: CountingModel
 ) -> None:
-    interfered = False
+    race = Race(bank, 80)
 
     async def node(state: Any) -> Any:
-        nonlocal interfered
-        step = current_step()
         greeting = await model.ainvoke("hello")
-        balance = await step.fetchval(BALANCE, 1)
+        balance = await race.read()
         judged = await model.ainvoke(f"balance {balance}")
-        if not interfered:
-            interfered = True
-            await bank.set(80)
-        step.stage("UPDATE account SET note = $1 WHERE id = 1", judged.content, expect_rows=1)
+        current_step().stage("UPDATE account SET note = $1 WHERE id = 1", judged.content, expect_rows=1)
         return {"seen": [greeting.content, judged.content]}
 
     flow = transactional(chain(saver, node))
@@ -176,16 +171,11 @@ async def stream(question: str, said: list[str]) -> AsyncIterator[str]:
 
 async def test_a_stream_is_paid_once(saver: TransactionalSaver, bank: Bank, thread: RunnableConfig) -> None:
     said: list[str] = []
-    interfered = False
+    race = Race(bank, 80)
 
     async def decide(state: Any) -> Any:
-        nonlocal interfered
         text = "".join([chunk async for chunk in stream("well?", said)])
-        await current_step().fetchval(BALANCE, 1)
-        if not interfered:
-            interfered = True
-            await bank.set(80)
-        current_step().stage("UPDATE account SET note = 'x' WHERE id = 1")
+        await race.decide()
         return {"seen": [text]}
 
     flow = transactional(chain(saver, decide))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,9 +12,9 @@ from superstep.providers import chat_model
 from superstep.providers.catalog.model import Recording
 from superstep.runtime.faults import ProviderExhausted
 from tests.checkpointer.calls.vendor import KEY, calls, use
-from tests.support.bank import BALANCE, LOG
+from tests.support.bank import LOG
 from tests.support.graphs import State, chain
-from tests.support.kinds import Once
+from tests.support.race import Race
 from tests.support.vendors import Vendor, answer, status
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ async def test_what_is_paid_is_not_paid_again_when_facts_move(
 ) -> None:
     """Also for a node that iterates the stream itself: the same words come again, as one chunk."""
     vendor.script(answer("one two"), answer("three four"))
-    move = Once(bank, 50)
+    race = Race(bank, 50)
 
     async def ask(state: State) -> State:
         model = chat_model("r")
@@ -65,12 +64,8 @@ async def test_what_is_paid_is_not_paid_again_when_facts_move(
                 said.append("".join([chunk.text async for chunk in model.astream(question)]))
             else:
                 said.append((await model.ainvoke(question)).text)
-        step = current_step()
-        balance = await step.fetchval(BALANCE, 1)
-        await move()
-        await step.fetchval(BALANCE, 2)
-        step.stage(LOG, f"{said} at {balance}")
-        step.stage("UPDATE account SET balance = balance - 1 WHERE id = 1")
+        balance = await race.decide()
+        current_step().stage(LOG, f"{said} at {balance}")
         return {"seen": said}
 
     flow = transactional(chain(saver, ask))
@@ -86,7 +81,7 @@ async def test_interleaved_streams_are_remembered_each_by_its_own_name(
     saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
 ) -> None:
     vendor.always(lambda request: answer(f"{request.text} {request.text}"))
-    move = Once(bank, 50)
+    race = Race(bank, 50)
 
     async def ask(state: State) -> State:
         model = chat_model("r")
@@ -100,11 +95,7 @@ async def test_interleaved_streams_are_remembered_each_by_its_own_name(
                     open_ends.discard(at)
                 else:
                     said[at] += chunk.text
-        step = current_step()
-        await step.fetchval(BALANCE, 1)
-        await move()
-        await step.fetchval(BALANCE, 2)
-        step.stage("UPDATE account SET balance = balance - 1 WHERE id = 1")
+        await race.decide()
         return {"seen": said}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
@@ -130,16 +121,11 @@ async def test_tokens_reach_langgraphs_messages_mode(
 async def test_a_synchronous_node_is_recorded_and_remembered_too(
     saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
 ) -> None:
-    loop = asyncio.get_running_loop()
-    move = Once(bank, 50)
+    race = Race(bank, 50)
 
     def ask(state: State) -> State:
         said = chat_model("r").invoke("ping").text + "".join(chunk.text for chunk in chat_model("r").stream("pang"))
-        step = current_step().sync
-        step.fetchval(BALANCE, 1)
-        asyncio.run_coroutine_threadsafe(move(), loop).result()
-        step.stage("UPDATE account SET balance = balance - 1 WHERE id = 1")
-        step.fetchval(BALANCE, 2)
+        race.decide_sync()
         return {"seen": [said]}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)

@@ -12,8 +12,8 @@ from langgraph.types import RetryPolicy
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from tests.checkpointer.calls.models import CountingModel, FailingModel
-from tests.support.bank import BALANCE
 from tests.support.graphs import chain, config_of
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -27,17 +27,12 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 async def test_identical_requests_of_one_attempt_are_different_samples(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, model: CountingModel
 ) -> None:
-    interfered = False
+    race = Race(bank, 80)
 
     async def node(state: Any) -> Any:
-        nonlocal interfered
         answers = [(await model.ainvoke("vote")).content for _ in range(2)]
         answers += [a.content for a in await asyncio.gather(model.ainvoke("vote"), model.ainvoke("vote"))]
-        await current_step().fetchval(BALANCE, 1)
-        if not interfered:
-            interfered = True
-            await bank.set(80)
-        current_step().stage("UPDATE account SET balance = 1 WHERE id = 1")
+        await race.decide()
         return {"seen": [sorted(answers)]}
 
     result = await transactional(chain(saver, node)).ainvoke({"seen": []}, thread)
@@ -45,29 +40,20 @@ async def test_identical_requests_of_one_attempt_are_different_samples(
     assert len(model.calls) == 4
 
 
-async def drift(bank: Bank, runs: list[None]) -> None:
-    """Have the calling node's facts changed, the first time it gets here."""
-    runs.append(None)
-    await current_step().fetchval(BALANCE, 1)
-    if len(runs) == 1:
-        await bank.set(80)
-    current_step().stage("UPDATE account SET balance = 1 WHERE id = 1")
-
-
 async def test_a_request_that_failed_does_not_count(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
     """The re-run finds the answer at its first request, which is where the first run had none."""
     model = FailingModel(failing={1})
-    runs: list[None] = []
+    race = Race(bank, 80)
 
     async def node(state: Any) -> Any:
         answer = await model.with_retry(stop_after_attempt=2, wait_exponential_jitter=False).ainvoke("q")
-        await drift(bank, runs)
+        await race.decide()
         return {"seen": [answer.content]}
 
     result = await transactional(chain(saver, node)).ainvoke({"seen": []}, thread)
-    assert (result["seen"], len(runs), len(model.calls)) == (["answer 2"], 2, 2)
+    assert (result["seen"], len(race.seen), len(model.calls)) == (["answer 2"], 2, 2)
 
 
 async def test_a_failed_synchronous_request_does_not_count_either(
@@ -92,20 +78,20 @@ async def test_a_request_that_was_given_up_does_not_count(
 ) -> None:
     """Made in a task of its own, as `asyncio.wait_for` does."""
     model = FailingModel(gates={1: asyncio.Event()})
-    runs: list[None] = []
+    race = Race(bank, 80)
 
     async def node(state: Any) -> Any:
-        if not runs:
+        if not race.seen:
             asked = asyncio.create_task(model.ainvoke("q"))
             await model.waiting.wait()
             asked.cancel()
             await asyncio.wait({asked})
         answer = await model.ainvoke("q")
-        await drift(bank, runs)
+        await race.decide()
         return {"seen": [answer.content]}
 
     result = await transactional(chain(saver, node)).ainvoke({"seen": []}, thread)
-    assert (result["seen"], len(runs), len(model.calls)) == (["answer 2"], 2, 2)
+    assert (result["seen"], len(race.seen), len(model.calls)) == (["answer 2"], 2, 2)
 
 
 async def test_a_failure_among_identical_requests_leaves_each_its_own_answer(
@@ -114,7 +100,7 @@ async def test_a_failure_among_identical_requests_leaves_each_its_own_answer(
     """One of two fails and is made again while the other still waits."""
     gate = asyncio.Event()
     model = FailingModel(failing={2}, gates={1: gate})
-    runs: list[None] = []
+    race = Race(bank, 80)
 
     async def persistent() -> str:
         try:
@@ -128,12 +114,12 @@ async def test_a_failure_among_identical_requests_leaves_each_its_own_answer(
     async def node(state: Any) -> Any:
         answers = await asyncio.gather(persistent(), persistent())
         answers.append(str((await model.ainvoke("vote")).content))
-        await drift(bank, runs)
+        await race.decide()
         return {"seen": [sorted(answers)]}
 
     result = await transactional(chain(saver, node)).ainvoke({"seen": []}, thread)
     assert result["seen"] == [["answer 1", "answer 3", "answer 4"]]
-    assert (len(runs), len(model.calls)) == (2, 4)
+    assert (len(race.seen), len(model.calls)) == (2, 4)
 
 
 async def test_a_retry_policy_samples_anew(
@@ -180,12 +166,12 @@ async def test_requests_to_models_that_know_no_messages_are_compared_by_their_te
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
     """Also if it is JSON: what is the same to a parser is not to a model."""
-    runs: list[None] = []
+    race = Race(bank, 80)
     model = FakeListLLM(responses=["one", "two"])
 
     async def node(state: Any) -> Any:
-        answer = await model.ainvoke('{"balance": 1.0}' if not runs else '{"balance":1.0}')
-        await drift(bank, runs)
+        answer = await model.ainvoke('{"balance": 1.0}' if not race.seen else '{"balance":1.0}')
+        await race.decide()
         return {"seen": [answer]}
 
     assert (await transactional(chain(saver, node)).ainvoke({"seen": []}, thread))["seen"] == ["two"]

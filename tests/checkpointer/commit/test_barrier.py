@@ -15,6 +15,7 @@ from superstep.runtime.faults import (
 )
 from tests.support.bank import BALANCE, SET, Bank, make_bank
 from tests.support.graphs import chain, config_of, fan, steps_of
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +77,7 @@ async def test_an_unrelated_conflict_is_repaired_and_nothing_runs_again(
 async def test_only_the_drifted_task_runs_again(
     saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
 ) -> None:
+    race = Race(bank, 60)
     runs: list[str] = []
 
     def reader(account: int) -> Any:
@@ -83,8 +85,8 @@ async def test_only_the_drifted_task_runs_again(
             runs.append(f"r{account}")
             step = current_step()
             value = await step.fetchval(BALANCE, account)
-            if runs.count("r1") == 1 and account == 1:
-                await bank.set(60, account=1)
+            if account == 1:
+                await race.move()
             step.stage("UPDATE account SET balance = balance - 10 WHERE id = $1", account, expect_rows=1)
             return {"seen": [[account, value]]}
 
@@ -108,17 +110,14 @@ async def test_facts_that_changed_while_the_connection_was_given_back_are_notice
     async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
         await make_bank(saver)
         bank = Bank(saver)
-        values: list[int] = []
+        race = Race(bank, 40)
 
         async def node(state: Any) -> Any:
-            step = current_step()
-            values.append(await step.fetchval(BALANCE, 1))
-            if len(values) == 1:
-                await bank.set(40)
-            step.stage(SET, values[-1] - 30, 1, expect_rows=1)
+            balance = await race.read()
+            current_step().stage(SET, balance - 30, 1, expect_rows=1)
 
         await transactional(chain(saver, node)).ainvoke({}, thread)
-        assert values == [100, 40]
+        assert race.seen == [100, 40]
         assert await bank.balance() == 10
 
 
@@ -165,20 +164,16 @@ async def test_twenty_flows_racing_on_one_account(saver: TransactionalSaver, ban
 async def test_plain_langgraph_raises_the_conflict_and_can_go_on(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    interfere = True
+    race = Race(bank, 20)
 
     async def node(state: Any) -> Any:
-        step = current_step()
-        balance = await step.fetchval(BALANCE, 1)
-        if interfere:
-            await bank.set(20)
-        step.stage(SET, balance - 20, 1)
+        balance = await race.read()
+        current_step().stage(SET, balance - 20, 1)
         return {"n": balance}
 
     graph = chain(saver, node)
     with pytest.raises(StepConflict) as caught:
         await graph.ainvoke({}, thread)
     assert (caught.value.tasks, caught.value.attempts) == (("node",), 1)
-    interfere = False
     assert (await graph.ainvoke(None, thread))["n"] == 20
     assert await bank.balance() == 0

@@ -14,7 +14,7 @@ from superstep.runtime.faults import ReadFailed, StepConflict
 from tests.support.bank import BALANCE, Bank, make_bank
 from tests.support.graphs import chain, config_of
 from tests.support.internals import assert_nothing_pinned, close, pinned
-from tests.support.kinds import Once
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,11 +67,10 @@ async def test_a_conflict_in_the_middle_of_a_node_gives_its_connection_back(
 ) -> None:
     async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
         await make_bank(saver)
-        change = Once(Bank(saver), 55)
+        race = Race(Bank(saver), 55)
 
         async def node(state: Any) -> Any:
-            first = await current_step().fetchval(BALANCE, 1)
-            await change()
+            first = await race.read()
             await current_step().fetchval(BALANCE, 2)
             return {"seen": [first]}
 

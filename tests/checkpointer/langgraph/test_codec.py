@@ -21,6 +21,7 @@ from superstep.runtime.faults import ValueNotSerializable
 from tests.support.bank import Bank, make_bank
 from tests.support.databases import tables
 from tests.support.graphs import chain, config_of, fan
+from tests.support.race import Race
 from tests.support.values import SERDE, plain
 
 MARKER = "xyzzy-plugh-0451"
@@ -130,15 +131,13 @@ async def test_encryption_leaves_no_state_in_the_clear(database_url: str) -> Non
         await make_bank(saver)
         bank = Bank(saver)
         model = FakeListChatModel(responses=[f"answer {MARKER}"])
-        changed: list[bool] = []
+        race = Race(bank, 99)
 
         async def node(state: Any) -> Any:
             step = current_step()
             await step.fetch("SELECT balance FROM account WHERE note IS DISTINCT FROM $1 AND id = 1", MARKER)
             said = await model.ainvoke(f"question {MARKER}")
-            if not changed:
-                changed.append(True)
-                await bank.set(99)
+            await race.move()
             step.stage("UPDATE account SET note = $1 WHERE id = 2", MARKER, expect_rows=1)
             return {"bag": {"said": said.content, "long": MARKER * 100}, "seen": [MARKER]}
 

@@ -14,10 +14,10 @@ from langgraph.types import RetryPolicy, TimeoutPolicy
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
-from tests.support.bank import BALANCE, DEBIT, LOG, Bank, make_bank
+from tests.support.bank import BALANCE, LOG, Bank, make_bank
 from tests.support.graphs import AGAIN, State, chain, fan, steps_of
 from tests.support.internals import pinned
-from tests.support.kinds import Once
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -71,13 +71,13 @@ async def test_what_an_abandoned_attempt_read_is_nobodys_fact(database_url: str,
     async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
         await make_bank(saver)
         bank = Bank(saver)
+        race = Race(bank, 55)
         tries: list[int] = []
 
         async def node(state: Any) -> Any:
             tries.append(1)
             if len(tries) == 1:
-                await current_step().fetchval(BALANCE, 1)
-                await bank.set(55)
+                await race.read()
                 raise ValueError("try again")
             return {"n": len(tries)}
 
@@ -97,18 +97,16 @@ async def test_what_an_abandoned_attempt_read_is_nobodys_fact(database_url: str,
 async def test_retry_policy_does_not_swallow_a_conflict(database_url: str, thread: RunnableConfig) -> None:
     async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
         await make_bank(saver)
-        change = Once(Bank(saver), 55)
-        runs: list[int] = []
+        race = Race(Bank(saver), 55)
 
         async def node(state: Any) -> Any:
-            runs.append(await current_step().fetchval(BALANCE, 1))
-            await change()
+            await race.read()
             await current_step().fetchval(BALANCE, 2)
 
         policy = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=5, retry_on=Exception)
         with pytest.raises(StepConflict):
             await chain(saver, node, retry_policy=policy).ainvoke({"n": 0}, thread)
-        assert runs == [100]
+        assert race.seen == [100]
 
 
 async def test_attempts_after_the_last_leave_nothing_and_can_be_resumed(
@@ -261,7 +259,7 @@ async def test_error_handler_writes_and_the_failed_node_does_not(
 async def test_error_handler_that_conflicts_runs_again(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 55)
+    race = Race(bank, 55)
     runs: Counter[str] = Counter()
 
     async def risky(state: Any) -> Any:
@@ -270,11 +268,7 @@ async def test_error_handler_that_conflicts_runs_again(
 
     async def handler(state: Any) -> Any:
         runs["handler"] += 1
-        step = current_step()
-        value = await step.fetchval(BALANCE, 1)
-        await change()
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"seen": [value]}
+        return {"seen": [await race.decide()]}
 
     builder = StateGraph(State)
     builder.add_node("risky", risky, error_handler=handler)

@@ -11,6 +11,7 @@ from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
 from tests.support.bank import BALANCE, Bank, make_bank
 from tests.support.graphs import chain, fan, steps_of
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -64,15 +65,13 @@ async def test_a_task_whose_facts_moved_stops_at_its_next_read_and_pays_nothing_
 ) -> None:
     async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
         await make_bank(saver)
-        bank = Bank(saver)
+        race = Race(Bank(saver), 1)
         reached: list[str] = []
 
         async def node(state: Any) -> Any:
-            step = current_step()
-            await step.fetchval(BALANCE, 1)
-            await bank.set(1)
+            await race.read()
             reached.append("before")
-            await step.fetchval(BALANCE, 2)
+            await current_step().fetchval(BALANCE, 2)
             reached.append("after")
 
         with pytest.raises(StepConflict) as caught:

@@ -10,6 +10,7 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from tests.support.bank import BALANCE
 from tests.support.graphs import fan
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -43,22 +44,18 @@ async def test_a_step_names_what_its_tasks_used(saver: TransactionalSaver, threa
 
 async def test_only_what_counts_is_named(saver: TransactionalSaver, bank: Bank, thread: RunnableConfig) -> None:
     """Of a task that ran again because its facts had changed, what it used the last time."""
-    balances = []
+    race = Race(bank, 80)
 
     async def decide(state: Any) -> Any:
-        step = current_step()
-        balances.append(await step.fetchval(BALANCE, 1))
-        step.uses(f"plan@{balances[-1]}")
-        if len(balances) == 1:
-            await bank.set(80)
-        step.stage("UPDATE account SET note = 'x' WHERE id = 1")
+        balance = await race.decide()
+        current_step().uses(f"plan@{balance}")
 
     async def sibling(state: Any) -> Any:
         current_step().uses("tone@1")
 
     flow = transactional(fan(saver, decide, sibling))
     await flow.ainvoke({"seen": []}, thread)
-    assert balances == [100, 80]
+    assert race.seen == [100, 80]
     assert [step.prompts for step in (await flow.areport(thread)).steps] == [["plan@80", "tone@1"]]
 
 

@@ -10,9 +10,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 
 from superstep import transactional
-from superstep.checkpointer import TransactionalSaver, current_step
-from tests.support.bank import BALANCE
 from tests.support.graphs import config_of
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
 
+    from superstep.checkpointer import TransactionalSaver
     from tests.support.bank import Bank
 
 
@@ -113,18 +113,13 @@ async def test_delta_channel_in_a_copied_thread(saver: TransactionalSaver) -> No
 
 async def test_delta_channel_of_a_step_that_conflicted(saver: TransactionalSaver, bank: Bank) -> None:
     """The writes of the abandoned attempt are not replayed."""
-    changed: list[bool] = []
+    race = Race(bank, 55)
 
     class Log(TypedDict, total=False):
         log: Annotated[list[int], DeltaChannel(extend, list, snapshot_frequency=1000)]
 
     async def node(state: Any) -> Any:
-        value = await current_step().fetchval(BALANCE, 1)
-        if not changed:
-            changed.append(True)
-            await bank.set(55)
-        current_step().stage("UPDATE account SET balance = balance - 1 WHERE id = 1", expect_rows=1)
-        return {"log": [value]}
+        return {"log": [await race.decide()]}
 
     builder = StateGraph(Log)
     builder.add_node("node", node)

@@ -10,10 +10,10 @@ from langgraph.func import entrypoint, task
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from tests.support.bank import BALANCE, DEBIT, LOG, Bank
+from tests.support.bank import BALANCE, LOG, Bank
 from tests.support.graphs import steps_of
 from tests.support.internals import from_thread, pinned
-from tests.support.kinds import Once
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -76,7 +76,7 @@ async def test_tasks_called_by_tasks_belong_to_the_entrypoints_super_step(
 async def test_drifted_task_runs_again_and_the_finished_one_does_not(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 7, account=2)
+    race = Race(bank, 7, account=2)
     runs: Counter[str] = Counter()
 
     @task
@@ -89,11 +89,7 @@ async def test_drifted_task_runs_again_and_the_finished_one_does_not(
     @task
     async def drifting() -> int:
         runs["drifting"] += 1
-        step = current_step()
-        value = int(await step.fetchval(BALANCE, 2))
-        await change()
-        step.stage(DEBIT, 2, expect_rows=1)
-        return value
+        return await race.decide()
 
     @entrypoint(checkpointer=saver)
     async def flow(given: str) -> list[int]:
@@ -112,12 +108,11 @@ async def test_entrypoint_decides_again_on_what_its_drifted_task_returns(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
     """What the entrypoint staged because of a stale answer must not be written."""
-    change = Once(bank, 7)
+    race = Race(bank, 7)
 
     @task
     async def look() -> int:
-        value = int(await current_step().fetchval(BALANCE, 1))
-        await change()
+        value = await race.read()
         current_step().stage("UPDATE account SET balance = balance WHERE id = 1")
         return value
 
@@ -134,14 +129,11 @@ async def test_entrypoint_decides_again_on_what_its_drifted_task_returns(
 async def test_entrypoint_that_reads_nothing_itself_still_follows_its_drifted_task(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 7)
+    race = Race(bank, 7)
 
     @task
     async def look() -> int:
-        value = int(await current_step().fetchval(BALANCE, 1))
-        await change()
-        current_step().stage(DEBIT, 1, expect_rows=1)
-        return value
+        return await race.decide()
 
     @entrypoint(checkpointer=saver)
     async def flow(given: str) -> int:

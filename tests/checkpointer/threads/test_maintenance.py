@@ -13,6 +13,7 @@ from superstep.runtime.faults import StepConflict
 from tests.support.bank import BALANCE
 from tests.support.databases import tables
 from tests.support.graphs import LARGE, chain, config_of
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from tests.support.bank import Bank
@@ -37,15 +38,11 @@ async def test_delete_thread_leaves_nothing_of_it_and_everything_of_others(
     saver: TransactionalSaver, bank: Bank
 ) -> None:
     model = FakeListChatModel(responses=["yes"])
-    changed: list[bool] = []
 
     async def node(state: Any) -> Any:
         step = current_step()
-        await step.fetchval(BALANCE, 1)
+        await race.read()
         await model.ainvoke("well?")
-        if not changed:
-            changed.append(True)
-            await bank.set(5)
         step.stage("INSERT INTO journal (line) VALUES ('x')")
         step.stage("UPDATE account SET note = 'x' WHERE id = 1")
         return {"bag": {"long": "x" * LARGE}}
@@ -56,7 +53,7 @@ async def test_delete_thread_leaves_nothing_of_it_and_everything_of_others(
 
     graph = chain(saver, node, ask)
     for thread_id in ("doomed", "kept"):
-        changed.clear()
+        race = Race(bank, 5)
         await bank.set(100)
         with pytest.raises(StepConflict):
             await graph.ainvoke({"n": 0}, config_of(thread_id))

@@ -17,7 +17,7 @@ from superstep.runtime.faults import StepConflict
 from tests.support.bank import BALANCE, DEBIT, LOG
 from tests.support.graphs import State, steps_of
 from tests.support.internals import pinned
-from tests.support.kinds import Once
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -46,7 +46,7 @@ def map_reduce(saver: TransactionalSaver, worker: Any) -> CompiledStateGraph[Any
 async def test_only_the_drifted_send_task_runs_again(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 7, account=2)
+    race = Race(bank, 7, account=2)
     all_have_read = asyncio.Barrier(3)
     runs: Counter[int] = Counter()
 
@@ -55,10 +55,10 @@ async def test_only_the_drifted_send_task_runs_again(
         runs[account] += 1
         step = current_step()
         value = await step.fetchval(BALANCE, account)
-        if not change.done:
+        if not race.over:
             await all_have_read.wait()
             if account == 2:
-                await change()
+                await race.move()
         step.stage(DEBIT, account, expect_rows=1)
         return {"found": [(account, value)]}
 
@@ -76,7 +76,7 @@ async def test_only_the_drifted_send_task_runs_again(
 async def test_plain_graph_names_the_drifted_send_task(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 7, account=2)
+    race = Race(bank, 7, account=2)
     runs: Counter[int] = Counter()
 
     async def worker(state: Any) -> Any:
@@ -84,7 +84,7 @@ async def test_plain_graph_names_the_drifted_send_task(
         runs[account] += 1
         value = await current_step().fetchval(BALANCE, account)
         if account == 2:
-            await change()
+            await race.move()
             current_step().stage(DEBIT, account, expect_rows=1)
         return {"found": [(account, value)]}
 
@@ -100,12 +100,11 @@ async def test_plain_graph_names_the_drifted_send_task(
 async def test_command_routes_and_updates_with_the_commit(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 5)
+    race = Race(bank, 5)
 
     async def decide(state: Any) -> Command[Any]:
         step = current_step()
-        value = await step.fetchval(BALANCE, 1)
-        await change()
+        value = await race.read()
         step.stage(LOG, f"decided on {value}")
         step.stage(DEBIT, 1, expect_rows=1)
         return Command(goto="rich" if value > 50 else "poor", update={"seen": [value]})
@@ -165,14 +164,10 @@ async def test_command_to_the_parent_applies_what_the_inner_node_staged(
 async def test_command_to_the_parent_conflicts_when_what_the_inner_node_read_moved(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 55)
+    race = Race(bank, 55)
 
     async def leave(state: Any) -> Command[Any]:
-        step = current_step()
-        value = await step.fetchval(BALANCE, 1)
-        await change()
-        step.stage(DEBIT, 1, expect_rows=1)
-        return Command(graph=Command.PARENT, goto=END, update={"seen": [value]})
+        return Command(graph=Command.PARENT, goto=END, update={"seen": [await race.decide()]})
 
     inner = StateGraph(State)
     inner.add_node("leave", leave)

@@ -14,7 +14,7 @@ from superstep.runtime.faults import ConfigError, NoActiveStep, StepConflict
 from tests.support.bank import BALANCE, DEBIT, LOG, Bank, make_bank
 from tests.support.graphs import State, chain, config_of, steps_of
 from tests.support.internals import assert_nothing_pinned, from_thread, pinned
-from tests.support.kinds import Once
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -107,7 +107,7 @@ async def test_sync_subgraph_without_a_loop(database_url: str, thread: RunnableC
 async def test_conflict_in_a_subgraph_runs_only_its_drifted_step_again(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, *, called: bool
 ) -> None:
-    change = Once(bank, 55)
+    race = Race(bank, 55)
     runs: Counter[str] = Counter()
 
     async def one(state: Any) -> Any:
@@ -116,11 +116,7 @@ async def test_conflict_in_a_subgraph_runs_only_its_drifted_step_again(
 
     async def two(state: Any) -> Any:
         runs["two"] += 1
-        step = current_step()
-        value = await step.fetchval(BALANCE, 1)
-        await change()
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"seen": [("two", value)]}
+        return {"seen": [("two", await race.decide())]}
 
     flow = transactional(around(saver, chain(None, one, two), called=called))
     result = await flow.ainvoke({"seen": []}, thread)
@@ -134,14 +130,10 @@ async def test_conflict_in_a_subgraph_runs_only_its_drifted_step_again(
 async def test_plain_graph_raises_the_conflict_of_a_subgraph(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 55)
+    race = Race(bank, 55)
 
     async def reader(state: Any) -> Any:
-        step = current_step()
-        value = await step.fetchval(BALANCE, 1)
-        await change()
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"seen": [("reader", value)]}
+        return {"seen": [("reader", await race.decide())]}
 
     graph = around(saver, chain(None, reader))
     with pytest.raises(StepConflict) as caught:
@@ -157,7 +149,7 @@ async def test_caller_that_drifts_after_its_subgraph_committed(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, *, inner_writes: bool
 ) -> None:
     """A subgraph that has committed domain writes is not run twice; one that only thought is run on the new facts."""
-    change = Once(bank, 55)
+    race = Race(bank, 55)
     runs: Counter[str] = Counter()
 
     async def think(state: Any) -> Any:
@@ -173,7 +165,7 @@ async def test_caller_that_drifts_after_its_subgraph_committed(
         step = current_step()
         value = await step.fetchval(BALANCE, 1)
         result = await inner.ainvoke({"n": value, "seen": []})
-        await change()
+        await race.move()
         step.stage(DEBIT, 1, expect_rows=1)
         return {"seen": result["seen"]}
 
@@ -195,14 +187,10 @@ async def test_caller_of_a_conflicting_subgraph_gives_its_connection_back(
     """The caller's own transaction is open while the inner step conflicts; the next attempt must not forget it."""
     async with TransactionalSaver.from_conn_string(database_url, hold_idle="forever") as saver:
         await make_bank(saver)
-        change = Once(Bank(saver), 55)
+        race = Race(Bank(saver), 55)
 
         async def think(state: Any) -> Any:
-            step = current_step()
-            value = await step.fetchval(BALANCE, 1)
-            await change()
-            step.stage(DEBIT, 1, expect_rows=1)
-            return {"seen": [value]}
+            return {"seen": [await race.decide()]}
 
         inner = chain(None, think)
 
@@ -272,8 +260,7 @@ async def test_a_drifted_caller_runs_its_subgraph_again_on_the_new_facts(
 ) -> None:
     async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
         await make_bank(saver)
-        bank = Bank(saver)
-        seen: list[int] = []
+        race = Race(Bank(saver), 7)
 
         async def plan(state: Any) -> Any:
             return {"seen": [f"plan for {state['n']}"]}
@@ -282,10 +269,8 @@ async def test_a_drifted_caller_runs_its_subgraph_again_on_the_new_facts(
 
         async def caller(state: Any) -> Any:
             balance = await current_step().fetchval(BALANCE, 1)
-            seen.append(balance)
             planned = await sub.ainvoke({"n": balance, "seen": []})
-            if len(seen) == 1:
-                await bank.set(7)
+            await race.move()
             return {"seen": [balance, planned["seen"][-1]]}
 
         result = await transactional(chain(saver, caller)).ainvoke({"seen": []}, thread)

@@ -15,8 +15,7 @@ from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
 from tests.support.bank import BALANCE, LOG, Bank, make_bank
 from tests.support.graphs import steps_of
-from tests.support.internals import from_thread
-from tests.support.kinds import Once
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -65,13 +64,12 @@ async def test_conflict_inside_a_tool_is_no_tool_message(
 ) -> None:
     async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
         await make_bank(saver)
-        change = Once(Bank(saver), 55)
+        race = Race(Bank(saver), 55)
 
         @tool
         async def balance() -> str:
             """The balance."""
-            first = await current_step().fetchval(BALANCE, 1)
-            await change()
+            first = await race.read()
             await current_step().fetchval(BALANCE, 2)  # here the first read is found to have moved
             return str(first)
 
@@ -87,15 +85,13 @@ async def test_conflict_inside_a_tool_is_no_tool_message(
 async def test_conflict_inside_a_sync_tool_is_retried(database_url: str, thread: RunnableConfig) -> None:
     async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
         await make_bank(saver)
-        change = Once(Bank(saver), 55)
+        race = Race(Bank(saver), 55)
 
         @tool
         def balance() -> str:
             """The balance."""
-            step = current_step().sync
-            first = step.fetchval(BALANCE, 1)
-            from_thread(saver, change())
-            step.fetchval(BALANCE, 2)
+            first = race.read_sync()
+            current_step().sync.fetchval(BALANCE, 2)
             return str(first)
 
         flow = transactional(tool_graph(saver, balance, handle_tool_errors=True))

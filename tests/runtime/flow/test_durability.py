@@ -11,10 +11,10 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database import failpoints
 from superstep.runtime.faults import ConfigError, StagedWriteFailed, StepConflict
-from tests.support.bank import BALANCE, DEBIT
+from tests.support.bank import BALANCE
 from tests.support.graphs import chain, config_of, fan
 from tests.support.internals import pinned
-from tests.support.kinds import Once
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -104,14 +104,11 @@ async def test_failing_commit_fails_the_next_step_and_the_run_under_async_durabi
 async def test_conflict_under_async_durability_reruns_the_drifted_step(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 55)
+    race = Race(bank, 55)
     runs: list[str] = []
 
     async def first(state: Any) -> Any:
-        step = current_step()
-        value = await step.fetchval(BALANCE, 1)
-        await change()
-        step.stage(DEBIT, 1, expect_rows=1)
+        value = await race.decide()
         runs.append("first")
         return {"seen": [value]}
 

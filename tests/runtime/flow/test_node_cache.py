@@ -14,7 +14,7 @@ from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import ConfigError
 from tests.support.bank import BALANCE, DEBIT
 from tests.support.graphs import State
-from tests.support.kinds import Once
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -47,18 +47,13 @@ async def test_conflict_of_a_cached_node_is_not_answered_from_the_cache(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
     """LangGraph caches a result before the super-step commits; a result that was taken back must not come back."""
-    change = Once(bank, 55)
-    runs: list[int] = []
+    race = Race(bank, 55)
 
     async def node(state: Any) -> Any:
-        step = current_step()
-        runs.append(await step.fetchval(BALANCE, 1))
-        await change()
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"n": runs[-1]}
+        return {"n": await race.decide()}
 
     assert (await transactional(cached(saver, node)).ainvoke({"n": 0}, thread))["n"] == 55
-    assert runs == [100, 55]
+    assert race.seen == [100, 55]
     assert await bank.balance() == 54
 
 

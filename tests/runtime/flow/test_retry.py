@@ -12,8 +12,9 @@ from superstep.runtime.faults import (
     ConflictExhausted,
 )
 from superstep.runtime.flow.transactional import Settings
-from tests.support.bank import BALANCE, SET
+from tests.support.bank import SET
 from tests.support.graphs import chain, steps_of
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -24,14 +25,11 @@ if TYPE_CHECKING:
 async def test_conflicts_are_bounded_and_the_thread_stays_usable(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    interfere = True
+    race = Race(bank, 101, 102, 103, 104)
 
     async def node(state: Any) -> Any:
-        step = current_step()
-        balance = await step.fetchval(BALANCE, 1)
-        if interfere:
-            await bank.set(balance + 1)
-        step.stage(SET, 0, 1)
+        await race.read()
+        current_step().stage(SET, 0, 1)
 
     flow = transactional(chain(saver, node), settings=Settings(max_attempts=4, first_pause=0.001))
     with pytest.raises(ConflictExhausted) as caught:
@@ -40,7 +38,6 @@ async def test_conflicts_are_bounded_and_the_thread_stays_usable(
     assert await bank.balance() == 104
     report = await flow.areport(thread)
     assert (report.status, report.error["type"]) == ("failed", "ConflictExhausted")
-    interfere = False
     await flow.ainvoke(None, thread)
     assert await bank.balance() == 0
     (step,) = await steps_of(saver, thread)
