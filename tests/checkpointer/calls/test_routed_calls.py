@@ -99,6 +99,7 @@ async def test_interleaved_streams_are_remembered_each_by_its_own_name(
         return {"seen": said}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert out["seen"] == ["a a", "b b"]
     assert vendor.count == 2
 
@@ -129,6 +130,7 @@ async def test_a_synchronous_node_is_recorded_and_remembered_too(
         return {"seen": [said]}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert out["seen"] == ["pongpong"]
     assert vendor.count == 2
     assert [call["outcome"] for call in await calls(saver, thread)] == ["answered"] * 2

@@ -67,6 +67,7 @@ async def test_a_tool_loop_in_one_node_is_paid_once(
         return {"seen": [messages[-1].text]}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert out["seen"] == ["done"]
     assert vendor.count == 2
 
@@ -83,6 +84,7 @@ async def test_an_answer_serves_invoke_and_stream_alike(
         return {"seen": [message.text]}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert (out["seen"], vendor.count) == (["pong"], 1)
 
 
@@ -118,6 +120,7 @@ async def test_a_replayed_stream_survives_the_newer_form_of_messages(
         return {"seen": [message.text]}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert (out["seen"], vendor.count) == (["one two"], 1)
 
 
@@ -158,6 +161,7 @@ async def test_what_a_tool_keeps_from_the_model_is_no_part_of_the_request(
 
     flow = transactional(chain(saver, ask))
     await flow.ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert vendor.count == 1
 
 
@@ -176,6 +180,7 @@ async def test_interleaved_streams_of_one_request_are_different_samples(
         return {"seen": said}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert (out["seen"], vendor.count) == (["answer 1", "answer 2"], 2)
 
 
@@ -195,4 +200,5 @@ async def test_a_stream_that_broke_does_not_count(
         return {"seen": [message.text]}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert (out["seen"], vendor.count) == (["three four"], 2)

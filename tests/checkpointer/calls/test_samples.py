@@ -36,6 +36,7 @@ async def test_identical_requests_of_one_attempt_are_different_samples(
         return {"seen": [sorted(answers)]}
 
     result = await transactional(chain(saver, node)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 80]
     assert result["seen"] == [["answer 1", "answer 2", "answer 3", "answer 4"]]
     assert len(model.calls) == 4
 

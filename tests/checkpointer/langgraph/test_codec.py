@@ -148,6 +148,7 @@ async def test_encryption_leaves_no_state_in_the_clear(database_url: str) -> Non
 
         flow = transactional(chain(saver, node, ask))
         first = await flow.ainvoke({"seen": [MARKER], "bag": {"in": MARKER}}, config_of("t"))
+        assert race.over
         assert [i.value for i in first["__interrupt__"]] == [{"question": MARKER}]
         await _assert_nowhere(saver)
         result = await flow.ainvoke(Command(resume=f"yes {MARKER}"), config_of("t"))

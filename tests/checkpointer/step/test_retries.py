@@ -91,6 +91,7 @@ async def test_what_an_abandoned_attempt_read_is_nobodys_fact(database_url: str,
         builder.add_edge(START, "sibling")
         graph = builder.compile(checkpointer=saver)
         assert (await graph.ainvoke({"n": 0}, thread))["n"] == 2
+        assert await bank.balance() == 55
         assert await bank.journal() == ["sibling"]
 
 

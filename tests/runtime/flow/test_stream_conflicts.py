@@ -101,6 +101,7 @@ async def test_a_conflict_leaves_no_trace_in_the_stream(
         async with asyncio.timeout(30):
             stream = flow.astream({"seen": []}, config, stream_mode=mode, version=version, subgraphs=subgraphs)
             streams.append(by_mode([c async for c in stream], mode, subgraphs=subgraphs, version=version))
+        assert race.seen == ([100, 10] if times else [10])
     assert streams[0] == streams[1]
 
 
