@@ -46,8 +46,14 @@ class Bank:
 
 
 @pytest.fixture
-async def saver(database_url: str) -> AsyncIterator[TransactionalSaver]:
-    async with TransactionalSaver.from_conn_string(database_url) as saver:
+def hold_idle() -> float | str:
+    """How long the saver holds an idle transaction; tests ask for another time with `parametrize`."""
+    return 0.25
+
+
+@pytest.fixture
+async def saver(database_url: str, hold_idle: float | str) -> AsyncIterator[TransactionalSaver]:
+    async with TransactionalSaver.from_conn_string(database_url, hold_idle=hold_idle) as saver:
         await make_bank(saver)
         yield saver
 

@@ -9,7 +9,7 @@ from langchain_core.globals import get_llm_cache, set_llm_cache
 
 from superstep.checkpointer.calls import memo
 from superstep.providers.chat.registry import configure
-from tests.checkpointer.calls.models import RECORD, CountingModel, Routed
+from tests.checkpointer.calls.models import RECORD, CountingModel
 from tests.checkpointer.calls.vendor import KEY, use
 from tests.support.vendors import Vendor
 
@@ -32,8 +32,8 @@ def own_cache() -> Iterator[None]:
 
 
 @pytest.fixture
-def routed() -> Routed:
-    return Routed(record=dict(RECORD))
+def routed() -> CountingModel:
+    return CountingModel(record=dict(RECORD))
 
 
 @pytest.fixture

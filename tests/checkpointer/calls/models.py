@@ -12,9 +12,10 @@ from pydantic import Field
 
 
 class CountingModel(BaseChatModel):
-    """Answers with the number of the call, so that every paid call has another answer."""
+    """Answers with the number of the call, so that every paid call has another answer; with a record of it, if any."""
 
     calls: list[str] = Field(default_factory=list)
+    record: dict[str, Any] | None = None
 
     @property
     def _llm_type(self) -> str:
@@ -25,7 +26,7 @@ class CountingModel(BaseChatModel):
         message = AIMessage(
             content=f"answer {len(self.calls)}",
             usage_metadata={"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
-            response_metadata={"model_name": "counting-1"},
+            response_metadata={"model_name": "gpt", **({} if self.record is None else {"routing": self.record})},
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -71,21 +72,13 @@ RECORD: dict[str, Any] = {
 FAILED = {"route": "strong", "outcome": "failed", "model": None, "usd": None, "error": "ProviderExhausted: nobody"}
 
 
-class Routed(BaseChatModel):
-    """Answers with the number of the call, and with a record of it."""
+def picky(model: BaseChatModel) -> Any:
+    """A node that asks the model once and fails on its first answer."""
 
-    calls: list[str] = Field(default_factory=list)
-    record: dict[str, Any] | None = None
+    async def decide(state: Any) -> Any:
+        answer = (await model.ainvoke("well?")).content
+        if answer == "answer 1":
+            raise ValueError("not good enough")
+        return {"seen": [answer]}
 
-    @property
-    def _llm_type(self) -> str:
-        return "routed"
-
-    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
-        self.calls.append(str(messages[-1].content))
-        message = AIMessage(
-            content=f"answer {len(self.calls)}",
-            usage_metadata={"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
-            response_metadata={"model_name": "gpt", **({} if self.record is None else {"routing": self.record})},
-        )
-        return ChatResult(generations=[ChatGeneration(message=message)])
+    return decide

@@ -12,7 +12,7 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver
 from superstep.checkpointer.calls.records import Spent, record_call, spent
 from superstep.runtime.faults import StaleRun
-from tests.checkpointer.calls.models import FAILED, RECORD, Routed
+from tests.checkpointer.calls.models import FAILED, RECORD, CountingModel, picky
 from tests.support.graphs import chain, fan
 from tests.support.race import Race
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 async def test_an_answer_is_recorded_with_the_step_that_paid_it(
-    saver: TransactionalSaver, thread: RunnableConfig, routed: Routed
+    saver: TransactionalSaver, thread: RunnableConfig, routed: CountingModel
 ) -> None:
     async def decide(state: Any) -> Any:
         return {"seen": [(await routed.ainvoke("well?")).content]}
@@ -45,7 +45,7 @@ async def test_an_answer_is_recorded_with_the_step_that_paid_it(
 
 
 async def test_without_a_record_the_message_tells(
-    saver: TransactionalSaver, thread: RunnableConfig, routed: Routed
+    saver: TransactionalSaver, thread: RunnableConfig, routed: CountingModel
 ) -> None:
     routed.record = None
 
@@ -62,7 +62,7 @@ async def test_without_a_record_the_message_tells(
 
 
 async def test_an_answer_served_again_is_not_recorded_again(
-    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, routed: Routed
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, routed: CountingModel
 ) -> None:
     race = Race(bank, 80)
     runs = []
@@ -80,15 +80,9 @@ async def test_an_answer_served_again_is_not_recorded_again(
 
 
 async def test_what_a_failed_task_paid_stays_paid(
-    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, routed: Routed
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, routed: CountingModel
 ) -> None:
-    async def decide(state: Any) -> Any:
-        answer = (await routed.ainvoke("well?")).content
-        if answer == "answer 1":
-            raise ValueError("not good enough")
-        return {"seen": [answer]}
-
-    flow = transactional(chain(saver, decide))
+    flow = transactional(chain(saver, picky(routed)))
     with pytest.raises(ValueError, match="not good enough"):
         await flow.ainvoke({"seen": []}, thread)
     assert not await bank.do("SELECT 1 FROM runtime.llm_call")
@@ -99,14 +93,10 @@ async def test_what_a_failed_task_paid_stays_paid(
 
 
 async def test_every_attempt_of_a_retry_policy_is_paid(
-    saver: TransactionalSaver, thread: RunnableConfig, routed: Routed
+    saver: TransactionalSaver, thread: RunnableConfig, routed: CountingModel
 ) -> None:
-    async def decide(state: Any) -> Any:
-        if (await routed.ainvoke("well?")).content == "answer 1":
-            raise ValueError("not good enough")
-
     retry = RetryPolicy(initial_interval=0.001, jitter=False, retry_on=ValueError)
-    flow = transactional(chain(saver, decide, retry_policy=retry))
+    flow = transactional(chain(saver, picky(routed), retry_policy=retry))
     await flow.ainvoke({"seen": []}, thread)
     assert [(s.llm_paid, s.usd) for s in (await flow.areport(thread)).steps] == [(2, 0.5)]
 
@@ -137,7 +127,7 @@ CIRCLE.append(CIRCLE)
     ],
 )
 async def test_an_answer_is_not_lost_over_its_record(
-    saver: TransactionalSaver, thread: RunnableConfig, routed: Routed, field: str, value: Any, kept: Any
+    saver: TransactionalSaver, thread: RunnableConfig, routed: CountingModel, field: str, value: Any, kept: Any
 ) -> None:
     routed.record = {**RECORD, field: value}
 
@@ -171,7 +161,7 @@ async def test_any_record_can_be_recorded(saver: TransactionalSaver, thread: Run
 
 
 async def test_a_failed_call_is_recorded_and_not_paid(
-    saver: TransactionalSaver, thread: RunnableConfig, routed: Routed
+    saver: TransactionalSaver, thread: RunnableConfig, routed: CountingModel
 ) -> None:
     async def decide(state: Any) -> Any:
         await record_call(FAILED)
@@ -245,7 +235,7 @@ async def test_a_run_that_lost_its_thread_records_nothing(
 
 
 async def test_pruned_checkpoints_take_their_calls_along(
-    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, routed: Routed
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, routed: CountingModel
 ) -> None:
     async def first(state: Any) -> Any:
         await routed.ainvoke("first")

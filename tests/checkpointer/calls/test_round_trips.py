@@ -13,7 +13,7 @@ from superstep.checkpointer import TransactionalSaver
 from superstep.checkpointer.calls.records import record_call, spent
 from superstep.checkpointer.database.pool import register_codecs
 from superstep.checkpointer.database.sql import queries
-from tests.checkpointer.calls.models import FAILED, Routed
+from tests.checkpointer.calls.models import FAILED, CountingModel
 from tests.support.bank import make_bank
 from tests.support.graphs import chain
 from tests.support.internals import close, repeat_statements
@@ -72,7 +72,7 @@ async def logged(database_url: str, log: Log) -> AsyncIterator[TransactionalSave
 
 
 async def test_a_call_is_one_statement_to_look_it_up_and_one_to_store_it(
-    logged: TransactionalSaver, log: Log, thread: RunnableConfig, routed: Routed
+    logged: TransactionalSaver, log: Log, thread: RunnableConfig, routed: CountingModel
 ) -> None:
     sent: list[str] = []
 
@@ -86,7 +86,7 @@ async def test_a_call_is_one_statement_to_look_it_up_and_one_to_store_it(
 
 
 async def test_a_statement_repeated_after_a_lost_answer_counts_once(
-    saver: TransactionalSaver, thread: RunnableConfig, routed: Routed, monkeypatch: pytest.MonkeyPatch
+    saver: TransactionalSaver, thread: RunnableConfig, routed: CountingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def decide(state: Any) -> Any:
         repeat_statements(saver, monkeypatch)

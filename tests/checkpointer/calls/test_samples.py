@@ -11,7 +11,7 @@ from langgraph.types import RetryPolicy
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from tests.checkpointer.calls.models import CountingModel, FailingModel
+from tests.checkpointer.calls.models import CountingModel, FailingModel, picky
 from tests.support.graphs import chain, config_of
 from tests.support.race import Race
 
@@ -126,27 +126,15 @@ async def test_a_failure_among_identical_requests_leaves_each_its_own_answer(
 async def test_a_retry_policy_samples_anew(
     saver: TransactionalSaver, thread: RunnableConfig, model: CountingModel
 ) -> None:
-    async def node(state: Any) -> Any:
-        answer = (await model.ainvoke("try")).content
-        if answer == "answer 1":
-            raise ValueError("not good enough")
-        return {"seen": [answer]}
-
     retry = RetryPolicy(initial_interval=0.001, jitter=False, retry_on=ValueError)
-    result = await transactional(chain(saver, node, retry_policy=retry)).ainvoke({"seen": []}, thread)
+    result = await transactional(chain(saver, picky(model), retry_policy=retry)).ainvoke({"seen": []}, thread)
     assert result["seen"] == ["answer 2"]
 
 
 async def test_a_task_that_failed_forgets_its_answers(
     saver: TransactionalSaver, thread: RunnableConfig, model: CountingModel
 ) -> None:
-    async def node(state: Any) -> Any:
-        answer = (await model.ainvoke("try")).content
-        if answer == "answer 1":
-            raise ValueError("not good enough")
-        return {"seen": [answer]}
-
-    flow = transactional(chain(saver, node))
+    flow = transactional(chain(saver, picky(model)))
     with pytest.raises(ValueError, match="not good enough"):
         await flow.ainvoke({"seen": []}, thread)
     assert (await flow.ainvoke(None, thread))["seen"] == ["answer 2"]

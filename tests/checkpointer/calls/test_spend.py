@@ -12,7 +12,7 @@ from langgraph.types import Command, interrupt
 from superstep import transactional
 from superstep.checkpointer.calls.records import Spend, Spent, record_call, spent
 from superstep.checkpointer.database import failpoints
-from tests.checkpointer.calls.models import FAILED, Routed
+from tests.checkpointer.calls.models import FAILED, CountingModel
 from tests.support.graphs import State, chain, config_of
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ async def test_cost_is_known_as_far_as_prices_are(
 
 
 async def test_a_copy_shows_what_was_paid_but_costs_its_route_nothing(
-    saver: TransactionalSaver, thread: RunnableConfig, routed: Routed
+    saver: TransactionalSaver, thread: RunnableConfig, routed: CountingModel
 ) -> None:
     seen: list[Any] = []
 

@@ -13,7 +13,7 @@ from superstep.checkpointer.database import failpoints
 from superstep.runtime.faults import (
     StepConflict,
 )
-from tests.support.bank import BALANCE, SET, Bank, make_bank
+from tests.support.bank import BALANCE, SET, Bank
 from tests.support.graphs import chain, config_of, fan, steps_of
 from tests.support.race import Race
 
@@ -104,21 +104,19 @@ async def test_only_the_drifted_task_runs_again(
     assert (step.reads, step.writes) == (3, 3)
 
 
+@pytest.mark.parametrize("hold_idle", [0])
 async def test_facts_that_changed_while_the_connection_was_given_back_are_noticed(
-    database_url: str, thread: RunnableConfig
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        bank = Bank(saver)
-        race = Race(bank, 40)
+    race = Race(bank, 40)
 
-        async def node(state: Any) -> Any:
-            balance = await race.read()
-            current_step().stage(SET, balance - 30, 1, expect_rows=1)
+    async def node(state: Any) -> Any:
+        balance = await race.read()
+        current_step().stage(SET, balance - 30, 1, expect_rows=1)
 
-        await transactional(chain(saver, node)).ainvoke({}, thread)
-        assert race.seen == [100, 40]
-        assert await bank.balance() == 10
+    await transactional(chain(saver, node)).ainvoke({}, thread)
+    assert race.seen == [100, 40]
+    assert await bank.balance() == 10
 
 
 async def test_write_skew_is_impossible(saver: TransactionalSaver, bank: Bank) -> None:

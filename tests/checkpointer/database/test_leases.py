@@ -62,25 +62,24 @@ async def test_many_thinking_steps_share_one_connection(database_url: str) -> No
 
 
 @pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("hold_idle", [0])
 async def test_a_conflict_in_the_middle_of_a_node_gives_its_connection_back(
-    database_url: str, thread: RunnableConfig, *, wrap: bool
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, *, wrap: bool
 ) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        race = Race(Bank(saver), 55)
+    race = Race(bank, 55)
 
-        async def node(state: Any) -> Any:
-            first = await race.read()
-            await current_step().fetchval(BALANCE, 2)
-            return {"seen": [first]}
+    async def node(state: Any) -> Any:
+        first = await race.read()
+        await current_step().fetchval(BALANCE, 2)
+        return {"seen": [first]}
 
-        graph = chain(saver, node)
-        if wrap:
-            assert (await transactional(graph).ainvoke({"seen": []}, thread))["seen"] == [55]
-        else:
-            with pytest.raises(StepConflict):
-                await graph.ainvoke({"seen": []}, thread)
-        assert_nothing_pinned(saver)
+    graph = chain(saver, node)
+    if wrap:
+        assert (await transactional(graph).ainvoke({"seen": []}, thread))["seen"] == [55]
+    else:
+        with pytest.raises(StepConflict):
+            await graph.ainvoke({"seen": []}, thread)
+    assert_nothing_pinned(saver)
 
 
 async def test_a_rejected_read_does_not_keep_its_connection(database_url: str, thread: RunnableConfig) -> None:

@@ -13,7 +13,7 @@ from superstep.checkpointer.database.migrate import FOLDER, migrate, pending
 from superstep.runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 FIRST = "CREATE TABLE {schema}.item (id int PRIMARY KEY, place vector(2), extra jsonb DEFAULT '{}');"
 SECOND = "ALTER TABLE {schema}.item ADD COLUMN name text; CREATE INDEX ON {schema}.item (name);"
 ODD = 'we"ird Schema {1}'
-
-
-@pytest.fixture
-async def conn(empty_database_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(empty_database_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import pytest
 
 from superstep.checkpointer.database.migrate import FOLDER, migrate
 from superstep.checkpointer.database.sql import queries, statements
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import asyncpg
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -27,13 +26,6 @@ STATS = {
     "nodes": ["decide"], "attempts": 1, "repairs": 0, "drifts": 0, "escalated": False, "commit": "direct",
     "reads": 0, "writes": 0, "llm_reused": 0, "ms": 1.5,
 }  # fmt: skip
-
-
-@pytest.fixture
-async def conn(empty_database_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(empty_database_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

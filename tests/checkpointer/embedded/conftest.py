@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def initialised() -> Iterator[Path]:
     """A data folder as the very first start leaves it."""
     with temporary_root() as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import pytest
 
 from superstep.checkpointer.embedded import bin_dir, status, stop
 from superstep.checkpointer.embedded.locks import is_held
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 
 PROJECT = Path(__file__).parents[3]
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another account")
 GRACE = 0.3
 USER = """
 import sys

@@ -11,14 +11,12 @@ from pathlib import Path
 import pytest
 
 from superstep.checkpointer.embedded import EmbeddedServer, bin_dir, stop
-from superstep.checkpointer.embedded.binaries import _copy
-from superstep.checkpointer.embedded.place import STORAGE, can_enter, digest, find, prepare
+from superstep.checkpointer.embedded.place import can_enter, digest, find, prepare
 from tests.checkpointer.embedded.processes import (
+    AS_ROOT,
     PROJECT,
     ask,
 )
-
-AS_ROOT = os.geteuid() == 0
 
 
 def test_only_the_server_account_can_enter_data_and_sockets(root: Path) -> None:
@@ -50,7 +48,7 @@ def test_odd_characters_in_the_path(root: Path) -> None:
     stop(odd)
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root runs the server as another account")
+@AS_ROOT
 class TestAsRoot:
     """What is different when PostgreSQL has to run as another account."""
 
@@ -80,25 +78,6 @@ class TestAsRoot:
             assert ask(server.url, "SELECT 1") == 1
         stop(private)
         shutil.rmtree(home)
-
-    def test_binaries_out_of_reach_are_copied_with_their_libraries(self, root: Path) -> None:
-        place = prepare(root)
-        package = bin_dir().parents[1]
-        private = root / "private"
-        private.mkdir(mode=0o700)
-        shutil.copytree(package / "pginstall18", private / package.name / "pginstall18")
-        shutil.copytree(package.parent / f"{package.name}.libs", private / f"{package.name}.libs")
-        copied = _copy(private / package.name, place.account)
-        try:
-            assert copied.parent in STORAGE
-            assert _copy(private / package.name, place.account) == copied
-            for program in ("postgres", "initdb"):
-                command = [str(copied / package.name / "pginstall18" / "bin" / program), "--version"]
-                shown = subprocess.run(command, user=place.account.uid, capture_output=True, text=True, check=True)
-                assert "18." in shown.stdout
-            assert not (copied / package.name / "pginstall18" / "include").exists()
-        finally:
-            shutil.rmtree(copied)
 
     def test_an_ordinary_user_needs_none_of_this(self, root: Path) -> None:
         account = prepare(root).account

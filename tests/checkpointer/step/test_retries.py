@@ -14,7 +14,7 @@ from langgraph.types import RetryPolicy, TimeoutPolicy
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
-from tests.support.bank import BALANCE, LOG, Bank, make_bank
+from tests.support.bank import BALANCE, LOG, Bank
 from tests.support.graphs import AGAIN, State, chain, fan, steps_of
 from tests.support.internals import pinned
 from tests.support.race import Race
@@ -66,48 +66,49 @@ async def test_sync_node_that_is_retried_writes_once(
     assert await bank.journal() == ["try 3"]
 
 
-async def test_what_an_abandoned_attempt_read_is_nobodys_fact(database_url: str, thread: RunnableConfig) -> None:
+@pytest.mark.parametrize("hold_idle", [0])
+async def test_what_an_abandoned_attempt_read_is_nobodys_fact(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
     """The second attempt decided without those reads, so that they moved is no conflict."""
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        bank = Bank(saver)
-        race = Race(bank, 55)
-        tries: list[int] = []
+    race = Race(bank, 55)
+    tries: list[int] = []
 
-        async def node(state: Any) -> Any:
-            tries.append(1)
-            if len(tries) == 1:
-                await race.read()
-                raise ValueError("try again")
-            return {"n": len(tries)}
-
-        async def sibling(state: Any) -> Any:
-            current_step().stage(LOG, "sibling")
-
-        builder = StateGraph(State)
-        builder.add_node("node", node, retry_policy=AGAIN)
-        builder.add_node("sibling", sibling)
-        builder.add_edge(START, "node")
-        builder.add_edge(START, "sibling")
-        graph = builder.compile(checkpointer=saver)
-        assert (await graph.ainvoke({"n": 0}, thread))["n"] == 2
-        assert await bank.balance() == 55
-        assert await bank.journal() == ["sibling"]
-
-
-async def test_retry_policy_does_not_swallow_a_conflict(database_url: str, thread: RunnableConfig) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        race = Race(Bank(saver), 55)
-
-        async def node(state: Any) -> Any:
+    async def node(state: Any) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
             await race.read()
-            await current_step().fetchval(BALANCE, 2)
+            raise ValueError("try again")
+        return {"n": len(tries)}
 
-        policy = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=5, retry_on=Exception)
-        with pytest.raises(StepConflict):
-            await chain(saver, node, retry_policy=policy).ainvoke({"n": 0}, thread)
-        assert race.seen == [100]
+    async def sibling(state: Any) -> Any:
+        current_step().stage(LOG, "sibling")
+
+    builder = StateGraph(State)
+    builder.add_node("node", node, retry_policy=AGAIN)
+    builder.add_node("sibling", sibling)
+    builder.add_edge(START, "node")
+    builder.add_edge(START, "sibling")
+    graph = builder.compile(checkpointer=saver)
+    assert (await graph.ainvoke({"n": 0}, thread))["n"] == 2
+    assert await bank.balance() == 55
+    assert await bank.journal() == ["sibling"]
+
+
+@pytest.mark.parametrize("hold_idle", [0])
+async def test_retry_policy_does_not_swallow_a_conflict(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    race = Race(bank, 55)
+
+    async def node(state: Any) -> Any:
+        await race.read()
+        await current_step().fetchval(BALANCE, 2)
+
+    policy = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=5, retry_on=Exception)
+    with pytest.raises(StepConflict):
+        await chain(saver, node, retry_policy=policy).ainvoke({"n": 0}, thread)
+    assert race.seen == [100]
 
 
 async def test_attempts_after_the_last_leave_nothing_and_can_be_resumed(

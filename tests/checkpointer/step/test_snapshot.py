@@ -9,7 +9,7 @@ import pytest
 
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
-from tests.support.bank import BALANCE, Bank, make_bank
+from tests.support.bank import BALANCE, Bank
 from tests.support.graphs import chain, fan, steps_of
 from tests.support.race import Race
 
@@ -39,74 +39,67 @@ async def test_parallel_tasks_see_one_state_although_it_changes_between_their_re
 
 @pytest.mark.parametrize("hold_idle", [0, "forever"])
 async def test_snapshot_is_the_same_whether_the_transaction_is_held_or_given_back(
-    database_url: str, thread: RunnableConfig, hold_idle: float | str
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, hold_idle: float | str
 ) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=hold_idle) as saver:
-        await make_bank(saver)
-        bank = Bank(saver)
+    async def node(state: Any) -> Any:
+        step = current_step()
+        seen = [await step.fetchval(BALANCE, 1)]
+        await bank.set(55, account=2)  # not read so far: the snapshot may move past it
+        seen.append(await step.fetchval(BALANCE, 2))
+        step.stage("UPDATE account SET balance = balance + 1 WHERE id = 3", expect_rows=1)
+        return {"seen": seen}
 
-        async def node(state: Any) -> Any:
-            step = current_step()
-            seen = [await step.fetchval(BALANCE, 1)]
-            await bank.set(55, account=2)  # not read so far: the snapshot may move past it
-            seen.append(await step.fetchval(BALANCE, 2))
-            step.stage("UPDATE account SET balance = balance + 1 WHERE id = 3", expect_rows=1)
-            return {"seen": seen}
-
-        result = await chain(saver, node).ainvoke({"seen": []}, thread)
-        assert result["seen"] == ([100, 55] if hold_idle == 0 else [100, 100])
-        assert await bank.balance(3) == 101
-        steps = await steps_of(saver, thread)
-        assert [s.commit for s in steps] == (["replay"] if hold_idle == 0 else ["direct"])
+    result = await chain(saver, node).ainvoke({"seen": []}, thread)
+    assert result["seen"] == ([100, 55] if hold_idle == 0 else [100, 100])
+    assert await bank.balance(3) == 101
+    steps = await steps_of(saver, thread)
+    assert [s.commit for s in steps] == (["replay"] if hold_idle == 0 else ["direct"])
 
 
+@pytest.mark.parametrize("hold_idle", [0])
 async def test_a_task_whose_facts_moved_stops_at_its_next_read_and_pays_nothing_more(
-    database_url: str, thread: RunnableConfig
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        race = Race(Bank(saver), 1)
-        reached: list[str] = []
+    race = Race(bank, 1)
+    reached: list[str] = []
 
-        async def node(state: Any) -> Any:
-            await race.read()
-            reached.append("before")
-            await current_step().fetchval(BALANCE, 2)
-            reached.append("after")
+    async def node(state: Any) -> Any:
+        await race.read()
+        reached.append("before")
+        await current_step().fetchval(BALANCE, 2)
+        reached.append("after")
 
-        with pytest.raises(StepConflict) as caught:
-            await chain(saver, node).ainvoke({"seen": []}, thread)
-        assert caught.value.tasks == ("node",)
-        assert reached == ["before"]
+    with pytest.raises(StepConflict) as caught:
+        await chain(saver, node).ainvoke({"seen": []}, thread)
+    assert caught.value.tasks == ("node",)
+    assert reached == ["before"]
 
 
+@pytest.mark.parametrize("hold_idle", [0])
 async def test_sibling_of_a_drifted_task_goes_on_in_the_newer_snapshot(
-    database_url: str, thread: RunnableConfig
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        bank = Bank(saver)
-        drifting_has_read = asyncio.Event()
-        runs: list[str] = []
+    drifting_has_read = asyncio.Event()
+    runs: list[str] = []
 
-        async def drifting(state: Any) -> Any:
-            runs.append("drifting")
-            value = await current_step().fetchval(BALANCE, 1)
-            drifting_has_read.set()
-            return {"seen": [("drifting", value)]}
+    async def drifting(state: Any) -> Any:
+        runs.append("drifting")
+        value = await current_step().fetchval(BALANCE, 1)
+        drifting_has_read.set()
+        return {"seen": [("drifting", value)]}
 
-        async def steady(state: Any) -> Any:
-            runs.append("steady")
-            step = current_step()
-            await step.fetchval(BALANCE, 2)
-            await drifting_has_read.wait()
-            await bank.set(7, account=1)
-            return {"seen": [("steady", await step.fetchval(BALANCE, 3))]}
+    async def steady(state: Any) -> Any:
+        runs.append("steady")
+        step = current_step()
+        await step.fetchval(BALANCE, 2)
+        await drifting_has_read.wait()
+        await bank.set(7, account=1)
+        return {"seen": [("steady", await step.fetchval(BALANCE, 3))]}
 
-        graph = fan(saver, drifting, steady)
-        with pytest.raises(StepConflict) as caught:
-            await graph.ainvoke({"seen": []}, thread)
-        assert caught.value.tasks == ("drifting",)
-        result = await graph.ainvoke(None, thread)
-        assert sorted(runs) == ["drifting", "drifting", "steady"]
-        assert [list(pair) for pair in result["seen"]] == [["drifting", 7], ["steady", 100]]
+    graph = fan(saver, drifting, steady)
+    with pytest.raises(StepConflict) as caught:
+        await graph.ainvoke({"seen": []}, thread)
+    assert caught.value.tasks == ("drifting",)
+    result = await graph.ainvoke(None, thread)
+    assert sorted(runs) == ["drifting", "drifting", "steady"]
+    assert [list(pair) for pair in result["seen"]] == [["drifting", 7], ["steady", 100]]

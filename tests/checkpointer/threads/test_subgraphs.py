@@ -181,25 +181,24 @@ async def test_caller_that_drifts_after_its_subgraph_committed(
         assert result["seen"] == [55]
 
 
+@pytest.mark.parametrize("hold_idle", ["forever"])
 async def test_caller_of_a_conflicting_subgraph_gives_its_connection_back(
-    database_url: str, thread: RunnableConfig
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
     """The caller's own transaction is open while the inner step conflicts; the next attempt must not forget it."""
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle="forever") as saver:
-        await make_bank(saver)
-        race = Race(Bank(saver), 55)
+    race = Race(bank, 55)
 
-        async def think(state: Any) -> Any:
-            return {"seen": [await race.decide()]}
+    async def think(state: Any) -> Any:
+        return {"seen": [await race.decide()]}
 
-        inner = chain(None, think)
+    inner = chain(None, think)
 
-        async def caller(state: Any) -> Any:
-            await current_step().fetchval(BALANCE, 5)
-            return {"seen": (await inner.ainvoke({"seen": []}))["seen"]}
+    async def caller(state: Any) -> Any:
+        await current_step().fetchval(BALANCE, 5)
+        return {"seen": (await inner.ainvoke({"seen": []}))["seen"]}
 
-        assert (await transactional(chain(saver, caller)).ainvoke({"seen": []}, thread))["seen"] == [55]
-        assert_nothing_pinned(saver)
+    assert (await transactional(chain(saver, caller)).ainvoke({"seen": []}, thread))["seen"] == [55]
+    assert_nothing_pinned(saver)
 
 
 async def test_stateful_subgraph_keeps_its_state_between_runs_of_the_thread(
@@ -255,23 +254,22 @@ async def test_graph_without_our_saver_has_no_step(thread: RunnableConfig) -> No
 
 
 @pytest.mark.parametrize("stateful", [None, True])
+@pytest.mark.parametrize("hold_idle", [0])
 async def test_a_drifted_caller_runs_its_subgraph_again_on_the_new_facts(
-    database_url: str, thread: RunnableConfig, stateful: bool | None
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, stateful: bool | None
 ) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        race = Race(Bank(saver), 7)
+    race = Race(bank, 7)
 
-        async def plan(state: Any) -> Any:
-            return {"seen": [f"plan for {state['n']}"]}
+    async def plan(state: Any) -> Any:
+        return {"seen": [f"plan for {state['n']}"]}
 
-        sub = StateGraph(State).add_node(plan).add_edge(START, "plan").compile(checkpointer=stateful)
+    sub = StateGraph(State).add_node(plan).add_edge(START, "plan").compile(checkpointer=stateful)
 
-        async def caller(state: Any) -> Any:
-            balance = await current_step().fetchval(BALANCE, 1)
-            planned = await sub.ainvoke({"n": balance, "seen": []})
-            await race.move()
-            return {"seen": [balance, planned["seen"][-1]]}
+    async def caller(state: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1)
+        planned = await sub.ainvoke({"n": balance, "seen": []})
+        await race.move()
+        return {"seen": [balance, planned["seen"][-1]]}
 
-        result = await transactional(chain(saver, caller)).ainvoke({"seen": []}, thread)
-        assert result["seen"] == [7, "plan for 7"]
+    result = await transactional(chain(saver, caller)).ainvoke({"seen": []}, thread)
+    assert result["seen"] == [7, "plan for 7"]

@@ -13,7 +13,7 @@ from langgraph.prebuilt import ToolNode
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
-from tests.support.bank import BALANCE, LOG, Bank, make_bank
+from tests.support.bank import BALANCE, LOG, Bank
 from tests.support.graphs import steps_of
 from tests.support.race import Race
 
@@ -59,44 +59,44 @@ async def test_tools_read_and_stage_in_the_step_of_their_node(
 
 
 @pytest.mark.parametrize("handle", [True, "sorry", Exception, (ValueError, StepConflict)])
+@pytest.mark.parametrize("hold_idle", [0])
 async def test_conflict_inside_a_tool_is_no_tool_message(
-    database_url: str, thread: RunnableConfig, handle: Any
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, handle: Any
 ) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        race = Race(Bank(saver), 55)
+    race = Race(bank, 55)
 
-        @tool
-        async def balance() -> str:
-            """The balance."""
-            first = await race.read()
-            await current_step().fetchval(BALANCE, 2)  # here the first read is found to have moved
-            return str(first)
+    @tool
+    async def balance() -> str:
+        """The balance."""
+        first = await race.read()
+        await current_step().fetchval(BALANCE, 2)  # here the first read is found to have moved
+        return str(first)
 
-        graph = tool_graph(saver, balance, handle_tool_errors=handle)
-        with pytest.raises(StepConflict) as caught:
-            await graph.ainvoke(calls(("balance", {})), thread)
-        assert caught.value.tasks == ("tools",)
-        assert len((await graph.aget_state(thread)).values["messages"]) == 1
-        result = await graph.ainvoke(None, thread)
-        assert [m.content for m in result["messages"] if isinstance(m, ToolMessage)] == ["55"]
+    graph = tool_graph(saver, balance, handle_tool_errors=handle)
+    with pytest.raises(StepConflict) as caught:
+        await graph.ainvoke(calls(("balance", {})), thread)
+    assert caught.value.tasks == ("tools",)
+    assert len((await graph.aget_state(thread)).values["messages"]) == 1
+    result = await graph.ainvoke(None, thread)
+    assert [m.content for m in result["messages"] if isinstance(m, ToolMessage)] == ["55"]
 
 
-async def test_conflict_inside_a_sync_tool_is_retried(database_url: str, thread: RunnableConfig) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        race = Race(Bank(saver), 55)
+@pytest.mark.parametrize("hold_idle", [0])
+async def test_conflict_inside_a_sync_tool_is_retried(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    race = Race(bank, 55)
 
-        @tool
-        def balance() -> str:
-            """The balance."""
-            first = race.read_sync()
-            current_step().sync.fetchval(BALANCE, 2)
-            return str(first)
+    @tool
+    def balance() -> str:
+        """The balance."""
+        first = race.read_sync()
+        current_step().sync.fetchval(BALANCE, 2)
+        return str(first)
 
-        flow = transactional(tool_graph(saver, balance, handle_tool_errors=True))
-        result = await flow.ainvoke(calls(("balance", {})), thread)
-        assert [m.content for m in result["messages"] if isinstance(m, ToolMessage)] == ["55"]
+    flow = transactional(tool_graph(saver, balance, handle_tool_errors=True))
+    result = await flow.ainvoke(calls(("balance", {})), thread)
+    assert [m.content for m in result["messages"] if isinstance(m, ToolMessage)] == ["55"]
 
 
 async def test_an_error_of_a_tool_still_is_a_tool_message(

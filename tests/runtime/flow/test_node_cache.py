@@ -30,6 +30,12 @@ def cached(saver: TransactionalSaver, node: Any) -> CompiledStateGraph[Any]:
     return builder.compile(checkpointer=saver, cache=InMemoryCache())
 
 
+async def debit(state: Any) -> Any:
+    step = current_step()
+    step.stage(DEBIT, 1, expect_rows=1)
+    return {"n": await step.fetchval(BALANCE, 1)}
+
+
 async def test_cached_node_that_touches_no_facts_is_not_run_twice(saver: TransactionalSaver, new_thread: Any) -> None:
     runs: list[int] = []
 
@@ -62,12 +68,7 @@ async def test_cached_result_never_stands_for_facts_and_writes(
 ) -> None:
     """A second thread hits the cache: its node must not pass for one that read and wrote."""
 
-    async def node(state: Any) -> Any:
-        step = current_step()
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"n": await step.fetchval(BALANCE, 1)}
-
-    flow = transactional(cached(saver, node))
+    flow = transactional(cached(saver, debit))
     assert (await flow.ainvoke({"n": 0}, new_thread()))["n"] == 100
     assert (await flow.ainvoke({"n": 0}, new_thread()))["n"] == 99
     assert await bank.balance() == 98
@@ -76,12 +77,7 @@ async def test_cached_result_never_stands_for_facts_and_writes(
 async def test_plain_graph_refuses_a_cached_result_that_rests_on_facts(
     saver: TransactionalSaver, bank: Bank, new_thread: Any
 ) -> None:
-    async def node(state: Any) -> Any:
-        step = current_step()
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"n": await step.fetchval(BALANCE, 1)}
-
-    graph = cached(saver, node)
+    graph = cached(saver, debit)
     assert (await graph.ainvoke({"n": 0}, new_thread()))["n"] == 100
     with pytest.raises(ConfigError, match="cache"):
         await graph.ainvoke({"n": 0}, new_thread())
