@@ -71,7 +71,7 @@ def no_failpoints() -> Iterator[None]:
 def sync_saver(database_url: str) -> Iterator[TransactionalSaver]:
     """A saver of a program without an event loop."""
     with TransactionalSaver.from_conn_string(database_url) as saver:
-        saver.engine.from_thread(make_bank(saver))
+        saver.database.home.block(make_bank(saver))
         yield saver
 
 

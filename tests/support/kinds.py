@@ -43,7 +43,7 @@ async def journal(bank: Bank) -> list[str]:
 
 def pinned(saver: TransactionalSaver) -> int:
     """How many connections of the pool somebody holds."""
-    return saver.engine.connections.lent
+    return saver.database.connections.lent
 
 
 def graph_of(saver: Any, nodes: Iterable[Any], **options: Any) -> CompiledStateGraph[Any]:

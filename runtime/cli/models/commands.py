@@ -60,7 +60,6 @@ async def _recorded(settings: CommandSettings) -> tuple[Mapping[str, DeploymentH
     Routes are worth showing without a database: one without records is no mistake, and the embedded one is not created
     for this.
     """
-    from superstep.checkpointer.calls.deployment_health import deployment_health
     from superstep.checkpointer.embedded import status
     from superstep.runtime.cli.session import open_saver
     from superstep.runtime.faults import DatabaseUnavailable, SchemaMissing
@@ -69,7 +68,7 @@ async def _recorded(settings: CommandSettings) -> tuple[Mapping[str, DeploymentH
         return {}, None
     try:
         async with open_saver(settings, prepare=False) as saver:
-            rows = await deployment_health(saver.engine, seconds=LOOK_BACK)
+            rows = await saver.adeployment_health(seconds=LOOK_BACK)
     except SchemaMissing:
         return {}, None
     except DatabaseUnavailable as error:

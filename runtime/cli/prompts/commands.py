@@ -53,7 +53,7 @@ def _with_store(settings: CommandSettings, work: Callable[[PromptStore], Awaitab
 
     async def main(_: Stop) -> Result:
         async with open_saver(settings, prepare=False) as saver:
-            return await work(PromptStore(saver.transaction, saver.engine.schema))
+            return await work(PromptStore(saver.transaction, saver.schema))
 
     return run_async(main)
 

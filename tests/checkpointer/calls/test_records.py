@@ -22,10 +22,10 @@ from superstep.checkpointer.calls import memo
 from superstep.checkpointer.calls.records import Spend, Spent, record_call, spent
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.database.pool import register_codecs
-from superstep.checkpointer.database.sql import queries
 from superstep.runtime.faults import StaleRun
 from tests.support.bank import Bank, make_bank
 from tests.support.graphs import State, chain, fan
+from tests.support.statements import all_statements
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -91,7 +91,7 @@ class Log:
 
     def __init__(self) -> None:
         self.sent: list[str] = []
-        self._names = {text: name for name, text in queries("runtime").items()}
+        self._names = {text: name for name, text in all_statements("runtime").items()}
 
     async def init(self, connection: Any) -> None:
         await register_codecs(connection)
@@ -127,18 +127,18 @@ async def logged(database_url: str, log: Log) -> AsyncIterator[TransactionalSave
         saver = TransactionalSaver(pool)
         await make_bank(saver)
         yield saver
-        await saver.engine.close()
+        await saver.aclose()
 
 
 def repeating(saver: TransactionalSaver, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the answer to every statement were lost once, after the server has done what it says."""
-    once = saver.engine.autocommit
+    once = saver.database.autocommit
 
     async def twice(work: Callable[[Any], Awaitable[Any]]) -> Any:
         await once(work)
         return await once(work)
 
-    monkeypatch.setattr(saver.engine, "autocommit", twice)
+    monkeypatch.setattr(saver.database, "autocommit", twice)
 
 
 # -- answers -------------------------------------------------------------------------------------------------------

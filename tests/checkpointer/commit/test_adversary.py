@@ -14,9 +14,9 @@ from langgraph.types import Command, interrupt
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from superstep.checkpointer.database import database as engine
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.saver import sync as bridge
+from superstep.checkpointer.threads import registry
 from superstep.runtime.faults import NoActiveStep, ReadFailed, StagedWriteFailed, StaleRun
 from tests.support.bank import Bank, make_bank
 from tests.support.graphs import State, chain, fan
@@ -39,14 +39,14 @@ async def test_a_commit_that_lands_late_is_not_applied_twice(
             while not await bank.do("SELECT 1 FROM pg_locks WHERE NOT granted"):
                 pass  # until our own repetition waits for it
         await conn.execute("COMMIT")
-        await saver.engine.connections.give_back(conn)
+        await saver.database.connections.give_back(conn)
 
     async def lose() -> None:
-        (run,) = saver.engine._runs.values()
+        (run,) = saver.runs._runs.values()
         if run.steps:
             failpoints.disarm("commit.before_commit")
             (step,) = run.steps.values()
-            conn, step.conn = step.conn, None
+            conn = step.snapshot._leave()
             late.append(asyncio.create_task(land(conn)))
             raise asyncpg.ConnectionDoesNotExistError
 
@@ -195,13 +195,13 @@ def test_a_checkpoint_does_not_overtake_the_results_it_rests_on(
         return {"n": 1}
 
     assert chain(sync_saver, node).invoke({"n": 0}, thread)["n"] == 1
-    assert sync_saver.engine.from_thread(journal(Bank(sync_saver))) == ["x"]
+    assert sync_saver.database.home.block(journal(Bank(sync_saver))) == ["x"]
 
 
 async def test_runs_that_never_ended_do_not_fill_the_books(
     saver: TransactionalSaver, new_thread: Callable[[], RunnableConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_MOST_RUNS", 3)
+    monkeypatch.setattr(registry, "_MOST_RUNS", 3)
 
     async def node(state: Any) -> Any:
         await current_step().fetchval(BALANCE, 1)
@@ -229,7 +229,7 @@ async def test_a_pool_with_a_json_codec_of_its_own(database_url: str, thread: Ru
         assert len([state async for state in graph.aget_state_history(thread)]) == 3
         assert [step.nodes for step in await saver.asteps(thread["configurable"]["thread_id"])] == [["node"]]
         assert len([t async for t in saver.alist(thread, filter={"source": "loop"})]) == 2
-        await saver.engine.close()
+        await saver.aclose()
 
 
 async def test_idle_steps_yield_to_us_when_others_took_the_rest_of_a_shared_pool(
@@ -248,7 +248,7 @@ async def test_idle_steps_yield_to_us_when_others_took_the_rest_of_a_shared_pool
         async with pool.acquire(), asyncio.timeout(20):
             graph = chain(saver, node)
             await asyncio.gather(*(graph.ainvoke({"n": 0}, new_thread()) for _ in range(2)))
-        await saver.engine.close()
+        await saver.aclose()
 
 
 async def test_a_step_that_is_over_says_so(saver: TransactionalSaver, bank: Bank, thread: RunnableConfig) -> None:
@@ -263,7 +263,7 @@ async def test_a_step_that_is_over_says_so(saver: TransactionalSaver, bank: Bank
         kept[0].stage(LOG, "late")
     with pytest.raises(NoActiveStep):
         await kept[0].fetchval(BALANCE, 1)
-    assert saver.engine.connections.lent == 0
+    assert saver.database.connections.lent == 0
 
 
 async def test_an_error_that_no_database_can_store_is_still_the_error(

@@ -18,10 +18,8 @@ from superstep.checkpointer.step.read_set import (
     Read,
     Staged,
     digest_rows,
-    ends_transaction,
-    is_ordered,
-    reads_only,
 )
+from superstep.checkpointer.step.statements import ends_transaction, is_ordered, reads_only
 from superstep.runtime.flow.stream_gate import Gate, Shape
 
 SERDE = JsonPlusSerializer(allowed_msgpack_modules=None)

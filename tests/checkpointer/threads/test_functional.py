@@ -47,7 +47,7 @@ async def test_entrypoint_and_tasks_read_and_write_in_one_super_step(
     steps = await saver.asteps(thread["configurable"]["thread_id"])
     assert sum(s.reads for s in steps) == 4
     assert sum(s.writes for s in steps) == 4
-    assert saver.engine.connections.lent == 0
+    assert saver.database.connections.lent == 0
 
 
 async def test_tasks_called_by_tasks_belong_to_the_entrypoints_super_step(
@@ -69,7 +69,7 @@ async def test_tasks_called_by_tasks_belong_to_the_entrypoints_super_step(
 
     assert await transactional(flow).ainvoke(1, thread) == 100
     assert sorted(await journal(bank)) == ["inner 1", "outer 1"]
-    assert saver.engine.connections.lent == 0
+    assert saver.database.connections.lent == 0
 
 
 async def test_drifted_task_runs_again_and_the_finished_one_does_not(
@@ -104,7 +104,7 @@ async def test_drifted_task_runs_again_and_the_finished_one_does_not(
     assert runs["drifting"] == 2
     assert await journal(bank) == ["steady"]
     assert await bank.balance(2) == 6
-    assert saver.engine.connections.lent == 0
+    assert saver.database.connections.lent == 0
 
 
 async def test_entrypoint_decides_again_on_what_its_drifted_task_returns(
@@ -161,5 +161,5 @@ def test_entrypoint_without_a_loop(sync_saver: TransactionalSaver, thread: Runna
         return [future.result() for future in [look(i) for i in accounts]]
 
     assert flow.invoke([1, 2], thread, durability="sync") == [100, 100]
-    assert sorted(sync_saver.engine.from_thread(journal(Bank(sync_saver)))) == ["task 1", "task 2"]
+    assert sorted(sync_saver.database.home.block(journal(Bank(sync_saver)))) == ["task 1", "task 2"]
     assert pinned(sync_saver) == 0

@@ -46,7 +46,7 @@ async def test_sync_node_that_conflicts_runs_again(
     def node(state: Any) -> Any:
         step = current_step().sync
         seen.append(step.fetchval(BALANCE, 1))
-        saver.engine.from_thread(change())
+        saver.database.home.block(change())
         step.stage(DEBIT, 1, expect_rows=1)
         return {"seen": [seen[-1]]}
 
@@ -71,7 +71,7 @@ def test_invoke_without_a_loop_retries_conflicts(sync_saver: TransactionalSaver,
     def first(state: Any) -> Any:
         step = current_step().sync
         seen = [step.fetchval(BALANCE, 1)]
-        sync_saver.engine.from_thread(change())
+        sync_saver.database.home.block(change())
         step.stage(DEBIT, 1, expect_rows=1)
         return {"seen": seen}
 
@@ -93,7 +93,7 @@ def test_stream_without_a_loop_shows_a_retried_step_once(
     def first(state: Any) -> Any:
         step = current_step().sync
         seen = [step.fetchval(BALANCE, 1)]
-        sync_saver.engine.from_thread(change())
+        sync_saver.database.home.block(change())
         step.stage(DEBIT, 1, expect_rows=1)
         return {"seen": seen}
 
@@ -129,7 +129,7 @@ def test_plain_graph_invoke_without_a_loop(sync_saver: TransactionalSaver, threa
     def first(state: Any) -> Any:
         step = current_step().sync
         seen = [step.fetchval(BALANCE, 1)]
-        sync_saver.engine.from_thread(change())
+        sync_saver.database.home.block(change())
         step.stage(DEBIT, 1, expect_rows=1)
         return {"seen": seen}
 
@@ -137,7 +137,7 @@ def test_plain_graph_invoke_without_a_loop(sync_saver: TransactionalSaver, threa
     with pytest.raises(StepConflict):
         graph.invoke({"seen": []}, thread, durability="sync")
     assert graph.invoke(None, thread, durability="sync")["seen"] == [55]
-    assert sync_saver.engine.from_thread(bank.balance()) == 54
+    assert sync_saver.database.home.block(bank.balance()) == 54
     assert list(graph.stream({"n": 1}, thread, stream_mode="updates", durability="sync")) == [{"first": {"seen": [54]}}]
 
 

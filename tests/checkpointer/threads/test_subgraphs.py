@@ -85,7 +85,7 @@ async def test_subgraph_called_from_inside_a_node(
 
 async def test_sync_subgraph_without_a_loop(database_url: str, thread: RunnableConfig) -> None:
     with TransactionalSaver.from_conn_string(database_url) as saver:
-        saver.engine.from_thread(make_bank(saver))
+        saver.database.home.block(make_bank(saver))
 
         def inner_node(state: Any) -> Any:
             step = current_step().sync
@@ -100,7 +100,7 @@ async def test_sync_subgraph_without_a_loop(database_url: str, thread: RunnableC
         graph = chain(saver, outer)
         assert graph.invoke({"seen": []}, thread, durability="sync")["seen"] == [100]
         assert transactional(graph).invoke({"seen": []}, {"configurable": {"thread_id": "other"}})["seen"] == [100]
-        assert saver.engine.from_thread(journal(Bank(saver))) == ["inner", "inner"]
+        assert saver.database.home.block(journal(Bank(saver))) == ["inner", "inner"]
 
 
 @pytest.mark.parametrize("called", [False, True])
@@ -213,7 +213,7 @@ async def test_caller_of_a_conflicting_subgraph_gives_its_connection_back(
         assert (await transactional(chain(saver, caller)).ainvoke({"seen": []}, thread))["seen"] == [55]
         held = pinned(saver)
         if held:
-            saver.engine.connections.pool.terminate()  # else closing the pool would wait for it for ever
+            saver.database.connections.pool.terminate()  # else closing the pool would wait for it for ever
         assert held == 0
 
 

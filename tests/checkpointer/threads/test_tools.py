@@ -94,7 +94,7 @@ async def test_conflict_inside_a_sync_tool_is_retried(database_url: str, thread:
             """The balance."""
             step = current_step().sync
             first = step.fetchval(BALANCE, 1)
-            saver.engine.from_thread(change())
+            saver.database.home.block(change())
             step.fetchval(BALANCE, 2)
             return str(first)
 
@@ -141,7 +141,7 @@ async def test_a_conflict_in_the_middle_of_a_node_gives_its_connection_back(
         held = pinned(saver)
         # A connection nobody will ever give back would make closing the pool wait for ever: cut it here.
         if held:
-            saver.engine.connections.pool.terminate()
+            saver.database.connections.pool.terminate()
         assert held == 0
 
 

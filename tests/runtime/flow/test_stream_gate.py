@@ -261,7 +261,7 @@ async def lines(bank: Bank) -> list[str]:
 
 
 def all_returned(saver: TransactionalSaver) -> bool:
-    return saver.engine.connections.lent == 0
+    return saver.database.connections.lent == 0
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -556,7 +556,7 @@ async def test_leaving_a_stream_early_leaves_a_thread_that_goes_on(
             consumer.cancel()
         await asyncio.gather(consumer, return_exceptions=True)
         assert all_returned(saver)
-        assert saver.engine.active == set()
+        assert saver.runs.active == set()
         result = await flow.ainvoke(None, thread)
     assert result["seen"] == ["first", "second", "third"]
     assert await lines(bank) == ["first", "second", "third"]
