@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from superstep.runtime.cli import database
+from superstep.runtime.cli.database import commands as database
 from superstep.runtime.cli.inspect import commands as inspection
 from superstep.runtime.cli.models import commands as models
 from superstep.runtime.cli.options import Common, common_options
