@@ -13,6 +13,7 @@ from superstep.runtime.cli.exits import Stopped
 from superstep.runtime.cli.run.debounce import following
 from superstep.runtime.cli.run.outcome import Outcome, blank_report
 from superstep.runtime.cli.run.progress import Progress
+from superstep.runtime.cli.threads import thread_config
 from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ class Turn:
     @property
     def config(self) -> Any:
         """The LangGraph config of the thread, at the checkpoint to fork from if there is one."""
-        at = {"checkpoint_id": self.checkpoint, "checkpoint_ns": ""} if self.checkpoint else {}
-        return {"configurable": {"thread_id": self.thread, **at}}
+        return thread_config(self.thread, self.checkpoint)
 
 
 @asynccontextmanager
