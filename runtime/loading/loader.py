@@ -1,8 +1,8 @@
 """GRAPH of the command line, found and made ready to run.
 
 `GRAPH` is a name in `langgraph.json`, `package.module`, or `package.module:attribute`. The attribute is a `StateGraph`,
-a compiled graph (the functional API's `@entrypoint` makes one too), or a factory of one, synchronous or not. Whatever
-is found gets the runtime's saver; a graph that was compiled with another checkpointer is refused, because its steps
+a compiled graph (the functional API's `@entrypoint` makes one too), or a factory of one, synchronous or not. The
+graph gets the runtime's saver; a graph that was compiled with another checkpointer is refused, because its steps
 would be saved elsewhere.
 """
 

@@ -121,7 +121,7 @@ def _origin(dotted: str) -> Path | None:
 
 
 def _siblings(name: str) -> list[str]:
-    """Return the modules beside the one that was asked for."""
+    """Return the names of the modules beside a module."""
     parent, _, _ = name.rpartition(".")
     if not parent:
         return [module.name for module in pkgutil.iter_modules([str(Path.cwd())])]
@@ -141,6 +141,6 @@ def _failure(name: str, error: BaseException) -> str:
 
 
 def last_own_frame(error: BaseException) -> traceback.FrameSummary | None:
-    """Return the innermost frame of an error that is in nobody's library: the line its author can change."""
+    """Return the innermost frame of an error outside of libraries: the line its author can change."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(("<frozen", HERE))]
     return next((frame for frame in reversed(frames) if not frame.filename.startswith(LIBRARIES)), None)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from superstep.prompts import Added, Label, Move, PromptSummary, Target, Version
-    from superstep.runtime.cli.prompts.golden import Asked, CaseResult
+    from superstep.runtime.cli.prompts.golden import CaseAnswer, CaseResult
 
 __all__ = [
     "added_object",
@@ -155,14 +155,14 @@ def results_object(version: Version, results: Sequence[CaseResult]) -> dict[str,
     """Results of golden cases as JSON."""
     cases = [
         {
-            "name": each.asked.case.name,
+            "name": each.given.case.name,
             "passed": each.passed,
             "failures": list(each.failures),
-            "answer": each.asked.answer.text,
-            "output_tokens": each.asked.answer.tokens,
-            "model": each.asked.model,
-            "offline": each.asked.offline,
-            "ms": each.asked.ms,
+            "answer": each.given.answer.text,
+            "output_tokens": each.given.answer.tokens,
+            "model": each.given.model,
+            "offline": each.given.offline,
+            "ms": each.given.ms,
         }
         for each in results
     ]
@@ -174,23 +174,23 @@ def print_results(version: Version, results: Sequence[CaseResult], out: Console)
     columns = [("case", ""), ("result", ""), ("tokens", "right"), ("ms", "right"), ("what is wrong", "")]
     rows = [
         (
-            each.asked.case.name,
+            each.given.case.name,
             "passed" if each.passed else "failed",
-            "" if each.asked.answer.tokens is None else each.asked.answer.tokens,
-            f"{each.asked.ms:.0f}",
-            "\n".join([*each.failures, f"answer: {_cut(each.asked.answer.text)}"] if each.failures else []),
+            "" if each.given.answer.tokens is None else each.given.answer.tokens,
+            f"{each.given.ms:.0f}",
+            "\n".join([*each.failures, f"answer: {_cut(each.given.answer.text)}"] if each.failures else []),
         )
         for each in results
     ]
     table(columns, rows, out)
     passed = sum(each.passed for each in results)
-    models = ", ".join(sorted({_model(each.asked) for each in results}))
+    models = ", ".join(sorted({_model(each.given) for each in results}))
     line = f"{version.title}: {passed} of {len(results)} passed · {models}"
     out.print(safe(line), style="green" if passed == len(results) else "red", soft_wrap=True)
 
 
-def _model(asked: Asked) -> str:
-    return "offline model, deterministic answers" if asked.offline else asked.model
+def _model(given: CaseAnswer) -> str:
+    return "offline model, deterministic answers" if given.offline else given.model
 
 
 def _cut(text: str) -> str:
