@@ -16,7 +16,7 @@ from tests.support.vendors import vendor_process
 if TYPE_CHECKING:
     from tests.support.vendors import VendorProcess
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEYS = {"FIRST_KEY": "sk-first-0123456789", "SECOND_KEY": "sk-second-0123456789"}
 
 ROUTE = """
