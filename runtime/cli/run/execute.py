@@ -130,7 +130,7 @@ async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, pro
     from superstep.runtime.cli.run.node_events import NodeEvents
 
     progress.say(f"thread {turn.thread} · {turn.name} · resume with: runtime resume {shlex.quote(turn.thread)}")
-    if (why := offline()) is not None:
+    if (why := _offline_reason()) is not None:
         progress.say(OFFLINE.format(why=why), "yellow")
     if turn.known and not progress.quiet:
         progress.skip([asdict(step) for step in await saver.asteps(turn.thread)])
@@ -172,7 +172,7 @@ async def _outcome(
         return Outcome(blank_report(turn.thread, turn.name), error, started=turn.known or progress.shown)
 
 
-def offline() -> str | None:
+def _offline_reason() -> str | None:
     """Tell why every model answers offline, or `None` if one does not."""
     from superstep.providers import current_service
 
