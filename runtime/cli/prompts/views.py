@@ -35,17 +35,17 @@ SHOWN = 300  # characters of an answer that failed
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
-def share(weight: float | None) -> str:
+def _share(weight: float | None) -> str:
     """A canary's share of threads."""
     return "no share" if weight is None else f"{weight * 100:g}%"
 
 
-def target(at: Target, label: str) -> str:
+def _target(at: Target, label: str) -> str:
     """What a label points at."""
-    return f"{at.version} ({share(at.weight)})" if label == CANARY else str(at.version)
+    return f"{at.version} ({_share(at.weight)})" if label == CANARY else str(at.version)
 
 
-def labels_object(labels: Sequence[Label]) -> dict[str, Any]:
+def _labels_object(labels: Sequence[Label]) -> dict[str, Any]:
     """Labels as JSON, by name."""
     return {each.label: {**asdict(each.target), "moved_at": each.moved_at} for each in labels}
 
@@ -55,7 +55,7 @@ def summary_object(found: PromptSummary) -> dict[str, Any]:
     return {
         "name": found.name,
         "latest": found.latest,
-        "labels": labels_object(found.labels),
+        "labels": _labels_object(found.labels),
         "description": found.description,
         "created_at": found.created_at,
     }
@@ -67,7 +67,7 @@ def version_object(found: Version) -> dict[str, Any]:
         "name": found.name,
         "version": found.version,
         "digest": found.digest,
-        "labels": labels_object(found.labels),
+        "labels": _labels_object(found.labels),
         "description": found.description,
         "created_at": found.created_at,
         "cases": len(found.cases),
@@ -142,8 +142,8 @@ def print_added(added: Sequence[Added], out: Console) -> None:
 
 def print_move(move: Move, out: Console) -> None:
     """Print what moving a label came to."""
-    now = target(move.after, move.label)
-    before = f"{target(move.before, move.label)} " if move.before is not None else ""
+    now = _target(move.after, move.label)
+    before = f"{_target(move.before, move.label)} " if move.before is not None else ""
     moved = f"{before}→ {now}" if move.changed else f"points at {now} already"
     out.print(safe(f"{move.name}: {move.label} {moved}"), soft_wrap=True)
     if move.label == CANARY and not move.after.weight:
@@ -201,7 +201,7 @@ def _cut(text: str) -> str:
 def _labels(labels: Sequence[Label], *, versions: bool = False) -> str:
     """Labels in one line, with the versions they point at where those are not plain to see."""
     if versions:
-        return ", ".join(f"{each.label} → {target(each.target, each.label)}" for each in labels)
+        return ", ".join(f"{each.label} → {_target(each.target, each.label)}" for each in labels)
     return ", ".join(
-        f"{each.label} {share(each.target.weight)}" if each.label == CANARY else each.label for each in labels
+        f"{each.label} {_share(each.target.weight)}" if each.label == CANARY else each.label for each in labels
     )
