@@ -38,7 +38,7 @@ def models(common: Common, wanted: bool, as_json: bool) -> int:
     from superstep.runtime.settings.models import catalog, use_models
 
     settings = common.settings()
-    use_models(settings)  # complains about whatever a run would
+    use_models(settings)  # refuses what a run would refuse
     found = catalog(settings)
 
     async def main(_: Stop) -> dict[str, Any]:

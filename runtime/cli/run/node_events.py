@@ -12,21 +12,21 @@ from langchain_core.callbacks import BaseCallbackHandler
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from superstep.runtime.cli.run.progress import Progress
+    from superstep.runtime.cli.run.progress import RunProgress
 
-__all__ = ["Watch"]
+__all__ = ["NodeEvents"]
 
 
-class Watch(BaseCallbackHandler):
-    """Tells a display when nodes start and end.
+class NodeEvents(BaseCallbackHandler):
+    """Callbacks that tell a display when nodes start and end.
 
     Args:
-        progress: The display.
+        progress: The display; it is called on the event loop, in order.
     """
 
-    run_inline = True  # called on the event loop, in order
+    run_inline = True  # LangChain would call it in threads otherwise
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
 
     def on_chain_start(

@@ -129,7 +129,7 @@ def check(common: Common, as_json: bool) -> int:
 
 
 async def _examined(settings: CommandSettings) -> dict[str, Any]:
-    """Connect, which checks versions and rights, and look whether all migrations are applied."""
+    """Connect, which checks versions and rights, and refuse tables that lack a migration."""
     from superstep.checkpointer.database.migrate import pending
     from superstep.runtime.cli.session import open_saver, where
     from superstep.runtime.faults import SchemaMissing
