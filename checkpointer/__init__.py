@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     from superstep.checkpointer.embedded import EmbeddedServer
     from superstep.checkpointer.embedded import status as embedded_status
     from superstep.checkpointer.embedded import stop as stop_embedded
-    from superstep.checkpointer.langgraph.keys import CACHE, CACHED_MARK, INTERRUPT, RunOptions, is_marked
+    from superstep.checkpointer.langgraph.keys import (
+        CACHE,
+        CACHED_MARK,
+        INTERRUPT,
+        RunOptions,
+        is_marked,
+        is_private_channel,
+    )
+    from superstep.checkpointer.langgraph.place import node_of_callback
     from superstep.checkpointer.saver.saver import TransactionalSaver
     from superstep.checkpointer.step.step import Step, SyncStep
     from superstep.checkpointer.threads.current import current_step, refuse_blocking
@@ -46,6 +54,8 @@ _HOME = {
     "RunOptions": "langgraph.keys",
     "MismatchedRows": "commit.staged_writes",
     "is_marked": "langgraph.keys",
+    "is_private_channel": "langgraph.keys",
+    "node_of_callback": "langgraph.place",
     "CACHE": "langgraph.keys",
     "CACHED_MARK": "langgraph.keys",
     "INTERRUPT": "langgraph.keys",
@@ -73,6 +83,8 @@ __all__ = [
     "RunOptions",
     "MismatchedRows",
     "is_marked",
+    "is_private_channel",
+    "node_of_callback",
     "CACHE",
     "CACHED_MARK",
     "INTERRUPT",

@@ -37,6 +37,7 @@ __all__ = [
     "RunOptions",
     "control_of",
     "is_marked",
+    "is_private_channel",
     "is_output",
     "unmark",
 ]
@@ -82,6 +83,11 @@ class RunOptions:
 
     graph: str | None = None
     accept_stale_answers: bool = False
+
+
+def is_private_channel(name: str) -> bool:
+    """Whether a channel is LangGraph's own, no part of the state that a graph declares."""
+    return name.startswith(("__", "branch:"))
 
 
 def control_of(config: RunnableConfig) -> object | None:

@@ -29,7 +29,7 @@ from superstep.checkpointer.langgraph.keys import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["TaskPlace", "task_place"]
+__all__ = ["TaskPlace", "graph_namespace", "node_of_callback", "task_place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,12 @@ def task_place() -> TaskPlace | None:
         callers={} if ERROR_HANDLER in path else _callers(conf["checkpoint_ns"], ns),
         send=conf[SEND],
     )
+
+
+def node_of_callback(name: str | None, tags: Sequence[str] | None, metadata: Mapping[str, Any] | None) -> str | None:
+    """The node that LangChain's callbacks say has started, by what they carry; runnables inside a node give `None`."""
+    node: str | None = (metadata or {}).get("langgraph_node")
+    return node if node and name == node and any(tag.startswith("graph:step:") for tag in tags or ()) else None
 
 
 def graph_namespace(task_ns: str, path: Sequence[Any]) -> str:

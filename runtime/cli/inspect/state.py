@@ -53,6 +53,8 @@ async def described_state(saver: TransactionalSaver, summary: ThreadSummary, che
 
 
 async def _raw(saver: TransactionalSaver, thread: str, checkpoint: str | None) -> dict[str, Any]:
+    from superstep.checkpointer import INTERRUPT, is_private_channel
+
     stored = await saver.aget_tuple(thread_config(thread, checkpoint))
     if stored is None:
         raise ThreadNotFound(f"The thread {thread} has no checkpoint {checkpoint}. See: runtime history {thread}")
@@ -60,12 +62,12 @@ async def _raw(saver: TransactionalSaver, thread: str, checkpoint: str | None) -
     return {
         "checkpoint_id": stored.checkpoint["id"],
         "created_at": stored.checkpoint["ts"],
-        "values": {name: value for name, value in channels.items() if not name.startswith(("__", "branch:"))},
+        "values": {name: value for name, value in channels.items() if not is_private_channel(name)},
         "next": [],
         "interrupts": [
             {"id": interrupt.id, "value": interrupt.value}
             for _, channel, value in stored.pending_writes or []
-            if channel == "__interrupt__"
+            if channel == INTERRUPT
             for interrupt in value
         ],
         "tasks": [],

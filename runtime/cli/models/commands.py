@@ -11,7 +11,7 @@ from superstep.runtime.cli.options import Common, common_options, json_option, p
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from superstep.checkpointer.calls.deployment_health import DeploymentHealth
+    from superstep.checkpointer import DeploymentHealth
     from superstep.providers.catalog.model import Catalog, Deployment
     from superstep.providers.chat.probe import CheckResult
     from superstep.runtime.cli.session import Stop
@@ -60,11 +60,11 @@ async def _recorded(settings: CommandSettings) -> tuple[Mapping[str, DeploymentH
     Routes are worth showing without a database: one without records is no mistake, and the embedded one is not created
     for this.
     """
-    from superstep.checkpointer.embedded import status
+    from superstep.checkpointer import embedded_status
     from superstep.runtime.cli.session import open_saver
     from superstep.runtime.faults import DatabaseUnavailable, SchemaMissing
 
-    if settings.database.url is None and status().home is None:
+    if settings.database.url is None and embedded_status().home is None:
         return {}, None
     try:
         async with open_saver(settings, prepare=False) as saver:

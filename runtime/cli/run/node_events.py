@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
+from superstep.checkpointer import node_of_callback
+
 if TYPE_CHECKING:
     from uuid import UUID
 
@@ -39,10 +41,9 @@ class NodeEvents(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Note a node; runnables inside it have other names or lack the tag."""
-        name = (metadata or {}).get("langgraph_node")
-        if name and kwargs.get("name") == name and any(tag.startswith("graph:step:") for tag in tags or ()):
-            self._progress.node_started(run_id, name)
+        """Note a node; runnables inside it are left out."""
+        if node := node_of_callback(kwargs.get("name"), tags, metadata):
+            self._progress.node_started(run_id, node)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Note that a node ended."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from superstep.checkpointer.calls.deployment_health import Attempt
+from superstep.checkpointer import Tried
 from superstep.providers.catalog.model import Breaker
 from superstep.runtime.cli.models.circuits import circuit
 
@@ -16,9 +16,9 @@ TWICE = Breaker(failures=2, cooldown=10, longest=15)
 ANSWER, AGAINST, NEUTRAL = (True, False), (False, True), (False, False)
 
 
-def attempts(*ended: tuple[float, tuple[bool, bool]]) -> list[Attempt]:
+def attempts(*ended: tuple[float, tuple[bool, bool]]) -> list[Tried]:
     """By seconds before now, and how they ended."""
-    return [Attempt(NOW - timedelta(seconds=ago), *how) for ago, how in ended]
+    return [Tried(NOW - timedelta(seconds=ago), *how) for ago, how in ended]
 
 
 @pytest.mark.parametrize(
