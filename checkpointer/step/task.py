@@ -142,9 +142,9 @@ class Task:
         superseded = self.attempt is not None and self.attempt.number > number
         if superseded or self.state is TaskState.DRIFTED:
             return attempt
-        self.node, self.callers, self.attempt = node, callers, attempt
         if self.state is not TaskState.HYPOTHESIS:
             self._become(TaskState.RUNNING)
+        self.node, self.callers, self.attempt = node, callers, attempt
         return attempt
 
     def finish(self, mark: str | None, path: str) -> Effect | None:
@@ -152,10 +152,11 @@ class Task:
 
         `None` if the output is not of the execution known here, or that did not use its step: then it rests on nothing.
         """
-        if self.attempt is not None and self.attempt.mark != mark:
-            self.attempt = None  # what an earlier execution read and staged is part of nothing any more
-        effect = self.attempt.effect(path=path) if self.attempt is not None else None
+        of_this = self.attempt is not None and self.attempt.mark == mark
+        effect = self.attempt.effect(path=path) if self.attempt is not None and of_this else None
         self._become(TaskState.FINISHED, effect=effect)
+        if not of_this:
+            self.attempt = None  # what an earlier execution read and staged is part of nothing any more
         return effect
 
     def adopt(self, left: Iterable[Attempt], path: str) -> Effect:
