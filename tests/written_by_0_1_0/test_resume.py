@@ -80,10 +80,6 @@ def test_a_question_is_answered(on_old: Runtime, old_url: str, moved: tuple[str,
     assert calls(report) == {"plan": (1, 0), "decide": (1, 0)}  # what 0.1.0 paid, and nothing since
 
 
-@pytest.mark.xfail(
-    reason="the name of the rules of the offline model is part of a request, and has the new import root in it",
-    strict=True,
-)
 def test_a_call_that_was_paid_is_not_paid_again(on_old: Runtime) -> None:
     report = completed(on_old("resume", "killed_thinking", "--json"))
     assert calls(report) == {"plan": (1, 0), "decide": (1, 1)}
