@@ -1,6 +1,6 @@
 """Bringing a database to the tables that this release needs.
 
-Migrations are `sql/migrations/NNNN_name.sql`, applied in the order of their numbers, each once, all in one transaction.
+Migrations are `migrations/NNNN_name.sql`, applied in the order of their numbers, each once, all in one transaction.
 In them, `{schema}` stands for the quoted name of the schema. Names without a schema are looked up in `pg_catalog` and
 in the schema of the `vector` extension only.
 """
@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from superstep.checkpointer.database.sql import quote_identifier
+from superstep.checkpointer.database.errors import MISSING_TABLES
 from superstep.runtime.faults import DatabaseUnavailable
+from superstep.runtime.sqlfile import quote_identifier
 
 if TYPE_CHECKING:
-    from superstep.checkpointer.database.pool import Connection
+    from superstep.checkpointer.database.pool import AnyConnection
 
 __all__ = ["FOLDER", "migrate", "pending"]
 
-FOLDER = Path(__file__).parent / "sql" / "migrations"
+FOLDER = Path(__file__).parent / "migrations"
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _LOCK = 0x5355504552  # any number that other users of advisory locks are unlikely to take
 
@@ -34,7 +35,7 @@ class _Migration:
     path: Path
 
 
-async def migrate(conn: Connection, schema: str = "runtime", *, folder: Path = FOLDER) -> list[str]:
+async def migrate(conn: AnyConnection, schema: str = "runtime", *, folder: Path = FOLDER) -> list[str]:
     """Creates or upgrades the tables in `schema`. Idempotent; any number of processes may call it at once.
 
     One query when there is nothing to do. Otherwise one transaction: all pending migrations are applied or none.
@@ -76,7 +77,7 @@ async def migrate(conn: Connection, schema: str = "runtime", *, folder: Path = F
     return [each.name for each in todo]
 
 
-async def pending(conn: Connection, schema: str = "runtime", *, folder: Path = FOLDER) -> list[str]:
+async def pending(conn: AnyConnection, schema: str = "runtime", *, folder: Path = FOLDER) -> list[str]:
     """Names the migrations that `migrate` would apply, in order. One query, no lock.
 
     The query fails inside the database if nothing was ever applied, which ends a transaction that `conn` is in.
@@ -86,17 +87,17 @@ async def pending(conn: Connection, schema: str = "runtime", *, folder: Path = F
     """
     try:
         applied = await conn.fetch(f"SELECT version FROM {quote_identifier(schema)}.migration")  # noqa: S608 - quoted
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+    except MISSING_TABLES:
         applied = []
     return [each.name for each in _missing(applied, folder, schema)]
 
 
-async def _lock(conn: Connection) -> None:
+async def _lock(conn: AnyConnection) -> None:
     """Waits for the end of other migrations of this database. The one place that needs an advisory lock."""
     await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
 
 
-async def _prepare(conn: Connection, schema: str) -> None:
+async def _prepare(conn: AnyConnection, schema: str) -> None:
     """Creates the schema, the extension and the list of migrations, asking for no right that is not needed."""
     quoted = quote_identifier(schema)
     # IF NOT EXISTS would check the right to create before it looks.

@@ -17,7 +17,6 @@ from superstep.checkpointer import TransactionalSaver
 from superstep.checkpointer.database.pool import register_codecs
 from tests.benchmarks.setting import OURS, UPSTREAM, thread, upstream
 from tests.benchmarks.tables import table
-from tests.support.internals import close
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -128,7 +127,7 @@ async def _ours(place: Place, setup: Any, nodes: tuple[Any, ...], reset: Any) ->
             await _go(graph, steps)
             counts.append(log.statements.copy())
         wal = await _wal(setup, graph)
-        await close(saver)
+        await saver.aclose()
     few, many = counts
     per_step = {name: (many[name] - few[name]) / (_MANY - _FEW) for name in many}
     return {name: count for name, count in per_step.items() if count}, wal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from superstep.checkpointer.database import database
+from superstep.checkpointer.threads import registry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -18,58 +18,52 @@ T = TypeVar("T")
 
 def pinned(saver: TransactionalSaver) -> int:
     """How many connections of the pool are lent to runs."""
-    return saver.engine.connections.lent
+    return saver.database.connections.lent
 
 
 def active(saver: TransactionalSaver) -> set[Any]:
     """The threads that have a run under way in this process."""
-    return saver.engine.active
+    return saver.runs.active
 
 
 def from_thread(saver: TransactionalSaver, work: Coroutine[Any, Any, T]) -> T:
     """Have the saver's loop do something, from another thread."""
-    return saver.engine.from_thread(work)
-
-
-async def close(saver: TransactionalSaver) -> None:
-    """End a saver that was made on a pool of the test's own, which stays open."""
-    await saver.engine.close()
+    return saver.database.home.block(work)
 
 
 def assert_nothing_pinned(saver: TransactionalSaver) -> None:
     """Every connection was given back; if not, the pool is cut, because closing it would wait for ever."""
     held = pinned(saver)
     if held:
-        saver.engine.connections.pool.terminate()
+        saver.database.connections.pool.terminate()
     assert held == 0
 
 
 def connection_of_open_step(saver: TransactionalSaver) -> Any:
     """Take the connection away from the only step of the only run; nothing if there is no step."""
-    (run,) = saver.engine._runs.values()
+    (run,) = saver.runs._runs.values()
     if not run.steps:
         return None
     (step,) = run.steps.values()
-    connection, step.conn = step.conn, None
-    return connection
+    return step.snapshot._leave()
 
 
 async def give_back(saver: TransactionalSaver, connection: Any) -> None:
     """Return a connection that was taken away."""
-    await saver.engine.connections.give_back(connection)
+    await saver.database.connections.give_back(connection)
 
 
 def keep_at_most(runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many runs that have not ended a process remembers."""
-    monkeypatch.setattr(database, "_MOST_RUNS", runs)
+    monkeypatch.setattr(registry, "_MOST_RUNS", runs)
 
 
 def repeat_statements(saver: TransactionalSaver, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the answer to every statement were lost once, after the server has done what it says."""
-    once = saver.engine.autocommit
+    once = saver.database.autocommit
 
     async def twice(work: Callable[[Any], Awaitable[Any]]) -> Any:
         await once(work)
         return await once(work)
 
-    monkeypatch.setattr(saver.engine, "autocommit", twice)
+    monkeypatch.setattr(saver.database, "autocommit", twice)

@@ -12,11 +12,11 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver
 from superstep.checkpointer.calls.records import record_call, spent
 from superstep.checkpointer.database.pool import register_codecs
-from superstep.checkpointer.database.sql import queries
 from tests.checkpointer.calls.models import FAILED, CountingModel
 from tests.support.bank import make_bank
 from tests.support.graphs import chain
-from tests.support.internals import close, repeat_statements
+from tests.support.internals import repeat_statements
+from tests.support.statements import all_statements
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -32,7 +32,7 @@ class Log:
 
     def __init__(self) -> None:
         self.sent: list[str] = []
-        self._names = {text: name for name, text in queries("runtime").items()}
+        self._names = {text: name for name, text in all_statements("runtime").items()}
 
     async def init(self, connection: Any) -> None:
         await register_codecs(connection)
@@ -68,7 +68,7 @@ async def logged(database_url: str, log: Log) -> AsyncIterator[TransactionalSave
         saver = TransactionalSaver(pool)
         await make_bank(saver)
         yield saver
-        await close(saver)
+        await saver.aclose()
 
 
 async def test_a_call_is_one_statement_to_look_it_up_and_one_to_store_it(

@@ -13,7 +13,7 @@ from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import ReadFailed, StepConflict
 from tests.support.bank import BALANCE, Bank, make_bank
 from tests.support.graphs import chain, config_of
-from tests.support.internals import assert_nothing_pinned, close, pinned
+from tests.support.internals import assert_nothing_pinned, pinned
 from tests.support.race import Race
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ async def test_idle_steps_yield_to_us_when_others_took_the_rest_of_a_shared_pool
         async with pool.acquire(), asyncio.timeout(20):
             graph = chain(saver, node)
             await asyncio.gather(*(graph.ainvoke({"n": 0}, new_thread()) for _ in range(2)))
-        await close(saver)
+        await saver.aclose()
 
 
 async def test_many_thinking_steps_share_one_connection(database_url: str) -> None:

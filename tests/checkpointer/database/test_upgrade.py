@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from superstep.checkpointer.database.migrate import FOLDER, migrate
-from superstep.checkpointer.database.sql import queries, statements
+from tests.support.statements import all_statements, statements_of_first_release
 
 if TYPE_CHECKING:
     import asyncpg
@@ -36,7 +36,7 @@ def first(tmp_path: Path) -> Path:
 
 
 def old(schema: str) -> dict[str, str]:
-    return statements(OLD_STATEMENTS.read_text(), schema)
+    return statements_of_first_release(OLD_STATEMENTS.read_text(), schema)
 
 
 async def fill(conn: Connection, schema: str) -> None:
@@ -63,7 +63,7 @@ async def test_what_was_paid_before_is_still_known(conn: Connection, first: Path
     before = await conn.fetch(old("runtime")["steps"], "t", None)
     assert [tuple(row[key] for key in counted) for row in before] == [(0, 0, 0), (3, 12, 120)]
     assert "0002_model_calls" in await migrate(conn)
-    sql = queries("runtime")
+    sql = all_statements("runtime")
     after = await conn.fetch(sql["steps"], "t", None)
     assert [tuple(row[key] for key in counted) for row in after] == [(0, 0, 0), (3, 12, 120)]
     for since in (None, "2", "3"):

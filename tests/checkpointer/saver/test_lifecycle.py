@@ -13,7 +13,6 @@ from superstep.runtime.faults import (
     SchemaMissing,
 )
 from tests.support.graphs import chain, steps_of
-from tests.support.internals import close
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -45,4 +44,4 @@ async def test_a_pool_with_a_json_codec_of_its_own(database_url: str, thread: Ru
         assert len([state async for state in graph.aget_state_history(thread)]) == 3
         assert [step.nodes for step in await steps_of(saver, thread)] == [["node"]]
         assert len([t async for t in saver.alist(thread, filter={"source": "loop"})]) == 2
-        await close(saver)
+        await saver.aclose()

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from superstep.checkpointer.step.read_set import (
-    ends_transaction,
-    is_ordered,
-    reads_only,
-)
+from superstep.checkpointer.step.statements import ends_transaction, is_ordered, reads_only
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.support.vendors import vendor_process
 if TYPE_CHECKING:
     from tests.support.vendors import VendorProcess
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEYS = {"FIRST_KEY": "sk-first-0123456789", "SECOND_KEY": "sk-second-0123456789"}
 
 ROUTE = """
@@ -62,6 +62,15 @@ def settings(first: VendorProcess, second: VendorProcess, folder: Path) -> None:
     (folder / "runtime.toml").write_text("\n".join(routes))
 
 
+def run_with_a_death(vendor: VendorProcess, *, folder: Path, environment: dict[str, str]) -> tuple[int, str, str]:
+    """Run the flow to its end, and kill a vendor that has answered the plan and holds the decision back."""
+    run = runtime("run", "graphs.underwriting", "--thread", "t", "--json", folder=folder, environment=environment)
+    assert vendor.next_request()["schema"] == "PlanDraft"
+    assert vendor.next_request()["schema"] == "Proposal"
+    vendor.kill()
+    return ended(run)
+
+
 def history(thread: str, *more: str, folder: Path, environment: dict[str, str]) -> Any:
     code, out, err = ended(runtime("history", thread, *more, folder=folder, environment=environment))
     assert code == 0, err
@@ -76,11 +85,7 @@ def test_the_flow_completes_on_the_second_provider_and_history_shows_why(
         vendor_process("--reply", "underwriting") as second,
     ):
         settings(first, second, tmp_path)
-        run = runtime("run", "graphs.underwriting", "--thread", "t", "--json", folder=tmp_path, environment=environment)
-        assert first.next_request()["schema"] == "PlanDraft"
-        assert first.next_request()["schema"] == "Proposal"  # and holds its answer back
-        first.kill()
-        code, out, err = ended(run)
+        code, out, err = run_with_a_death(first, folder=tmp_path, environment=environment)
     assert code == 0, err
     report = json.loads(out)
     assert report["status"] == "completed"
@@ -110,11 +115,7 @@ def test_without_a_second_provider_the_run_fails_and_resume_completes_it(
         vendor_process("--reply", "underwriting") as second,
     ):
         settings(first, first, tmp_path)
-        run = runtime("run", "graphs.underwriting", "--thread", "t", "--json", folder=tmp_path, environment=environment)
-        first.next_request()
-        first.next_request()
-        first.kill()
-        code, out, _ = ended(run)
+        code, out, _ = run_with_a_death(first, folder=tmp_path, environment=environment)
         assert code == 6
         report = json.loads(out)
         assert (report["status"], report["error"]["type"]) == ("failed", "ProviderExhausted")

@@ -25,7 +25,7 @@ def db() -> None:
 
 
 def _started(grace: float) -> str:
-    from superstep.checkpointer.embedded import EmbeddedServer
+    from superstep.checkpointer import EmbeddedServer
 
     with EmbeddedServer.acquire(grace=grace) as server:
         return server.url
@@ -48,10 +48,10 @@ def url(common: Common) -> int:
 @pass_common
 def start(common: Common) -> int:
     """Start the embedded Postgres and leave it running until it is stopped, or unused for an hour."""
-    from superstep.checkpointer.embedded import status
+    from superstep.checkpointer import embedded_status
 
     _refuse_external(common.settings(), "started")
-    before = status()
+    before = embedded_status()
     click.echo(_started(STAY_UP))
     if before.running:
         note = "It was running already, for another command, and ends when nobody has used it for a while."
@@ -64,10 +64,10 @@ def start(common: Common) -> int:
 @pass_common
 def stop(common: Common) -> int:
     """Stop the embedded Postgres, even if other commands use it."""
-    from superstep.checkpointer.embedded import stop as stop_server
+    from superstep.checkpointer import stop_embedded
 
     _refuse_external(common.settings(), "stopped")
-    click.echo("Stopped." if stop_server() else "It was not running.")
+    click.echo("Stopped." if stop_embedded() else "It was not running.")
     return 0
 
 
@@ -129,17 +129,17 @@ def check(common: Common, as_json: bool) -> int:
 
 
 async def _examined(settings: CommandSettings) -> dict[str, Any]:
-    """Connect, which checks versions and rights, and look whether all migrations are applied."""
-    from superstep.checkpointer.database.migrate import pending
+    """Connect, which checks versions and rights, and refuse tables that lack a migration."""
     from superstep.runtime.cli.session import open_saver, where
     from superstep.runtime.faults import SchemaMissing
 
-    async with open_saver(settings, prepare=False) as saver, saver.transaction() as connection:
-        versions = await connection.fetchrow(
-            "SELECT current_setting('server_version') AS postgres, "
-            "(SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector"
-        )
-        missing = await pending(connection, settings.database.schema)
+    async with open_saver(settings, prepare=False) as saver:
+        async with saver.transaction() as connection:
+            versions = await connection.fetchrow(
+                "SELECT current_setting('server_version') AS postgres, "
+                "(SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector"
+            )
+        missing = await saver.apending()
     if missing:
         raise SchemaMissing(f"{where(settings)} lacks {', '.join(missing)} in schema {settings.database.schema}.")
     return dict(versions) if versions else {}

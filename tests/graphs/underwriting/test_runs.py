@@ -83,20 +83,20 @@ async def test_a_second_application_on_a_thread_is_a_new_one(saver: Transactiona
 
 async def test_an_application_is_decided_once(saver: TransactionalSaver) -> None:
     flow = flow_on(saver)
-    asked = {**underwriting.example_input, "application_id": "APP-once"}
-    first = await flow.ainvoke(asked, thread("t1"))
-    again = await flow.ainvoke({**asked, "amount": 99_00}, thread("t2"))
+    application = {**underwriting.example_input, "application_id": "APP-once"}
+    first = await flow.ainvoke(application, thread("t1"))
+    again = await flow.ainvoke({**application, "amount": 99_00}, thread("t2"))
     assert again["decision"] == first["decision"]
     with pytest.raises(InputInvalid, match="another account"):
-        await flow.ainvoke({**asked, "account_id": "A-0002"}, thread("t3"))
+        await flow.ainvoke({**application, "account_id": "A-0002"}, thread("t3"))
 
 
 async def test_the_same_application_sent_at_once_is_written_once(saver: TransactionalSaver) -> None:
     flow = flow_on(saver)
-    asked = {**underwriting.example_input, "application_id": "APP-twice"}
-    outs = await asyncio.gather(*(flow.ainvoke(asked, thread(f"t{n}")) for n in range(4)))
-    assert {out["decision"]["amount"] for out in outs} == {asked["amount"]}
-    assert await one(saver, DRAWN, LINE) == asked["amount"]
+    application = {**underwriting.example_input, "application_id": "APP-twice"}
+    outs = await asyncio.gather(*(flow.ainvoke(application, thread(f"t{n}")) for n in range(4)))
+    assert {out["decision"]["amount"] for out in outs} == {application["amount"]}
+    assert await one(saver, DRAWN, LINE) == application["amount"]
 
 
 async def test_an_unknown_account_is_refused(saver: TransactionalSaver) -> None:
@@ -141,8 +141,8 @@ async def test_racing_applications_never_exceed_the_line(saver: TransactionalSav
     open_part, amount = 30_000_00, 12_000_00
     async with saver.transaction() as tx:
         await tx.execute("UPDATE underwriting.credit_line SET drawn = credit_limit - $2 WHERE id = $1", LINE, open_part)
-    asked = {**underwriting.example_input, "amount": amount}
-    outs = await asyncio.gather(*(flow.ainvoke(asked, thread(f"t{n}")) for n in range(6)))
+    application = {**underwriting.example_input, "amount": amount}
+    outs = await asyncio.gather(*(flow.ainvoke(application, thread(f"t{n}")) for n in range(6)))
     granted = sorted(out["decision"]["amount"] for out in outs)
     # Two in full, one gets the rest, and with nothing left the others are declined.
     assert granted == [0, 0, 0, 6_000_00, 12_000_00, 12_000_00]
