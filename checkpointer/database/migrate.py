@@ -1,7 +1,8 @@
 """Bringing a database to the tables that this release needs.
 
-Migrations are `migrations/NNNN_name.sql`, applied in the order of their numbers, each once, all in one transaction.
-In them, `{schema}` stands for the quoted name of the schema. Names without a schema are looked up in `pg_catalog` and
+Migrations are files `NNNN_name.sql`, applied in the order of their numbers, each once, all in one transaction. A room
+that has tables of its own keeps theirs in a folder `migrations` beside its statements; the numbers run through all of
+them. In them, `{schema}` stands for the quoted name of the schema. Names without a schema are looked up in `pg_catalog` and
 in the schema of the `vector` extension only.
 """
 
@@ -21,9 +22,9 @@ from superstep.runtime.sqlfile import quote_identifier
 if TYPE_CHECKING:
     from superstep.checkpointer.database.pool import AnyConnection
 
-__all__ = ["FOLDER", "migrate", "pending"]
+__all__ = ["migrate", "migration_files", "pending"]
 
-FOLDER = Path(__file__).parent / "migrations"
+_PACKAGE = Path(__file__).parents[2]
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _LOCK = 0x5355504552  # any number that other users of advisory locks are unlikely to take
 
@@ -35,7 +36,7 @@ class _Migration:
     path: Path
 
 
-async def migrate(conn: AnyConnection, schema: str = "runtime", *, folder: Path = FOLDER) -> list[str]:
+async def migrate(conn: AnyConnection, schema: str = "runtime", *, folder: Path | None = None) -> list[str]:
     """Creates or upgrades the tables in `schema`. Idempotent; any number of processes may call it at once.
 
     One query when there is nothing to do. Otherwise one transaction: all pending migrations are applied or none.
@@ -43,7 +44,7 @@ async def migrate(conn: AnyConnection, schema: str = "runtime", *, folder: Path 
     Args:
         conn: an idle connection, not in a transaction.
         schema: the schema's name, unquoted; created if missing, as is the extension `vector`.
-        folder: where the migrations are.
+        folder: where the migrations are; by default those of the whole package.
 
     Returns:
         The names of the migrations that this call applied, in order.
@@ -77,7 +78,7 @@ async def migrate(conn: AnyConnection, schema: str = "runtime", *, folder: Path 
     return [each.name for each in todo]
 
 
-async def pending(conn: AnyConnection, schema: str = "runtime", *, folder: Path = FOLDER) -> list[str]:
+async def pending(conn: AnyConnection, schema: str = "runtime", *, folder: Path | None = None) -> list[str]:
     """Names the migrations that `migrate` would apply, in order. One query, no lock.
 
     The query fails inside the database if nothing was ever applied, which ends a transaction that `conn` is in.
@@ -120,7 +121,7 @@ async def _prepare(conn: AnyConnection, schema: str) -> None:
     )
 
 
-def _missing(applied: list[asyncpg.Record], folder: Path, schema: str) -> list[_Migration]:
+def _missing(applied: list[asyncpg.Record], folder: Path | None, schema: str) -> list[_Migration]:
     known = _load(folder)
     versions = {row["version"] for row in applied}
     if unknown := versions - {each.version for each in known}:
@@ -131,13 +132,19 @@ def _missing(applied: list[asyncpg.Record], folder: Path, schema: str) -> list[_
     return [each for each in known if each.version not in versions]
 
 
-def _load(folder: Path) -> list[_Migration]:
+def migration_files(folder: Path | None = None) -> list[Path]:
+    """All migrations, in order; of a folder, or of every room of the package."""
+    found = folder.glob("*.sql") if folder is not None else _PACKAGE.glob("*/*/migrations/*.sql")
+    return sorted(found, key=lambda path: path.name)
+
+
+def _load(folder: Path | None) -> list[_Migration]:
     found = []
-    for path in sorted(folder.glob("*.sql")):
+    for path in migration_files(folder):
         match = _FILE_NAME.fullmatch(path.name)
         if match is None:
             raise ValueError(f"{path} is not named like 0001_name.sql")
         found.append(_Migration(int(match[1]), path.stem, path))
     if len({each.version for each in found}) != len(found):
-        raise ValueError(f"two migrations in {folder} have the same number")
+        raise ValueError("two migrations have the same number")
     return found

@@ -14,7 +14,7 @@ import asyncpg
 import psycopg
 from psycopg import sql
 
-from superstep.checkpointer.database.migrate import FOLDER, migrate
+from superstep.checkpointer.database.migrate import migrate, migration_files
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -42,7 +42,7 @@ def ensure_template(admin: Admin, server_url: str) -> str:
     number of processes, can share a server.
     """
     digest = hashlib.sha256()
-    for path in sorted(FOLDER.glob("*.sql")):
+    for path in migration_files():
         digest.update(path.read_bytes())
     name = f"superstep_template_{digest.hexdigest()[:12]}"
     admin.execute("SELECT pg_advisory_lock(hashtext(%s))", [name])

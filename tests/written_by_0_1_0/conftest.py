@@ -11,7 +11,7 @@ import asyncpg
 import psycopg
 import pytest
 
-from superstep.checkpointer.database.migrate import FOLDER, migrate
+from superstep.checkpointer.database.migrate import migrate, migration_files
 from tests.support.commands import _own_folder, runtime
 from tests.support.databases import run
 
@@ -36,12 +36,13 @@ def claims_flow(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def old_url(empty_database_url: str, tmp_path: Path) -> str:
     """The tables of 0.1.0 (migrations never change), its rows, and then the migrations since."""
-    for name in MIGRATIONS:
-        shutil.copy(FOLDER / name, tmp_path)
+    for file in migration_files():
+        if file.name in MIGRATIONS:
+            shutil.copy(file, tmp_path)
     run(_migrate(empty_database_url, tmp_path))
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         connection.execute((HERE / "database.sql").read_bytes())
-    run(_migrate(empty_database_url, FOLDER))
+    run(_migrate(empty_database_url, None))
     return empty_database_url
 
 
@@ -55,7 +56,7 @@ def on_old(runtime: Runtime, old_url: str, monkeypatch: pytest.MonkeyPatch) -> R
     return lambda *arguments: runtime(*arguments, "--db", old_url)
 
 
-async def _migrate(url: str, folder: Path) -> None:
+async def _migrate(url: str, folder: Path | None) -> None:
     connection = await asyncpg.connect(url)
     try:
         await migrate(connection, folder=folder)

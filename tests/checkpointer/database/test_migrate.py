@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from superstep.checkpointer.database.migrate import FOLDER, migrate, pending
+from superstep.checkpointer.database.migrate import migrate, migration_files, pending
 from superstep.runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ async def queries(conn: Connection, action: Callable[[], object]) -> list[str]:
 
 
 async def test_the_real_migrations_apply_once(conn: Connection) -> None:
-    names = sorted(path.stem for path in FOLDER.glob("*.sql"))
+    names = [path.stem for path in migration_files()]
     assert names
+    assert names == sorted(names)
     assert await pending(conn) == names
     assert await migrate(conn) == names
     assert await pending(conn) == []

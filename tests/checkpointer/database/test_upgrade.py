@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from superstep.checkpointer.database.migrate import FOLDER, migrate
+from superstep.checkpointer.database.migrate import migrate, migration_files
 from tests.support.statements import all_statements, statements_of_first_release
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
+FIRST = migration_files()[0]
 OLD_STATEMENTS = Path(__file__).with_name("queries_before_0002.sql")
 PARTS = {"tuple_columns", "tuple_joins", "own_root", "own_nested", "own_outside"}  # of statements, not statements
 STATS = {
@@ -31,7 +32,7 @@ STATS = {
 @pytest.fixture
 def first(tmp_path: Path) -> Path:
     """The migrations of the first release."""
-    shutil.copy(FOLDER / "0001_core.sql", tmp_path)
+    shutil.copy(FIRST, tmp_path)
     return tmp_path
 
 
@@ -122,7 +123,7 @@ async def catalog(conn: Connection, schema: str) -> list[str]:
 
 def test_a_migration_that_databases_have_is_never_changed() -> None:
     """Only then does "upgraded" above mean upgraded."""
-    digest = hashlib.sha256((FOLDER / "0001_core.sql").read_bytes()).hexdigest()
+    digest = hashlib.sha256(FIRST.read_bytes()).hexdigest()
     assert digest == "9af27e44edfea28a3170c1764dd4092f91ae3ea595f533f4e491ac2d66bccdfb"
 
 
