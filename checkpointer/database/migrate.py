@@ -2,8 +2,8 @@
 
 Migrations are files `NNNN_name.sql`, applied in the order of their numbers, each once, all in one transaction. A room
 that has tables of its own keeps theirs in a folder `migrations` beside its statements; the numbers run through all of
-them. In them, `{schema}` stands for the quoted name of the schema. Names without a schema are looked up in `pg_catalog` and
-in the schema of the `vector` extension only.
+them. In their text, `{schema}` stands for the quoted name of the schema. Names without a schema are looked up in
+`pg_catalog` and in the schema of the `vector` extension only.
 """
 
 from __future__ import annotations
