@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
+    from superstep.checkpointer.collections.embedder import Embedder
     from superstep.checkpointer.langgraph.codec import CheckpointRow
     from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary
 
@@ -138,6 +139,11 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
     def schema(self) -> str:
         """The schema of the saver's own tables."""
         return self.database.schema
+
+    @property
+    def embedder(self) -> Embedder:
+        """What embeds texts for `nearest(text=...)`; set its `own` to have another one than the process."""
+        return self.runs.embedder
 
     async def aclose(self) -> None:
         """Give every connection back, when all background work has ended. The pool stays open."""
