@@ -5,14 +5,24 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCAL_LLM := $(VENV)/.local-llm
 PYTEST_WORKERS ?= 2
+PARTS := checkpointer graphs prompts providers runtime
 
-.PHONY: help demo test test-local-llm lint types layers bench clean
+.PHONY: help demo test test-local-llm lint types layers bench clean links
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-$(STAMP): pyproject.toml .ci/constraints.txt
+# superstep/ has a link to each of the parts. An unpacked sdist has none yet; git on a file system without links writes
+# small text files instead, which are left alone.
+links:
+	@for part in $(PARTS); do \
+	    [ -d superstep/$$part ] || ln -s ../$$part superstep/$$part 2>/dev/null || { \
+	        echo "superstep/$$part is no link to ../$$part; where the file system has links, run: git config core.symlinks true && git checkout -- superstep; elsewhere, install from a wheel or an sdist." >&2; \
+	        exit 2; }; \
+	done
+
+$(STAMP): pyproject.toml .ci/constraints.txt | links
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python3 >= 3.11 is needed, $$($(PYTHON) --version) found; set PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[dev]'

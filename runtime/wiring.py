@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from superstep.checkpointer.calls import records
-from superstep.checkpointer.database.database import set_embedder
-from superstep.checkpointer.step.step import locate
+from superstep.checkpointer import record_call, refuse_blocking, set_embedder, spent
 from superstep.providers.chat.registry import configure_by_default
 from superstep.providers.embeddings.registry import configure_embeddings, configure_embeddings_by_default
 from superstep.providers.records.ports import Hooks, hooks
-from superstep.runtime.faults import NoActiveStep
 
 if TYPE_CHECKING:
+    from superstep.checkpointer import Spent
     from superstep.providers.catalog.model import Catalog
 
 __all__ = ["join"]
@@ -26,7 +24,7 @@ def join() -> None:
     another file.
     """
     set_embedder(_embed)
-    hooks(Hooks(record=records.record_call, spent=_spent, before_blocking=_refuse_deadlock))
+    hooks(Hooks(record=record_call, spent=_spent, before_blocking=refuse_blocking))
     configure_by_default(_catalog)
     configure_embeddings_by_default(_embeddings)
 
@@ -37,23 +35,8 @@ async def _embed(texts: list[str]) -> list[list[float]]:
     return await embedder("default").embed(texts)
 
 
-async def _spent(route: str, window: float | None) -> records.Spent | None:
-    return await records.spent(route=route, window=window)
-
-
-def _refuse_deadlock() -> None:
-    try:
-        place = locate()
-    except NoActiveStep:
-        return  # outside of steps a call needs no loop but its own
-    try:
-        place.run.engine.refuse_own_loop()
-    except NoActiveStep:
-        raise NoActiveStep(
-            f"Node {place.node!r} called a model with invoke or stream on the event loop that has to serve the "
-            f"super-step, so both would wait for ever. Await ainvoke, iterate astream, or make the node a plain "
-            f"`def`: LangGraph runs those in threads."
-        ) from None
+async def _spent(route: str, window: float | None) -> Spent | None:
+    return await spent(route=route, window=window)
 
 
 def _catalog() -> Catalog | None:

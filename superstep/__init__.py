@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from superstep.checkpointer import Step, StepRecord, SyncStep, ThreadSummary
+    from superstep.providers import OfflineReply, OfflineRequest, ToolCall
     from superstep.runtime.author.face import (
         TransactionalSaver,
         chat_model,
@@ -66,6 +67,7 @@ _HOMES = {
         "prompt_sync",
         "seed_prompts",
     ),
+    "superstep.providers": ("OfflineRequest", "OfflineReply", "ToolCall"),
     "superstep.runtime.flow.transactional": ("transactional", "Transactional"),
     "superstep.runtime.flow.retry": ("Settings",),
     "superstep.runtime.flow.report": ("RunReport",),
@@ -111,6 +113,9 @@ __all__ = [
     "prompt_sync",
     "seed_prompts",
     "embedder",
+    "OfflineRequest",
+    "OfflineReply",
+    "ToolCall",
     "Step",
     "SyncStep",
     "Transactional",

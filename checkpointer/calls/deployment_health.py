@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from superstep.checkpointer.calls import queries
+
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from superstep.checkpointer.database.database import Engine
+    from superstep.checkpointer.database.database import Database
 
-__all__ = ["Attempt", "DeploymentHealth", "deployment_health"]
+__all__ = ["DeploymentHealth", "Tried", "deployment_health"]
 
 
-class Attempt(NamedTuple):
+class Tried(NamedTuple):
     """One attempt to have a call answered: when it ended, whether with an answer, else whether it speaks against it."""
 
     at: datetime
@@ -41,21 +43,21 @@ class DeploymentHealth:
     p50_ms: float | None
     last_failure_at: datetime | None
     last_failure: str | None
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[Tried, ...]
 
 
-async def deployment_health(engine: Engine, *, seconds: float) -> list[DeploymentHealth]:
+async def deployment_health(database: Database, *, seconds: float) -> list[DeploymentHealth]:
     """Ask what the records of the last `seconds` say, by deployment. One round trip.
 
     Raises:
         SchemaMissing: there are no such records.
         DatabaseUnavailable: the database did not come back.
     """
-    rows = await engine.autocommit(lambda conn: conn.fetch(engine.sql["deployment_health"], seconds))
+    rows = await database.autocommit(lambda conn: queries.deployment_health(conn, database.schema, seconds))
     return [
         DeploymentHealth(
             **{key: row[key] for key in ("deployment", "calls", "failed", "p50_ms", "last_failure_at", "last_failure")},
-            attempts=tuple(map(Attempt, *(reversed(row[key]) for key in ("moments", "results", "counts")))),
+            attempts=tuple(map(Tried, *(reversed(row[key]) for key in ("moments", "results", "counts")))),
         )
         for row in rows
     ]

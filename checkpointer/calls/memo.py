@@ -6,8 +6,8 @@ after a conflict, a crash or an answered interrupt. Inside one execution of a no
 own answer, so asking a model several times for the same thing still samples several answers. Requests that failed do
 not count. A retry by LangGraph's `RetryPolicy` has another attempt number and samples anew.
 
-The record of a call (`calls`) is stored with its answer, in one statement. An answer that is served again was not paid
-again, and nothing is recorded.
+The record of a call (`records`) is stored with its answer, in one statement. An answer that is served again was not
+paid again, and nothing is recorded.
 
 A node that iterates `model.astream()` itself is covered for routed models only: they ask a cache that has
 `memoises_streams`, where LangChain's own `astream` asks none. (`ainvoke` under `stream_mode="messages"` is covered for
@@ -16,32 +16,30 @@ all.) Not covered are models built with `cache=False`.
 
 from __future__ import annotations
 
-import asyncio
-import json
-import threading
 from contextvars import ContextVar
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache, set_llm_cache
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
-from superstep.checkpointer.calls import records as calls
+from superstep.checkpointer.calls.queries import CallKey, Remembered, remember, remembered
+from superstep.checkpointer.calls.records import row_of_answer
+from superstep.checkpointer.calls.requests import answered, number, request_digest
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.codec import dump
-from superstep.checkpointer.step.step import locate
+from superstep.checkpointer.threads.current import current_task
 from superstep.runtime.faults import NoActiveStep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from superstep.checkpointer.step.step import Place
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.step.task import Attempt
+    from superstep.checkpointer.threads.current import CurrentTask
+    from superstep.checkpointer.threads.run import Run
 
 __all__ = ["StepMemo", "install"]
 
@@ -50,22 +48,22 @@ __all__ = ["StepMemo", "install"]
 class _Call:
     """The `nth` such request of one execution of a task."""
 
-    place: Place
+    task: CurrentTask
     step: SuperStep
     attempt: Attempt
     request: bytes
     nth: int
 
+    @property
+    def run(self) -> Run:
+        return self.task.run
 
-# Fields of messages. An artifact is what a tool keeps from the model.
-_NOT_ASKED = ("id", "response_metadata", "usage_metadata", "artifact", "tool_call_chunks", "chunk_position")
+    def answered(self) -> None:
+        answered(self.attempt, self.request, self.nth)
+
 
 # LangChain looks a request up and stores its answer in one coroutine, so the call travels in the context.
 _call: ContextVar[_Call | None] = ContextVar("superstep_llm_call", default=None)
-
-# Who waits for an answer, to which request of which execution (its token), and under which number.
-_waiting: WeakKeyDictionary[asyncio.Task[Any] | threading.Thread, tuple[str, bytes, int]] = WeakKeyDictionary()
-_numbering = threading.Lock()
 
 
 class StepMemo(BaseCache):
@@ -78,20 +76,18 @@ class StepMemo(BaseCache):
 
     async def alookup(self, prompt: str, llm_string: str) -> Any:
         """The answer this execution, or an earlier one at the same place, got for its n-th such request."""
-        call = _place(prompt, llm_string)
-        _call.set(call)
+        call = _begin(prompt, llm_string)
         if call is None:
             return await self.outer.alookup(prompt, llm_string) if self.outer else None
-        return _found(call, await call.place.run.engine.on_loop(self._find(call, prompt, llm_string)))
+        return _found(call, await call.run.database.home.call(self._find(call, prompt, llm_string)))
 
     async def _find(self, call: _Call, prompt: str, llm_string: str) -> Any:
-        run, place = call.place.run, call.place
+        run, database = call.run, call.run.database
         # The key has the checkpoint that the super-step starts from, and a crash before that is committed gives the
         # step another one, under which a paid answer would not be found.
-        await run.committed(place.ns, place.checkpoint_id)
-        *key, token = calls.where(place)
-        args = (*key, call.request, call.nth, token)
-        row = await run.engine.autocommit(lambda conn: conn.fetchrow(run.engine.sql["memo_get"], *args))
+        await run.committed(call.task.place.ns, call.task.checkpoint_id)
+        key = CallKey.of(call.task)
+        row = await database.autocommit(lambda conn: remembered(conn, database.schema, key, call.request, call.nth))
         if row is None or not row["owned"]:
             raise run.stale()
         if row["kind"] is not None:
@@ -103,36 +99,34 @@ class StepMemo(BaseCache):
         """Store a paid answer durably before the node gets it."""
         if self.outer:
             await self.outer.aupdate(prompt, llm_string, return_val)
-        if (call := _call.get()) is not None:
-            _call.set(None)
-            await call.place.run.engine.on_loop(self._store(call, return_val))
-            _answered(call)
+        if (call := _take()) is not None:
+            await call.run.database.home.call(self._store(call, return_val))
+            call.answered()
 
     async def _store(self, call: _Call, answer: Sequence[Generation]) -> None:
         await failpoints.hit("memo.before_store")
-        run, place = call.place.run, call.place
+        run, database = call.run, call.run.database
         kind, data = dump(run.serde, _dumped(answer), "the answer of a language model")
-        row = (*calls.where(place), *calls.answered(place.node, answer), call.request, call.nth, kind, data)
-        if not await run.engine.autocommit(lambda conn: conn.fetchval(run.engine.sql["memo_put"], *row)):
+        key, row = CallKey.of(call.task), row_of_answer(call.task.place.node, answer)
+        what = Remembered(call.request, call.nth, kind, data)
+        if not await database.autocommit(lambda conn: remember(conn, database.schema, key, row, what)):
             raise run.stale()
         await failpoints.hit("memo.stored")
 
     def lookup(self, prompt: str, llm_string: str) -> Any:
         """`alookup` for synchronous model calls; blocks the calling thread."""
-        call = _place(prompt, llm_string)
-        _call.set(call)
+        call = _begin(prompt, llm_string)
         if call is None:
             return self.outer.lookup(prompt, llm_string) if self.outer else None
-        return _found(call, call.place.run.engine.from_thread(self._find(call, prompt, llm_string)))
+        return _found(call, call.run.database.home.block(self._find(call, prompt, llm_string)))
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """`aupdate` for synchronous model calls; blocks the calling thread."""
         if self.outer:
             self.outer.update(prompt, llm_string, return_val)
-        if (call := _call.get()) is not None:
-            _call.set(None)
-            call.place.run.engine.from_thread(self._store(call, return_val))
-            _answered(call)
+        if (call := _take()) is not None:
+            call.run.database.home.block(self._store(call, return_val))
+            call.answered()
 
     def clear(self, **kwargs: Any) -> None:
         """Clear the outer cache. The memo belongs to its threads and goes with them."""
@@ -147,79 +141,36 @@ def install() -> None:
         set_llm_cache(StepMemo(cache))
 
 
-def _asked(prompt: str) -> str:
-    """What LangChain's dump of messages asks, without what no answer depends on.
+def _begin(prompt: str, llm_string: str) -> _Call | None:
+    """The call that is being made here; `None` outside of super-steps."""
+    call = _here(prompt, llm_string)
+    _call.set(call)
+    return call
 
-    Earlier answers are part of the next request of a tool loop. An answer that was just paid for and the same one
-    served again differ in what they cost and how long they took, and streamed ones in the pieces they came in.
-    """
+
+def _here(prompt: str, llm_string: str) -> _Call | None:
     try:
-        messages = json.loads(prompt)
-        dumped = isinstance(messages, list) and all(m["lc"] and isinstance(m["kwargs"], dict) for m in messages)
-    except (ValueError, TypeError, LookupError, RecursionError):
-        dumped = False
-    if not dumped:  # the text that a model which knows no messages is asked
-        return prompt
-    for message in messages:
-        fields = message["kwargs"]
-        message["id"] = fields["type"] = str(fields.get("type")).removesuffix("MessageChunk").lower()
-        for name in _NOT_ASKED:
-            fields.pop(name, None)
-    return json.dumps(messages)
-
-
-def _place(prompt: str, llm_string: str) -> _Call | None:
-    try:
-        place = locate()
+        task = current_task()
     except NoActiveStep:
         return None
-    request = blake2b(_asked(prompt).encode() + b"\0" + llm_string.encode(), digest_size=16).digest()
-    step, attempt = place.enter()
-    return _Call(place, step, attempt, request, _number(attempt, request))
+    request = request_digest(prompt, llm_string)
+    step, attempt = task.enter()
+    return _Call(task, step, attempt, request, number(attempt, request))
 
 
-def _number(attempt: Attempt, request: bytes) -> int:
-    """The lowest number without an answer in this execution, and without anybody who waits for one.
-
-    A cache is not told that a call failed or was cancelled. But whoever asks the next thing, or has ended, waits no
-    longer, and a request that is made again has the number of the one that failed.
-    """
-    asker = _asker()
-    with _numbering:
-        taken = attempt.asked_llm.get(request, 0)
-        _waiting.pop(asker, None)
-        for other, (token, asked, nth) in _waiting.items():
-            if (token, asked) == (attempt.token, request) and not _ended(other):
-                taken |= 1 << nth
-        nth = (~taken & (taken + 1)).bit_length() - 1  # the lowest bit that is 0
-        _waiting[asker] = attempt.token, request, nth
-    return nth
+def _take() -> _Call | None:
+    """The call whose answer has come, if there is one to be stored."""
+    call = _call.get()
+    if call is not None:
+        _call.set(None)
+    return call
 
 
 def _found(call: _Call, answer: Any) -> Any:
     if answer:
         _call.set(None)
-        _answered(call)
+        call.answered()
     return answer
-
-
-def _answered(call: _Call) -> None:
-    with _numbering:
-        asked = call.attempt.asked_llm
-        asked[call.request] = asked.get(call.request, 0) | 1 << call.nth  # a bit for each number
-        _waiting.pop(_asker(), None)
-
-
-def _asker() -> asyncio.Task[Any] | threading.Thread:
-    """Whoever asks one thing after another: the task, or in synchronous code the thread."""
-    try:
-        return asyncio.current_task() or threading.current_thread()
-    except RuntimeError:
-        return threading.current_thread()
-
-
-def _ended(asker: asyncio.Task[Any] | threading.Thread) -> bool:
-    return asker.done() if isinstance(asker, asyncio.Task) else not asker.is_alive()
 
 
 def _dumped(answer: Sequence[Generation]) -> list[Any]:

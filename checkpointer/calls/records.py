@@ -13,24 +13,24 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.base.id import uuid6
 
+from superstep.checkpointer.calls import queries
 from superstep.checkpointer.langgraph.codec import for_jsonb
-from superstep.checkpointer.step.step import locate
+from superstep.checkpointer.threads.current import current_task
 from superstep.runtime.faults import NoActiveStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from uuid import UUID
 
     from langchain_core.outputs import Generation
 
-    from superstep.checkpointer.step.step import Place
+    from superstep.checkpointer.threads.current import CurrentTask
 
-__all__ = ["CallRow", "Spend", "Spent", "answered", "record_call", "spent", "where"]
+__all__ = ["Spend", "Spent", "record_call", "row_of_answer", "spent"]
 
 _ROUTING = "routing"
 _MOST = 2**63 - 1
@@ -62,21 +62,6 @@ class Spent:
     route: Spend
 
 
-class CallRow(NamedTuple):
-    """The columns that say what a call was, in the order the statements take them."""
-
-    id: UUID
-    node: str
-    outcome: str
-    model: str | None
-    offline: bool
-    input_tokens: int
-    output_tokens: int
-    usd: float | None
-    route: str | None
-    record: str
-
-
 async def record_call(record: Mapping[str, Any]) -> None:
     """Record a call of a model, made by the task running here, whose answer does not go through the memo.
 
@@ -92,18 +77,17 @@ async def record_call(record: Mapping[str, Any]) -> None:
         DatabaseUnavailable: the database did not come back.
     """
     try:
-        place = locate()
+        task = current_task()
     except NoActiveStep:
         return
-    row = _row(place.node, "answered" if record.get("outcome") == "answered" else "failed", record)
-    await place.run.engine.on_loop(_record(place, row))
+    row = _row(task.place.node, "answered" if record.get("outcome") == "answered" else "failed", record)
+    await task.run.database.home.call(_record(task, row))
 
 
-async def _record(place: Place, row: CallRow) -> None:
-    run = place.run
-    args = (*where(place), *row)
-    if not await run.engine.autocommit(lambda conn: conn.fetchval(run.engine.sql["record_call"], *args)):
-        raise run.stale()
+async def _record(task: CurrentTask, row: queries.CallRow) -> None:
+    database, key = task.run.database, queries.CallKey.of(task)
+    if not await database.autocommit(lambda conn: queries.record_call(conn, database.schema, key, row)):
+        raise task.run.stale()
 
 
 async def spent(*, route: str | None = None, window: float | None = None) -> Spent | None:
@@ -123,20 +107,19 @@ async def spent(*, route: str | None = None, window: float | None = None) -> Spe
         DatabaseUnavailable: the database did not come back.
     """
     try:
-        place = locate()
+        task = current_task()
     except NoActiveStep:
         return None
     seconds = None if window is None else min(window, _EVER)
-    return await place.run.engine.on_loop(_spent(place, route, seconds))
+    return await task.run.database.home.call(_spent(task, route, seconds))
 
 
-async def _spent(place: Place, route: str | None, seconds: float | None) -> Spent:
-    run = place.run
-    if "" in run.namespaces:
+async def _spent(task: CurrentTask, route: str | None, seconds: float | None) -> Spent:
+    run, database = task.run, task.run.database
+    if run.has_loaded(""):
         # LangGraph may still be saving the input that the run began with, and until then that of the run before counts.
-        await run.committed("", place.root_id)
-    args = (run.thread_id, route, seconds)
-    (row,) = await run.engine.autocommit(lambda conn: conn.fetch(run.engine.sql["spent"], *args))
+        await run.committed("", task.root_checkpoint_id)
+    row = await database.autocommit(lambda conn: queries.spend(conn, database.schema, run.thread_id, route, seconds))
     return Spent(
         thread_id=run.thread_id,
         thread=Spend(row["tokens"], row["usd"]),
@@ -145,12 +128,7 @@ async def _spent(place: Place, route: str | None, seconds: float | None) -> Spen
     )
 
 
-def where(place: Place) -> tuple[str, str, str, str, int, int | None]:
-    """The first parameters of the statements that store a call: its place, and the right to store it."""
-    return place.run.thread_id, place.ns, place.checkpoint_id, place.task_id, place.number, place.run.token
-
-
-def answered(node: str, answer: Sequence[Generation]) -> CallRow:
+def row_of_answer(node: str, answer: Sequence[Generation]) -> queries.CallRow:
     """The row of a call from its answer: by the record it brings along, else by what LangChain says of it."""
     model: Any = None
     tokens_in = tokens_out = 0
@@ -169,10 +147,10 @@ def answered(node: str, answer: Sequence[Generation]) -> CallRow:
     return _row(node, "answered", {**said, **record}, record)
 
 
-def _row(node: str, outcome: str, known: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> CallRow:
+def _row(node: str, outcome: str, known: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> queries.CallRow:
     """`known` fills the columns, and is the record itself unless that is given."""
     model = _text(known.get("model"))
-    return CallRow(
+    return queries.CallRow(
         id=uuid6(),
         node=_text(node) or "?",
         outcome=outcome,

@@ -22,39 +22,49 @@ one READ COMMITTED statement, atomic by itself, and serializable because that on
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import asyncpg
-
+from superstep.checkpointer.commit.queries import NewCheckpoint, checkpoint_exists, put_as_owner
+from superstep.checkpointer.commit.staged_writes import apply_staged
+from superstep.checkpointer.commit.step_record import step_record
 from superstep.checkpointer.database import failpoints
-from superstep.checkpointer.database.errors import plain, short
-from superstep.checkpointer.database.leases import DRIVER_ERRORS, Connection, is_lost, is_serialization_failure
-from superstep.checkpointer.langgraph.codec import CheckpointRow, WriteRows, for_jsonb
-from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault, StagedWriteFailed, StepConflict
+from superstep.checkpointer.database.errors import DRIVER_ERRORS, Connection, is_lost, is_serialization_failure
+from superstep.checkpointer.database.retry import retry
+from superstep.checkpointer.langgraph.codec import WriteRows
+from superstep.checkpointer.step.costs import Costs
+from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault, StepConflict
 
 if TYPE_CHECKING:
-    from superstep.checkpointer.step.read_set import Effect, Staged
-    from superstep.checkpointer.step.superstep import SuperStep
-    from superstep.checkpointer.threads.run import Batch, Run
+    from collections.abc import Sequence
 
-__all__ = ["Barrier", "MismatchedRows"]
+    from superstep.checkpointer.langgraph.codec import CheckpointRow
+    from superstep.checkpointer.step.read_set import Effect
+    from superstep.checkpointer.step.superstep import SuperStep
+    from superstep.checkpointer.threads.pending_writes import Batch
+    from superstep.checkpointer.threads.run import Run
+
+__all__ = ["Barrier"]
+
+CommitKind: TypeAlias = Literal["direct", "replay"]
 
 _REPAIRS = 12
 # From here on the transaction takes locks. A process that is paused now must not keep others out for ever.
 _WRITE = "ROLLBACK TO SAVEPOINT reads; SET LOCAL idle_in_transaction_session_timeout = '60s'"
 
 
-class MismatchedRows(StepConflict):
-    """A staged write touched another number of rows than it expected."""
-
-
 @dataclass(slots=True)
 class Barrier:
     """One checkpoint about to be committed by a run, with all that goes into the same transaction.
 
-    `nodes` are the names of the tasks of the super-step, for the record.
+    Attributes:
+        run: whose checkpoint it is.
+        ns: the namespace.
+        checkpoint_id: its id.
+        parent_id: the checkpoint that the super-step started from.
+        row: what is stored of it.
+        ends_step: a super-step with tasks ends here; otherwise it is new input, an update or a fork.
+        nodes: names of the tasks of the super-step, for its record.
     """
 
     run: Run
@@ -82,12 +92,12 @@ class Barrier:
         if self.run.poison is not None:
             raise self.run.poison
         step = await self._step()
-        batch = self.run.take(self.ns, self.parent_id or "")
+        batch = self.run.writes.take(self.ns, self.parent_id or "")
         try:
             if step is None or not step.rests_on_anything:
                 await self._alone(step, batch)
             else:
-                async with step.lock:
+                async with step.snapshot.lock:
                     await self._with_step(step, batch)
         except BaseException as e:
             try:
@@ -97,7 +107,7 @@ class Barrier:
                     await self._store_apart(batch, e)
             finally:
                 if batch is not None:
-                    batch.settle(e)  # whatever happened: nobody may wait for ever
+                    batch.settle(e)  # whatever happened: no result may wait for ever
             raise
         finally:
             if step is not None:
@@ -128,94 +138,56 @@ class Barrier:
 
     async def _alone(self, step: SuperStep | None, batch: Batch | None) -> None:
         """One autocommitted statement; repeated after a lost connection it finds its own checkpoint (`_insert`)."""
+        record = self._record(step, "direct", step.effects() if step is not None else [])
 
         async def insert(conn: Connection) -> None:
             await failpoints.hit("commit.before_commit")
-            await self._insert(conn, self._stats(step, "direct", step.effects() if step is not None else []), batch)
+            await self._insert(conn, record, batch)
             await failpoints.hit("commit.committed")
 
-        await self.run.engine.autocommit(insert)
+        await self.run.database.autocommit(insert)
 
     # -- with reads or staged writes -----------------------------------------------------------------------------
 
     async def _with_step(self, step: SuperStep, batch: Batch | None) -> None:
         """Direct commit if the step's transaction is still open, else replay commit; repair until either holds."""
-        for attempt in range(_REPAIRS):
-            kind = "direct" if step.conn is not None or not step.has_reads else "replay"
-            try:
-                conn = await step.pin()
-                await failpoints.hit("commit.begun")
-                self._refuse_drift(step)
-                await failpoints.hit("commit.validated")
-                if await self._apply(conn, step, kind, batch):
-                    await self._finish(conn, step)
-                else:
-                    # An earlier COMMIT of ours, whose answer was lost, has landed meanwhile. What was just applied in
-                    # this transaction is the second time: roll it back.
-                    await step.lose()
-            except DRIVER_ERRORS as e:
-                lost = is_lost(e, step.conn)
-                await step.lose()
-                if not (lost or is_serialization_failure(e)):
-                    raise
-                step.costs.repairs += 1
-                await self.run.engine.pause(attempt)
-            else:
-                return
-        raise self._unreachable() if lost else self._contended(step)
+
+        async def failed(error: Exception, left: int) -> None:
+            lost = is_lost(error, step.snapshot.conn)
+            await step.snapshot.lost()
+            if not (lost or is_serialization_failure(error)):
+                raise error
+            step.costs.repairs += 1
+            if not left:
+                raise self._unreachable() if lost else self._contended(step)
+
+        await retry(lambda: self._try(step, batch), failed, tries=_REPAIRS)
+
+    async def _try(self, step: SuperStep, batch: Batch | None) -> None:
+        kind: CommitKind = "direct" if step.snapshot.is_held or not step.has_reads else "replay"
+        conn = await step.pin()
+        await failpoints.hit("commit.begun")
+        self._refuse_drift(step)
+        await failpoints.hit("commit.validated")
+        await conn.execute(_WRITE)
+        effects = step.effects()
+        await apply_staged(conn, step, effects)
+        await failpoints.hit("commit.staged")
+        if await self._insert(conn, self._record(step, kind, effects), batch):
+            await self._finish(conn, step)
+        else:
+            # An earlier COMMIT of ours, whose answer was lost, has landed meanwhile. What was just applied in this
+            # transaction is the second time: roll it back.
+            await step.snapshot.lost()
 
     def _refuse_drift(self, step: SuperStep) -> None:
-        if step.drifted:
-            names = sorted(set(step.drifted.values()))
+        if drifted := step.drifted:
+            names = sorted(set(drifted.values()))
             raise StepConflict(
                 f"Facts that {', '.join(names)} had read in thread {self.run.thread_id!r} changed before the "
                 f"super-step could commit. Nothing was written; only these tasks run again when the thread "
                 f"is run with input None (transactional(graph) does that).",
                 tasks=names,
-                attempts=step.costs.attempts,
-            )
-
-    async def _apply(self, conn: Connection, step: SuperStep, kind: str, batch: Batch | None) -> bool:
-        """Staged writes and checkpoint; false if the checkpoint is in the database already."""
-        await conn.execute(_WRITE)
-        effects = step.effects()
-        for effect in effects:
-            for staged in effect.staged:
-                await self._stage(conn, step, effect, staged)
-        await failpoints.hit("commit.staged")
-        return await self._insert(conn, self._stats(step, kind, effects), batch)
-
-    async def _stage(self, conn: Connection, step: SuperStep, effect: Effect, staged: Staged) -> None:
-        """Apply one staged write, or roll back and take its task's result back."""
-        try:
-            # Always the extended protocol, which takes one statement: "...; COMMIT" must not get through.
-            if staged.args:
-                status = await conn.execute(staged.sql, *staged.args)
-            else:
-                statement = await conn.prepare(staged.sql)
-                await statement.fetch()
-                status = statement.get_statusmsg() or ""
-        except (*DRIVER_ERRORS, ValueError, TypeError) as e:
-            if is_serialization_failure(e) or is_lost(e, conn):
-                raise
-            await conn.execute("ROLLBACK")
-            await step.mark_drifted({effect.task_id: effect.node}, conn)
-            raise StagedWriteFailed(
-                f"The database rejected a write staged by {effect.node!r}: {plain(e)}. The super-step was rolled back; "
-                f"`runtime resume` (or input None) runs {effect.node!r} again. Statement: {short(staged.sql)}",
-                task=effect.node,
-                sql=staged.sql,
-                sqlstate=getattr(e, "sqlstate", None) if isinstance(e, asyncpg.PostgresError) else None,
-            ) from e
-        touched = int(status.rsplit(" ", 1)[-1]) if status[-1:].isdigit() else 0
-        if staged.expect_rows is not None and touched != staged.expect_rows:
-            await conn.execute("ROLLBACK")
-            await step.mark_drifted({effect.task_id: effect.node}, conn)
-            raise MismatchedRows(
-                f"A write staged by {effect.node!r} was to touch {staged.expect_rows} row(s) and touched {touched}. "
-                f"Nothing was written; {effect.node!r} must decide again on what is there now. "
-                f"Statement: {short(staged.sql)}",
-                tasks=[effect.node],
                 attempts=step.costs.attempts,
             )
 
@@ -227,40 +199,45 @@ class Barrier:
         except DRIVER_ERRORS as e:
             if not is_lost(e, conn):
                 raise
-            await step.lose()
+            await step.snapshot.lost()
             if not await self._is_there():
                 raise
         else:
-            step.done()
-            await self.run.engine.connections.give_back(conn)
+            await step.snapshot.committed()
         await failpoints.hit("commit.committed")
 
-    async def _insert(self, conn: Connection, stats: str | None, batch: Batch | None) -> bool:
+    # -- the checkpoint ------------------------------------------------------------------------------------------
+
+    @property
+    def _new(self) -> NewCheckpoint:
+        return NewCheckpoint(self.run.thread_id, self.ns, self.checkpoint_id, self.parent_id, self.row)
+
+    async def _insert(self, conn: Connection, record: str | None, batch: Batch | None) -> bool:
         """The checkpoint with its values and writes; false if it is there already.
 
         Raises:
             StaleRun: the run does not own the thread any more.
         """
-        rows = WriteRows.merged(result.rows for result in (batch.results if batch is not None else ()))
-        right = "root" if self.ns == "" else "nested"
-        run = self.run
-        args: list[Any] = [run.thread_id, self.ns, self.checkpoint_id, self.parent_id, *self.row[:5], stats]
-        args += [*self.row[5:], *rows, run.token]
-        if right == "root":
-            args.append(run.head)
-        if await conn.fetchval(run.engine.sql[f"put_{right}"], *args) is not None:
+        run, schema = self.run, self.run.database.schema
+        writes = WriteRows.merged(result.rows for result in (batch.results if batch is not None else ()))
+        if await put_as_owner(conn, schema, self._new, record, writes, token=run.token, head=run.head):
             return True
-        if await self._there(conn):
+        if await checkpoint_exists(conn, schema, self._new):
             return False
         raise run.stale()
 
-    async def _there(self, conn: Connection) -> bool:
-        found = await conn.fetchval(self.run.engine.sql["exists"], self.run.thread_id, self.ns, self.checkpoint_id)
-        return bool(found)
-
     async def _is_there(self) -> bool:
         """Whether our checkpoint was committed; asked on a new connection, as often as the server needs to return."""
-        return await self.run.engine.autocommit(self._there)
+        database = self.run.database
+        return await database.autocommit(lambda conn: checkpoint_exists(conn, database.schema, self._new))
+
+    def _record(self, step: SuperStep | None, kind: CommitKind, effects: Sequence[Effect]) -> str | None:
+        if not (self.ends_step and self.nodes):  # LangGraph's own step that only distributes the input has no nodes
+            return None
+        if step is None:
+            ms = self.run.namespaces[self.ns].ms_since_last()
+            return step_record(self.nodes, Costs(), effects, commit=kind, ms=ms)
+        return step_record(self.nodes, step.costs, effects, commit=kind, ms=step.elapsed_ms())
 
     # -- around it -----------------------------------------------------------------------------------------------
 
@@ -270,35 +247,12 @@ class Barrier:
             batch.settle(error)
             return
         try:
-            parent = self.parent_id or ""
-            await self.run.engine.autocommit(lambda conn: self.run.store(conn, self.ns, parent, batch.results))
+            run, parent = self.run, self.parent_id or ""
+            await run.database.autocommit(lambda conn: run.writes.store(conn, self.ns, parent, batch.results))
         except (RuntimeFault, *DRIVER_ERRORS) as e:
             batch.settle(e)
         else:
             batch.settle()
-
-    def _stats(self, step: SuperStep | None, kind: str, effects: list[Effect]) -> str | None:
-        if not (self.ends_step and self.nodes):  # LangGraph's own step that only distributes the input has no nodes
-            return None
-        costs = step.costs if step is not None else None
-        prompts = sorted({what for effect in effects for what in effect.uses})
-        text = json.dumps(
-            {
-                "nodes": self.nodes,
-                "attempts": costs.attempts if costs else 1,
-                "repairs": costs.repairs if costs else 0,
-                "drifts": costs.drifts if costs else 0,
-                "escalated": False,
-                "commit": kind,
-                "reads": sum(len(effect.reads) for effect in effects),
-                "writes": sum(len(effect.staged) for effect in effects),
-                "llm_reused": costs.llm_reused if costs else 0,
-                "ms": round(step.elapsed_ms(), 3) if step is not None else self.run.since_last(self.ns),
-                **({"prompts": prompts} if prompts else {}),
-            },
-            ensure_ascii=False,
-        )
-        return for_jsonb(text)
 
     def _contended(self, step: SuperStep) -> StepConflict:
         return StepConflict(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 
 from superstep.checkpointer.langgraph.codec import dump, write_rows
-from superstep.checkpointer.step.step import NO_WRITES
-from superstep.checkpointer.threads.run import Result, is_output
+from superstep.checkpointer.langgraph.keys import is_output, unmark
+from superstep.checkpointer.threads.result import Result
 from superstep.runtime.faults import ConfigError, RuntimeFault
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from superstep.checkpointer.threads.run import Run
 
 __all__ = ["save_result"]
-
-_CONTROL = frozenset({"__error__", "__interrupt__", "__resume__", "__error_source_node__"})
 
 
 async def save_result(
@@ -35,19 +33,19 @@ async def save_result(
         task_id: LangGraph's id of the task.
         task_path: LangGraph's path of the task.
     """
-    if run.withdrawn(*at, task_id):
+    if run.writes.is_withdrawn(*at, task_id):
         return
-    token, clean = _unmark(writes)
+    mark, clean = unmark(writes)
     finished = is_output(clean)
     failure = next((value for channel, value in clean if channel == ERROR), None)
     try:
-        effect = await _effect(run, at, task_id, task_path, token, clean, finished=finished)
+        effect = await _effect(run, at, task_id, task_path, mark, clean, finished=finished)
         stored = None if effect is None or effect.empty else _dumped(run, effect)
     except RuntimeFault as e:
         run.poison = e
         raise
     rows = write_rows(run.serde, clean, task_id, task_path)
-    await run.save(*at, Result(task_id, rows, stored, finished, forget_memo=isinstance(failure, Exception)))
+    await run.writes.save(*at, Result(task_id, rows, stored, finished, forget_memo=isinstance(failure, Exception)))
 
 
 async def _effect(
@@ -55,42 +53,28 @@ async def _effect(
     at: tuple[str, str],
     task_id: str,
     path: str,
-    token: str | None,
+    mark: str | None,
     writes: Sequence[tuple[str, Any]],
     *,
     finished: bool,
 ) -> Effect | None:
     """The reads and staged writes that belong to these very writes."""
     step = run.steps.get(at)
-    if finished and token is not None and (step is None or not step.knows(task_id, token)):
+    if finished and mark is not None and (step is None or not step.knows(task_id, mark)):
         raise _cached(path)
-    effect = None if step is None else _effect_of(step, task_id, path, token, writes, finished=finished)
+    effect = None if step is None else _effect_of(step, task_id, path, mark, writes, finished=finished)
     if finished and (strays := run.strays(task_id)):
         step = run.step(*at)
         for stray in strays:
             effect = step.adopt(task_id, path, stray)
-            await stray.close()
-        await step.release()  # what was adopted is of another snapshot: the commit has to read everything again
+        for stray in strays:
+            await stray.snapshot.close()
+        await step.snapshot.release()  # what was adopted is of another snapshot: the commit has to read it all again
     return effect
 
 
 def _dumped(run: Run, effect: Effect) -> tuple[str, bytes]:
     return dump(run.serde, effect.dump(), f"an argument of a read or staged write of node {effect.node!r}")
-
-
-def _unmark(writes: Sequence[tuple[str, Any]]) -> tuple[str | None, list[tuple[str, Any]]]:
-    """Take our mark out of a task's writes; of a task that failed keep nothing but the failure."""
-    token: str | None = None
-    clean: list[tuple[str, Any]] = []
-    failed = any(channel == ERROR for channel, _ in writes)
-    for channel, value in writes:
-        if channel == NO_WRITES and isinstance(value, str):
-            token = value
-        elif not failed or channel in _CONTROL:
-            clean.append((channel, value))
-    if token is not None and not failed and not any(channel not in _CONTROL for channel, _ in clean):
-        clean.append((NO_WRITES, None))
-    return token, clean
 
 
 def _cached(path: str) -> ConfigError:
@@ -102,13 +86,13 @@ def _cached(path: str) -> ConfigError:
 
 
 def _effect_of(
-    step: SuperStep, task_id: str, path: str, token: str | None, writes: Sequence[tuple[str, Any]], *, finished: bool
+    step: SuperStep, task_id: str, path: str, mark: str | None, writes: Sequence[tuple[str, Any]], *, finished: bool
 ) -> Effect | None:
     """Tell the super-step how its task ended."""
     channels = {channel for channel, _ in writes}
     effect: Effect | None = None
     if finished:
-        effect = step.finish(task_id, token, path)
+        effect = step.finish(task_id, mark, path)
     elif INTERRUPT in channels:
         effect = step.ask(task_id, path)
     elif ERROR in channels:

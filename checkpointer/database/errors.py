@@ -1,13 +1,77 @@
-"""What the database said, in our words: without the values of rows and arguments."""
+"""What can go wrong with the database: which errors mean what, and how they are told.
+
+Every decision is made on exception classes and SQLSTATEs. What is told is without the values of rows and arguments.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias
+
 import asyncpg
 
-from superstep.checkpointer.database.leases import is_lost
-from superstep.runtime.faults import DatabaseUnavailable, ReadFailed, ReadRefused
+from superstep.runtime.faults import DatabaseUnavailable, ReadFailed, ReadRefused, SchemaMissing
 
-__all__ = ["plain", "read_error", "short"]
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+__all__ = [
+    "DRIVER_ERRORS",
+    "MISSING_TABLES",
+    "Connection",
+    "is_closed",
+    "is_lost",
+    "is_serialization_failure",
+    "plain",
+    "read_error",
+    "schema_missing",
+    "short",
+]
+
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""Everything that talking to the database can raise."""
+
+MISSING_TABLES = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
+"""What a statement on our tables raises when they are not there."""
+
+_LOST = (
+    asyncpg.InternalClientError,  # the driver lost track, as it does when a server ends a connection between two calls
+    asyncpg.PostgresConnectionError,  # class 08, ConnectionDoesNotExistError among them
+    asyncpg.InterfaceError,  # the driver noticed first that the connection is closed
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    OSError,
+)
+
+
+def is_serialization_failure(error: BaseException) -> bool:
+    """SQLSTATE 40001 or 40P01: the transaction is over, and running it again may succeed."""
+    return isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError)
+
+
+def is_lost(error: BaseException, conn: Connection | None = None) -> bool:
+    """The connection is gone, so what its transaction did is unknown until looked up."""
+    if isinstance(error, asyncpg.InterfaceError):
+        return conn is None or is_closed(conn)
+    return isinstance(error, _LOST)
+
+
+def is_closed(conn: Connection) -> bool:
+    """Whether the connection is gone. The pool takes a broken one back by itself, and its proxy then raises."""
+    try:
+        return conn.is_closed()
+    except asyncpg.InterfaceError:
+        return True
+
+
+def schema_missing(schema: str) -> SchemaMissing:
+    """The error for a database without our tables."""
+    return SchemaMissing(
+        f"The checkpointer's tables are not in schema {schema!r} of this database. Call `await saver.setup()`, or run "
+        f"`runtime db migrate`."
+    )
 
 
 def short(sql: str) -> str:

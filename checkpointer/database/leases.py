@@ -1,6 +1,6 @@
 """Who holds which connection: short loans, and the transactions that super-steps keep pinned between reads.
 
-A pinned transaction is a convenience, never a right: the read log can rebuild it. So whenever somebody waits for a
+A pinned transaction is a convenience, never a right: the read log can rebuild it. So whenever a task waits for a
 connection, the step that has been idle longest gives its own back. Because of that no step can starve another one, not
 even with a pool of one connection and `hold_idle="forever"`.
 """
@@ -10,51 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
-import asyncpg
+from superstep.checkpointer.database.errors import Connection, is_closed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from asyncpg.pool import PoolConnectionProxy
+    import asyncpg
 
-__all__ = ["DRIVER_ERRORS", "Connection", "Connections", "Holder", "is_closed", "is_lost", "is_serialization_failure"]
-
-Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
-
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""Everything that talking to the database can raise."""
-
-_LOST = (
-    asyncpg.InternalClientError,  # the driver lost track, as it does when a server ends a connection between two calls
-    asyncpg.PostgresConnectionError,  # class 08, ConnectionDoesNotExistError among them
-    asyncpg.InterfaceError,  # the driver noticed first that the connection is closed
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    OSError,
-)
-
-
-def is_serialization_failure(error: BaseException) -> bool:
-    """SQLSTATE 40001 or 40P01: the transaction is over, and running it again may succeed."""
-    return isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError)
-
-
-def is_lost(error: BaseException, conn: Connection | None = None) -> bool:
-    """The connection is gone, so what its transaction did is unknown until looked up."""
-    if isinstance(error, asyncpg.InterfaceError):
-        return conn is None or is_closed(conn)
-    return isinstance(error, _LOST)
-
-
-def is_closed(conn: Connection) -> bool:
-    """Whether the connection is gone. The pool takes a broken one back by itself, and its proxy then raises."""
-    try:
-        return conn.is_closed()
-    except asyncpg.InterfaceError:
-        return True
+__all__ = ["Connections", "Holder"]
 
 
 class Holder(Protocol):

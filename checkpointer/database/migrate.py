@@ -1,8 +1,9 @@
 """Bringing a database to the tables that this release needs.
 
-Migrations are `sql/migrations/NNNN_name.sql`, applied in the order of their numbers, each once, all in one transaction.
-In them, `{schema}` stands for the quoted name of the schema. Names without a schema are looked up in `pg_catalog` and
-in the schema of the `vector` extension only.
+Migrations are files `NNNN_name.sql`, applied in the order of their numbers, each once, all in one transaction. A room
+that has tables of its own keeps theirs in a folder `migrations` beside its statements; the numbers run through all of
+them. In their text, `{schema}` stands for the quoted name of the schema. Names without a schema are looked up in
+`pg_catalog` and in the schema of the `vector` extension only.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from superstep.checkpointer.database.sql import quote_identifier
+from superstep.checkpointer.database.errors import MISSING_TABLES
 from superstep.runtime.faults import DatabaseUnavailable
+from superstep.runtime.sqlfile import quote_identifier
 
 if TYPE_CHECKING:
-    from superstep.checkpointer.database.pool import Connection
+    from superstep.checkpointer.database.pool import AnyConnection
 
-__all__ = ["FOLDER", "migrate", "pending"]
+__all__ = ["migrate", "migration_files", "pending"]
 
-FOLDER = Path(__file__).parent / "sql" / "migrations"
+_PACKAGE = Path(__file__).parents[2]
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _LOCK = 0x5355504552  # any number that other users of advisory locks are unlikely to take
 
@@ -34,7 +36,7 @@ class _Migration:
     path: Path
 
 
-async def migrate(conn: Connection, schema: str = "runtime", *, folder: Path = FOLDER) -> list[str]:
+async def migrate(conn: AnyConnection, schema: str = "runtime", *, folder: Path | None = None) -> list[str]:
     """Creates or upgrades the tables in `schema`. Idempotent; any number of processes may call it at once.
 
     One query when there is nothing to do. Otherwise one transaction: all pending migrations are applied or none.
@@ -42,7 +44,7 @@ async def migrate(conn: Connection, schema: str = "runtime", *, folder: Path = F
     Args:
         conn: an idle connection, not in a transaction.
         schema: the schema's name, unquoted; created if missing, as is the extension `vector`.
-        folder: where the migrations are.
+        folder: where the migrations are; by default those of the whole package.
 
     Returns:
         The names of the migrations that this call applied, in order.
@@ -76,7 +78,7 @@ async def migrate(conn: Connection, schema: str = "runtime", *, folder: Path = F
     return [each.name for each in todo]
 
 
-async def pending(conn: Connection, schema: str = "runtime", *, folder: Path = FOLDER) -> list[str]:
+async def pending(conn: AnyConnection, schema: str = "runtime", *, folder: Path | None = None) -> list[str]:
     """Names the migrations that `migrate` would apply, in order. One query, no lock.
 
     The query fails inside the database if nothing was ever applied, which ends a transaction that `conn` is in.
@@ -86,17 +88,17 @@ async def pending(conn: Connection, schema: str = "runtime", *, folder: Path = F
     """
     try:
         applied = await conn.fetch(f"SELECT version FROM {quote_identifier(schema)}.migration")  # noqa: S608 - quoted
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+    except MISSING_TABLES:
         applied = []
     return [each.name for each in _missing(applied, folder, schema)]
 
 
-async def _lock(conn: Connection) -> None:
+async def _lock(conn: AnyConnection) -> None:
     """Waits for the end of other migrations of this database. The one place that needs an advisory lock."""
     await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
 
 
-async def _prepare(conn: Connection, schema: str) -> None:
+async def _prepare(conn: AnyConnection, schema: str) -> None:
     """Creates the schema, the extension and the list of migrations, asking for no right that is not needed."""
     quoted = quote_identifier(schema)
     # IF NOT EXISTS would check the right to create before it looks.
@@ -119,7 +121,7 @@ async def _prepare(conn: Connection, schema: str) -> None:
     )
 
 
-def _missing(applied: list[asyncpg.Record], folder: Path, schema: str) -> list[_Migration]:
+def _missing(applied: list[asyncpg.Record], folder: Path | None, schema: str) -> list[_Migration]:
     known = _load(folder)
     versions = {row["version"] for row in applied}
     if unknown := versions - {each.version for each in known}:
@@ -130,13 +132,19 @@ def _missing(applied: list[asyncpg.Record], folder: Path, schema: str) -> list[_
     return [each for each in known if each.version not in versions]
 
 
-def _load(folder: Path) -> list[_Migration]:
+def migration_files(folder: Path | None = None) -> list[Path]:
+    """All migrations, in order; of a folder, or of every room of the package."""
+    found = folder.glob("*.sql") if folder is not None else _PACKAGE.glob("*/*/migrations/*.sql")
+    return sorted(found, key=lambda path: path.name)
+
+
+def _load(folder: Path | None) -> list[_Migration]:
     found = []
-    for path in sorted(folder.glob("*.sql")):
+    for path in migration_files(folder):
         match = _FILE_NAME.fullmatch(path.name)
         if match is None:
             raise ValueError(f"{path} is not named like 0001_name.sql")
         found.append(_Migration(int(match[1]), path.stem, path))
     if len({each.version for each in found}) != len(found):
-        raise ValueError(f"two migrations in {folder} have the same number")
+        raise ValueError("two migrations have the same number")
     return found

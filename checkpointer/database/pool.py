@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from asyncpg.pool import PoolConnectionProxy
 
-    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    AnyConnection: TypeAlias = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 
 __all__ = ["OLDEST_SERVER", "check_server", "describe", "open_pool", "register_codecs", "unavailable"]
 
@@ -69,7 +69,7 @@ async def open_pool(url: str, *, min_size: int, max_size: int) -> asyncpg.Pool[a
     return pool
 
 
-async def check_server(conn: Connection) -> None:
+async def check_server(conn: AnyConnection) -> None:
     """Checks version and pgvector with a single query.
 
     Raises:
@@ -96,7 +96,7 @@ async def check_server(conn: Connection) -> None:
         )
 
 
-async def register_codecs(conn: Connection) -> None:
+async def register_codecs(conn: AnyConnection) -> None:
     """Makes pgvector's types of this connection Python objects, if the extension is there, in whatever schema."""
     schema = await conn.fetchval(
         "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'"
@@ -158,7 +158,7 @@ def _network_reason(error: Exception) -> str:
     return _BROKEN_OFF
 
 
-async def _reset(conn: Connection) -> None:
+async def _reset(conn: AnyConnection) -> None:
     # asyncpg rolls back before it calls this; should a version not do so, no transaction may reach the next borrower.
     if conn.is_in_transaction():
         await conn.execute("ROLLBACK")

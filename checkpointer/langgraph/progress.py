@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langgraph.types import Send
 
+from superstep.checkpointer.langgraph.keys import SENDS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from langgraph.checkpoint.base import Checkpoint
 
 __all__ = ["NO_PROGRESS", "Progress", "nodes_between", "progress"]
-
-_SENDS = "__pregel_tasks"
 
 
 class Progress(NamedTuple):
@@ -28,7 +28,7 @@ NO_PROGRESS = Progress({}, ())
 
 def progress(checkpoint: Checkpoint) -> Progress:
     """Read it off a checkpoint that nobody changes any more."""
-    waiting = checkpoint["channel_values"].get(_SENDS) or ()
+    waiting = checkpoint["channel_values"].get(SENDS) or ()
     return Progress(checkpoint["versions_seen"], tuple(s.node for s in waiting if isinstance(s, Send)))
 
 

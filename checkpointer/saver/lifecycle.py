@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from superstep.checkpointer.database.pool import open_pool
 from superstep.checkpointer.embedded import EmbeddedServer
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["Lifetime"]
 
 
-class _HasEngine(Protocol):
-    engine: Any
+class _Closes(Protocol):
+    async def aclose(self) -> None: ...
 
 
-S = TypeVar("S", bound=_HasEngine)
-T = TypeVar("T")
+S = TypeVar("S", bound=_Closes)
 
 
 class Lifetime(Generic[S]):
@@ -68,7 +67,7 @@ class Lifetime(Generic[S]):
     ) -> None:
         try:
             if self._saver is not None:
-                await self._saver.engine.close()
+                await self._saver.aclose()
             if self._pool is not None:
                 await self._pool.close()
         finally:

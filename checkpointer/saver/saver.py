@@ -1,4 +1,4 @@
-"""`TransactionalSaver`: LangGraph's checkpointer interface over the engine.
+"""`TransactionalSaver`: LangGraph's checkpointer interface over the rooms below.
 
 Used with plain LangGraph it already gives every guarantee except retrying: a conflict is raised as `StepConflict`.
 """
@@ -22,17 +22,21 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from superstep.checkpointer.calls import memo
-from superstep.checkpointer.commit import task_results as intake
+from superstep.checkpointer.calls.deployment_health import DeploymentHealth, deployment_health
+from superstep.checkpointer.commit import task_results
 from superstep.checkpointer.commit.barrier import Barrier
+from superstep.checkpointer.commit.queries import NewCheckpoint, put_outside
 from superstep.checkpointer.database import migrate
-from superstep.checkpointer.database.database import Engine
-from superstep.checkpointer.database.leases import DRIVER_ERRORS
+from superstep.checkpointer.database.database import Database
+from superstep.checkpointer.database.errors import DRIVER_ERRORS
 from superstep.checkpointer.langgraph.codec import checkpoint_row
+from superstep.checkpointer.langgraph.keys import control_of
 from superstep.checkpointer.saver.lifecycle import Lifetime
 from superstep.checkpointer.saver.sync import SyncBridge
-from superstep.checkpointer.threads import claim as loading
-from superstep.checkpointer.threads import history, maintenance
-from superstep.checkpointer.threads.run import Run, control_of
+from superstep.checkpointer.threads import claim, delta_history, history, maintenance
+from superstep.checkpointer.threads.queries import running
+from superstep.checkpointer.threads.registry import Registry
+from superstep.checkpointer.threads.run import Run
 from superstep.runtime.faults import ConfigError, RuntimeFault, StaleRun
 
 if TYPE_CHECKING:
@@ -41,6 +45,10 @@ if TYPE_CHECKING:
     import asyncpg
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.serde.base import SerializerProtocol
+
+    from superstep.checkpointer.collections.embedder import Embedder
+    from superstep.checkpointer.langgraph.codec import CheckpointRow
+    from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary
 
 __all__ = ["TransactionalSaver"]
 
@@ -78,7 +86,9 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
                 for the pool's reset query, a round trip (unless the pool was made with `reset=`).
         """
         super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))
-        self.engine = Engine(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool)
+        # LangGraph clones savers (`with_allowlist`): the clones share these.
+        self.database = Database(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool)
+        self.runs = Registry(self.database)
         memo.install()
 
     @classmethod
@@ -114,16 +124,36 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
 
     async def setup(self) -> list[str]:
         """Create or migrate the tables. Idempotent, safe to run in many processes at once. Names what was applied."""
-        async with self.engine.connections.borrow() as conn:
-            applied = await migrate.migrate(conn, self.engine.schema)
+        async with self.database.connections.borrow() as conn:
+            applied = await migrate.migrate(conn, self.schema)
         if applied:
-            await self.engine.connections.renew()  # pgvector's types exist only now
+            await self.database.connections.renew()  # pgvector's types exist only now
         return applied
+
+    async def apending(self) -> list[str]:
+        """Names of the migrations that `setup` would apply, in order."""
+        async with self.database.connections.borrow() as conn:
+            return await migrate.pending(conn, self.schema)
+
+    @property
+    def schema(self) -> str:
+        """The schema of the saver's own tables."""
+        return self.database.schema
+
+    @property
+    def embedder(self) -> Embedder:
+        """What embeds texts for `nearest(text=...)`; set its `own` to have another one than the process."""
+        return self.runs.embedder
+
+    async def aclose(self) -> None:
+        """Give every connection back, when all background work has ended. The pool stays open."""
+        await self.runs.close()
+        await self.database.close()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
         """A SERIALIZABLE transaction of your own, outside any super-step: for setting up tables and loading data."""
-        async with self.engine.connections.borrow() as conn, conn.transaction(isolation="serializable"):
+        async with self.database.connections.borrow() as conn, conn.transaction(isolation="serializable"):
             yield cast("asyncpg.Connection[asyncpg.Record]", conn)
 
     def get_next_version(self, current: str | None, channel: None) -> str:
@@ -140,7 +170,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             ThreadMismatch: the run is of another graph than the thread.
             ConfigError: durability "exit", under which a super-step has no barrier to commit at.
         """
-        return await self.engine.on_loop(loading.load(self.engine, self.serde, config))
+        return await self.database.home.call(claim.load(self.runs, self.serde, config))
 
     def alist(
         self,
@@ -152,10 +182,10 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
     ) -> AsyncIterator[CheckpointTuple]:
         """Checkpoints, newest first, that match thread, namespace, id and metadata."""
         control = control_of(config) if config else None
-        run = self.engine.find(control, str(config["configurable"]["thread_id"])) if config and control else None
+        run = self.runs.find(control, str(config["configurable"]["thread_id"])) if config and control else None
         if run is not None and config is not None:
-            run.namespaces.add(config["configurable"].get("checkpoint_ns", ""))
-        return history.list_checkpoints(self.engine, self.serde, config, filter, before, limit)
+            run.namespaces[config["configurable"].get("checkpoint_ns", "")].loaded = True
+        return history.list_checkpoints(self.database, self.serde, config, filter, before, limit)
 
     # -- saving --------------------------------------------------------------------------------------------------
 
@@ -180,10 +210,10 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         run = self._known(config)
         try:
             row = checkpoint_row(self.serde, checkpoint, full, new_versions)
-            await self.engine.on_loop(self._put(run, conf, ns, checkpoint, row, metadata.get("source")))
+            await self.database.home.call(self._put(run, conf, ns, checkpoint, row, metadata.get("source")))
         except BaseException as e:
             if run is not None:
-                run.fail(ns, e)
+                run.namespaces[ns].fail(e)
             raise
         return {
             "configurable": {
@@ -194,7 +224,13 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         }
 
     async def _put(
-        self, run: Run | None, conf: Mapping[str, Any], ns: str, checkpoint: Checkpoint, row: Any, source: str | None
+        self,
+        run: Run | None,
+        conf: Mapping[str, Any],
+        ns: str,
+        checkpoint: Checkpoint,
+        row: CheckpointRow,
+        source: str | None,
     ) -> None:
         parent_id = conf.get("checkpoint_id")
         if run is None:
@@ -205,16 +241,15 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         if barrier.is_one_statement:
             await barrier.commit()
         else:  # cancelling the run must not tear a commit apart: it finishes, then the cancellation goes on
-            await self.engine.shielded(barrier.commit())
+            await self.database.home.shielded(barrier.commit())
 
     async def _put_outside(
-        self, conf: Mapping[str, Any], ns: str, checkpoint_id: str, row: Any, *, continues: bool
+        self, conf: Mapping[str, Any], ns: str, checkpoint_id: str, row: CheckpointRow, *, continues: bool
     ) -> None:
         thread_id, parent_id = str(conf["thread_id"]), conf.get("checkpoint_id")
-        none: list[list[Any]] = [[], [], [], [], [], []]
-        args = [thread_id, ns, checkpoint_id, parent_id, *row[:5], None, *row[5:], *none, continues]
-        async with self.engine.connections.borrow() as conn:
-            if await conn.fetchval(self.engine.sql["put_outside"], *args) is None:
+        new = NewCheckpoint(thread_id, ns, checkpoint_id, parent_id, row)
+        async with self.database.connections.borrow() as conn:
+            if not await put_outside(conn, self.schema, new, continues=continues):
                 raise StaleRun(
                     f"Checkpoint {parent_id} is not the head of thread {thread_id!r} any more, so nothing can "
                     f"continue it. Load the thread's latest checkpoint, or fork with update_state."
@@ -230,9 +265,9 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             ValueNotSerializable: msgpack refuses a value. Nothing was stored.
         """
         conf = config["configurable"]
-        await self.engine.on_loop(
-            intake.save_result(
-                self._known(config) or Run.outside(self.engine, str(conf["thread_id"]), self.serde),
+        await self.database.home.call(
+            task_results.save_result(
+                self._known(config) or Run.outside(self.database, str(conf["thread_id"]), self.serde),
                 (conf.get("checkpoint_ns", ""), conf["checkpoint_id"]),
                 writes,
                 task_id,
@@ -246,68 +281,71 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         Raises:
             StaleRun: it belongs to a run that has ended.
         """
-        control, thread_id = control_of(config), str(config["configurable"]["thread_id"])
-        if control is None:
-            return None
-        run = self.engine.find(control, thread_id)
-        if run is None:
-            raise StaleRun(f"The run of thread {thread_id!r} has ended; nothing more of it is stored.")
-        return run
+        control = control_of(config)
+        return self.runs.of(control, str(config["configurable"]["thread_id"])) if control is not None else None
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete a thread with all that belongs to it."""
-        await self.engine.on_loop(maintenance.delete_threads(self.engine, [str(thread_id)]))
+        await self.database.home.call(maintenance.delete_threads(self.database, [str(thread_id)]))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of runs, by the `run_id` of their metadata."""
-        await self.engine.on_loop(maintenance.delete_runs(self.engine, list(run_ids)))
+        await self.database.home.call(maintenance.delete_runs(self.database, list(run_ids)))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with its whole history to a new id."""
-        await self.engine.on_loop(maintenance.copy_thread(self.engine, str(source_thread_id), str(target_thread_id)))
+        await self.database.home.call(
+            maintenance.copy_thread(self.database, str(source_thread_id), str(target_thread_id))
+        )
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep only what the latest checkpoint of each namespace needs, or delete the threads ("delete")."""
-        await self.engine.on_loop(maintenance.prune(self.engine, self.serde, list(thread_ids), strategy))
+        await self.database.home.call(maintenance.prune(self.database, self.serde, list(thread_ids), strategy))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What rebuilds delta channels: their writes along the parent chain, and the snapshot they start from."""
-        return await self.engine.on_loop(history.delta_history(self.engine, self.serde, config, channels))
+        return await self.database.home.call(delta_history.delta_history(self.database, self.serde, config, channels))
 
-    async def athreads(self, limit: int | None = None) -> list[history.ThreadSummary]:
+    # -- for listings and reports ----------------------------------------------------------------------------------
+
+    async def athreads(self, limit: int | None = None) -> list[ThreadSummary]:
         """Threads, the most recently changed first."""
-        return await self.engine.on_loop(history.threads(self.engine, None, limit))
+        return await self.database.home.call(history.threads(self.database, None, limit))
 
-    async def athread(self, thread_id: str) -> history.ThreadSummary | None:
+    async def athread(self, thread_id: str) -> ThreadSummary | None:
         """One thread, or `None`."""
-        return next(iter(await self.engine.on_loop(history.threads(self.engine, thread_id, 1))), None)
+        return next(iter(await self.database.home.call(history.threads(self.database, thread_id, 1))), None)
 
-    async def asteps(self, thread_id: str) -> list[history.StepRecord]:
+    async def asteps(self, thread_id: str) -> list[StepRecord]:
         """The committed super-steps of a thread, oldest first, subgraphs' included."""
-        return await self.engine.on_loop(history.steps(self.engine, thread_id))
+        return await self.database.home.call(history.steps(self.database, thread_id))
 
-    async def aasked_again(self, thread_id: str) -> set[str]:
-        """Ids of tasks whose question to a human was withdrawn because its facts had moved."""
-        return await self.engine.on_loop(history.asked_again(self.engine, thread_id))
+    async def alatest_run(self, thread_id: str) -> LatestRun:
+        """What the thread's latest run did and cost."""
+        return await self.database.home.call(history.latest_run(self.database, thread_id))
+
+    async def adeployment_health(self, *, seconds: float) -> list[DeploymentHealth]:
+        """How deployments of models did in the last `seconds`, by the records of their calls."""
+        return await self.database.home.call(deployment_health(self.database, seconds=seconds))
 
     async def afinish(self, config: RunnableConfig, control: object, status: str, error: str | None) -> None:
         """Record how a run ended, unless a later run has the thread, and release what it still holds."""
         thread_id = str(config["configurable"]["thread_id"])
-        await self.engine.on_loop(self._finish(thread_id, control, status, error))
+        await self.database.home.call(self._finish(thread_id, control, status, error))
 
     async def _finish(self, thread_id: str, control: object, status: str, error: str | None) -> None:
-        run = self.engine.find(control, thread_id)
-        await self.engine.end(control)
+        run = self.runs.find(control, thread_id)
+        await self.runs.end(control)
         if run is None or run.token is None:
             return
         said = None if error is None else error.encode(errors="replace").decode().replace("\0", "")
         ending = (thread_id, run.token, status, said)
         try:
-            await self.engine.autocommit(lambda conn: conn.execute(self.engine.sql["finish"], *ending))
+            await self.database.autocommit(lambda conn: running.finish(conn, self.schema, *ending))
         except (RuntimeFault, *DRIVER_ERRORS):
             # What the run did is committed, and how it ended is the caller's to see: this is only for listings.
             logger.info("The ending of thread %s could not be recorded.", thread_id, exc_info=True)

@@ -1,4 +1,4 @@
-"""The synchronous half of the saver: each method blocks its thread while the engine's event loop does the work."""
+"""The synchronous half of the saver: each method blocks its thread while the saver's event loop does the work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-    from superstep.checkpointer.database.database import Engine
+    from superstep.checkpointer.database.database import Database
 
 __all__ = ["SyncBridge"]
 
@@ -29,11 +29,11 @@ class SyncBridge(BaseCheckpointSaver[str]):
     All raise `NoActiveStep` when called on the event loop that would have to serve them.
     """
 
-    engine: Engine
+    database: Database
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """See `aget_tuple`."""
-        return self.engine.from_thread(self.aget_tuple(config))
+        return self.database.home.block(self.aget_tuple(config))
 
     def list(
         self,
@@ -48,7 +48,7 @@ class SyncBridge(BaseCheckpointSaver[str]):
         async def collect() -> list[CheckpointTuple]:
             return [found async for found in self.alist(config, filter=filter, before=before, limit=limit)]
 
-        yield from self.engine.from_thread(collect())
+        yield from self.database.home.block(collect())
 
     def put(
         self,
@@ -58,32 +58,32 @@ class SyncBridge(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """See `aput`."""
-        return self.engine.from_thread(self.aput(config, checkpoint, metadata, new_versions))
+        return self.database.home.block(self.aput(config, checkpoint, metadata, new_versions))
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """See `aput_writes`."""
-        self.engine.from_thread(self.aput_writes(config, writes, task_id, task_path))
+        self.database.home.block(self.aput_writes(config, writes, task_id, task_path))
 
     def delete_thread(self, thread_id: str) -> None:
         """See `adelete_thread`."""
-        self.engine.from_thread(self.adelete_thread(thread_id))
+        self.database.home.block(self.adelete_thread(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """See `adelete_for_runs`."""
-        self.engine.from_thread(self.adelete_for_runs(run_ids))
+        self.database.home.block(self.adelete_for_runs(run_ids))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """See `acopy_thread`."""
-        self.engine.from_thread(self.acopy_thread(source_thread_id, target_thread_id))
+        self.database.home.block(self.acopy_thread(source_thread_id, target_thread_id))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """See `aprune`."""
-        self.engine.from_thread(self.aprune(thread_ids, strategy=strategy))
+        self.database.home.block(self.aprune(thread_ids, strategy=strategy))
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """See `aget_delta_channel_history`."""
-        return self.engine.from_thread(self.aget_delta_channel_history(config=config, channels=channels))
+        return self.database.home.block(self.aget_delta_channel_history(config=config, channels=channels))

@@ -1,53 +1,96 @@
-"""One execution of one task, and what a super-step's attempts cost."""
+"""One task of a super-step: its executions, and what of them counts.
+
+                 ┌──────────────────────────────▶ HYPOTHESIS ──┐ (saved by an earlier attempt of the super-step;
+                 │ load                                 │      │  counts once its facts are validated)
+    KNOWN ───────┤          ┌───── begin (newer) ───────│──┐   │
+                 │ begin    ▼         finish            ▼  │   │ drift, from every state
+                 └─────▶ RUNNING ─────────────────▶ FINISHED   ├──────────────▶ DRIFTED
+                            │ ▲                                │  (nothing of it counts; another attempt of the
+                   ask, fail│ │ begin                          │   super-step runs it again)
+                            ▼ │                                │
+                      ASKED, FAILED ───────────────────────────┘
+
+At most one result of a task counts: that of the execution LangGraph says has finished. What abandoned, failed and
+drifted executions read and staged is dropped the moment they are known to be that.
+"""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from langgraph.errors import GraphBubbleUp
-
 from superstep.checkpointer.step.read_set import Effect, Read, Staged
-from superstep.runtime.faults import StepConflict
+from superstep.checkpointer.step.transitions import check_transition
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Attempt", "Costs", "Drift"]
+__all__ = ["Attempt", "Task", "TaskState"]
 
-_tokens = itertools.count(1)
+_marks = itertools.count(1)
 
 
-class Drift(StepConflict, GraphBubbleUp):
-    """The facts of the calling task have changed.
+class TaskState(Enum):
+    """See the diagram above."""
 
-    Raised inside nodes and tools. It is one of LangGraph's bubble-up exceptions, so neither a retry policy nor a tool
-    node's error handling swallows it, and sibling tasks may finish what they are paying for.
-    """
+    KNOWN = "known"  # by name: as the caller of another task, or for a question asked by an earlier attempt
+    RUNNING = "running"
+    FINISHED = "finished"
+    ASKED = "asked"  # it ended in an interrupt
+    FAILED = "failed"
+    HYPOTHESIS = "a hypothesis"
+    DRIFTED = "drifted"
+
+
+_ALLOWED = {
+    TaskState.KNOWN: frozenset(TaskState) - {TaskState.ASKED},
+    TaskState.RUNNING: frozenset(TaskState) - {TaskState.KNOWN, TaskState.HYPOTHESIS},
+    TaskState.FINISHED: frozenset({TaskState.FINISHED, TaskState.RUNNING, TaskState.FAILED, TaskState.DRIFTED}),
+    TaskState.ASKED: frozenset({TaskState.ASKED, TaskState.RUNNING, TaskState.FAILED, TaskState.DRIFTED}),
+    TaskState.FAILED: frozenset({TaskState.FAILED, TaskState.RUNNING, TaskState.DRIFTED}),
+    # An execution may begin beside a hypothesis; only when it has ended does it take the hypothesis' place.
+    TaskState.HYPOTHESIS: frozenset({TaskState.FINISHED, TaskState.FAILED, TaskState.DRIFTED}),
+    TaskState.DRIFTED: frozenset({TaskState.DRIFTED}),
+}
 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
     """One execution of one task, with its own log.
 
-    `token` marks the LangGraph writes of this very execution, once it has used its step (`marked`). `runner` is the
-    asyncio task it began in, if it began in one. `asked_llm` has, by digest of a request to a
-    model, one bit for each of its numbers that was answered.
+    Attributes:
+        task_id: LangGraph's id of the task.
+        node: its name.
+        number: LangGraph's count of the executions under a retry policy, from 1.
+        callers: of a `@task` call, the tasks (id to node) that called it.
+        mark: tells the LangGraph writes of this very execution from those of others, once it has used its step.
+        marked: it has.
+        runner: the asyncio task it began in, if it began in one.
+        reads: in call order.
+        staged: in call order.
+        uses: named versions of something, in the order of their first use.
+        answered: by digest of a request to a model, one bit for each of its numbers that was answered.
     """
 
     task_id: str
     node: str
     number: int
     callers: dict[str, str] = field(default_factory=dict)
+    mark: str = field(default_factory=lambda: f"superstep:{next(_marks)}")
     marked: bool = False
-    asked: bool = False
     runner: asyncio.Task[Any] | None = None
-    token: str = field(default_factory=lambda: f"superstep:{next(_tokens)}")
     reads: list[Read] = field(default_factory=list)
     staged: list[Staged] = field(default_factory=list)
     uses: list[str] = field(default_factory=list)
-    asked_llm: dict[bytes, int] = field(default_factory=dict)
+    answered: dict[bytes, int] = field(default_factory=dict)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether its asyncio task was cancelled, as by a time limit of its caller."""
+        return self.runner is not None and self.runner.cancelled()
 
     def effect(self, *, path: str, asked: bool = False) -> Effect:
         """The log as it is stored. What an interrupted task staged is not part of anything yet."""
@@ -55,12 +98,122 @@ class Attempt:
         return Effect(self.task_id, self.node, list(self.reads), staged, path, asked, self.callers, list(self.uses))
 
 
-@dataclass(slots=True)
-class Costs:
-    """What the attempts of a super-step have cost so far, this one included."""
+@dataclass(slots=True, eq=False)
+class Task:
+    """See the module.
 
-    attempts: int = 1
-    repairs: int = 0
-    drifts: int = 0
-    llm_reused: int = 0
-    ms: float = 0.0
+    Attributes:
+        id: LangGraph's id.
+        node: its name.
+        state: see `TaskState`.
+        callers: of a `@task` call, the tasks (id to node) that called it: their results rest on its result.
+        attempt: the newest execution. `None` if none began, and once nothing of it counts.
+        effect: what the result that counts rests on. Only FINISHED and HYPOTHESIS have one, and FINISHED has none if
+            the execution did not use its step.
+        shown: what a human was shown before, by an execution that asked: it must hold, however the task ends.
+        facts_changed: it asked before, about facts that have moved since.
+    """
+
+    id: str
+    node: str = "?"
+    state: TaskState = TaskState.KNOWN
+    callers: dict[str, str] = field(default_factory=dict)
+    attempt: Attempt | None = None
+    effect: Effect | None = None
+    shown: Effect | None = None
+    facts_changed: bool = False
+
+    def load(self, saved: Effect) -> None:
+        """What an earlier attempt of the super-step, perhaps of another process, left behind for this task."""
+        self.node, self.callers = saved.node, saved.callers
+        if saved.asked:
+            self.shown = saved
+        else:
+            self._become(TaskState.HYPOTHESIS, effect=saved)
+
+    def begin(self, node: str, number: int, callers: dict[str, str]) -> Attempt:
+        """The log of an execution: the same for the same number. A newer execution replaces an older one.
+
+        Code that belongs to an older execution, or to a drifted task, gets a log that is never looked at.
+        """
+        if self.attempt is not None and self.attempt.number == number:
+            return self.attempt
+        attempt = Attempt(self.id, node, number, callers)
+        superseded = self.attempt is not None and self.attempt.number > number
+        if superseded or self.state is TaskState.DRIFTED:
+            return attempt
+        if self.state is not TaskState.HYPOTHESIS:
+            self._become(TaskState.RUNNING)
+        self.node, self.callers, self.attempt = node, callers, attempt
+        return attempt
+
+    def finish(self, mark: str | None, path: str) -> Effect | None:
+        """LangGraph has the output of the execution with this mark: what that rests on.
+
+        `None` if the output is not of the execution known here, or that did not use its step: then it rests on nothing.
+        """
+        of_this = self.attempt is not None and self.attempt.mark == mark
+        effect = self.attempt.effect(path=path) if self.attempt is not None and of_this else None
+        self._become(TaskState.FINISHED, effect=effect)
+        if not of_this:
+            self.attempt = None  # what an earlier execution read and staged is part of nothing any more
+        return effect
+
+    def adopt(self, left: Iterable[Attempt], path: str) -> Effect:
+        """Let the task's result rest on what these executions did too."""
+        effect = self.effect or Effect(self.id, "", path=path)
+        for attempt in left:
+            effect.node = effect.node or attempt.node
+            effect.reads.extend(attempt.reads)
+            effect.staged.extend(attempt.staged)
+            effect.uses.extend(what for what in attempt.uses if what not in effect.uses)
+        self._become(TaskState.FINISHED, effect=effect)
+        return effect
+
+    def ask(self, path: str) -> Effect | None:
+        """It ended in an interrupt: the facts a human is shown; `None` if no execution is known here."""
+        if self.attempt is None:
+            return None
+        self._become(TaskState.ASKED)
+        return self.attempt.effect(path=path, asked=True)
+
+    def fail(self) -> None:
+        """It ended in an error: nothing of it counts."""
+        self._become(TaskState.FAILED)
+        self.attempt = self.shown = None
+
+    def drift(self) -> bool:
+        """Facts of it have changed: nothing of it counts. Whether it had asked a human, who must be asked again."""
+        asked = self.shown is not None
+        self._become(TaskState.DRIFTED)
+        self.attempt = self.shown = None
+        self.facts_changed = self.facts_changed or asked
+        return asked
+
+    def knows(self, mark: str) -> bool:
+        """Whether the marked execution happened in this attempt of the super-step."""
+        return self.attempt is not None and self.attempt.mark == mark
+
+    @property
+    def awaited(self) -> bool:
+        """Whether an execution that used its step has not been handed in yet."""
+        handed_in = self.state in (TaskState.FINISHED, TaskState.ASKED)
+        return self.attempt is not None and self.attempt.marked and not handed_in
+
+    @property
+    def took_part(self) -> bool:
+        """Whether anything is known here of what the task did."""
+        return self.attempt is not None or self.effect is not None or self.shown is not None
+
+    def logs(self) -> Iterator[Sequence[Read]]:
+        """All reads that the task rests on, what a human was shown included."""
+        if self.shown is not None:
+            yield self.shown.reads
+        if self.effect is not None:
+            yield self.effect.reads
+        if self.attempt is not None and self.state is not TaskState.FINISHED:
+            yield self.attempt.reads
+
+    def _become(self, state: TaskState, effect: Effect | None = None) -> None:
+        check_transition(_ALLOWED, self.state, state, f"Task {self.id} of node {self.node!r}")
+        self.state, self.effect = state, effect

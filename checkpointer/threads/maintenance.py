@@ -7,6 +7,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from superstep.checkpointer.langgraph.codec import load_payload
+from superstep.checkpointer.langgraph.keys import DELTA_COUNTERS
+from superstep.checkpointer.threads.queries import maintenance
 from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
@@ -14,42 +16,41 @@ if TYPE_CHECKING:
 
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-    from superstep.checkpointer.database.database import Engine
-    from superstep.checkpointer.database.leases import Connection
+    from superstep.checkpointer.database.database import Database
 
 __all__ = ["copy_thread", "delete_runs", "delete_threads", "prune"]
 
-_COUNTERS = "counters_since_delta_snapshot"
 
-
-async def delete_threads(engine: Engine, thread_ids: Sequence[str]) -> None:
+async def delete_threads(database: Database, thread_ids: Sequence[str]) -> None:
     """Delete threads with all that belongs to them. One statement."""
-    async with engine.connections.borrow() as conn:
-        await conn.execute(engine.sql["delete_thread"], list(thread_ids))
+    async with database.connections.borrow() as conn:
+        await maintenance.delete_threads(conn, database.schema, thread_ids)
 
 
-async def delete_runs(engine: Engine, run_ids: Sequence[str]) -> None:
+async def delete_runs(database: Database, run_ids: Sequence[str]) -> None:
     """Delete the checkpoints whose metadata names one of the runs, and what only they needed.
 
     As in LangGraph's own savers, a checkpoint of a later run keeps its own values; its parent link ends there.
     """
-    async with engine.connections.borrow() as conn, conn.transaction():
+    schema = database.schema
+    async with database.connections.borrow() as conn, conn.transaction():
         doomed: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for row in await conn.fetch(engine.sql["checkpoints_of_runs"], list(run_ids)):
+        for row in await maintenance.checkpoints_of_runs(conn, schema, run_ids):
             doomed[row["thread_id"]].append((row["ns"], row["checkpoint_id"]))
         for thread_id, checkpoints in doomed.items():
-            await _delete(engine, conn, thread_id, checkpoints)
-            if not await conn.fetch(engine.sql["chain"], thread_id):
-                await conn.execute(engine.sql["delete_thread"], [thread_id])
+            await maintenance.lock_thread(conn, schema, thread_id)
+            await maintenance.delete_checkpoints(conn, schema, thread_id, checkpoints)
+            if not await maintenance.chain(conn, schema, thread_id):
+                await maintenance.delete_threads(conn, schema, [thread_id])
 
 
-async def copy_thread(engine: Engine, source: str, target: str) -> None:
+async def copy_thread(database: Database, source: str, target: str) -> None:
     """Copy everything, the whole parent chain included, so that forks and delta channels work in the copy."""
-    async with engine.connections.borrow() as conn:
-        await conn.execute(engine.sql["copy_thread"], source, target)
+    async with database.connections.borrow() as conn:
+        await maintenance.copy_thread(conn, database.schema, source, target)
 
 
-async def prune(engine: Engine, serde: SerializerProtocol, thread_ids: Sequence[str], strategy: str) -> None:
+async def prune(database: Database, serde: SerializerProtocol, thread_ids: Sequence[str], strategy: str) -> None:
     """Keep the latest checkpoint of each namespace and what it needs ("keep_latest"), or delete all ("delete").
 
     A delta channel is rebuilt from writes along the parent chain, so the ancestors back to its last snapshot stay.
@@ -58,28 +59,18 @@ async def prune(engine: Engine, serde: SerializerProtocol, thread_ids: Sequence[
         ConfigError: another strategy.
     """
     if strategy == "delete":
-        await delete_threads(engine, thread_ids)
+        await delete_threads(database, thread_ids)
         return
     if strategy != "keep_latest":
         raise ConfigError(f'prune: strategy must be "keep_latest" or "delete", not {strategy!r}.')
     for thread_id in thread_ids:
-        async with engine.connections.borrow() as conn, conn.transaction():
-            await conn.fetchval(engine.sql["lock_thread"], thread_id)
-            chain = await conn.fetch(engine.sql["chain"], thread_id)
+        async with database.connections.borrow() as conn, conn.transaction():
+            # The thread's row first, as every commit does: the same lock order everywhere.
+            await maintenance.lock_thread(conn, database.schema, thread_id)
+            chain = await maintenance.chain(conn, database.schema, thread_id)
             kept = _needed(serde, chain)
             doomed = [(r["ns"], r["checkpoint_id"]) for r in chain if (r["ns"], r["checkpoint_id"]) not in kept]
-            await _delete(engine, conn, thread_id, doomed)
-
-
-async def _delete(engine: Engine, conn: Connection, thread_id: str, checkpoints: list[tuple[str, str]]) -> None:
-    # The thread's row first, as every commit does: the same lock order everywhere, and whoever commits next is fenced.
-    await conn.fetchval(engine.sql["lock_thread"], thread_id)
-    await conn.execute(
-        engine.sql["delete_checkpoints"], thread_id, [ns for ns, _ in checkpoints], [c for _, c in checkpoints]
-    )
-    await conn.execute(engine.sql["orphan_parents"], thread_id)
-    await conn.execute(engine.sql["sweep"], thread_id)
-    await conn.execute(engine.sql["reset_head"], thread_id)
+            await maintenance.delete_checkpoints(conn, database.schema, thread_id, doomed)
 
 
 def _needed(serde: SerializerProtocol, chain: Sequence[Any]) -> set[tuple[str, str]]:
@@ -105,7 +96,7 @@ def _valueless(serde: SerializerProtocol, row: Any) -> set[str]:
 
     An ordinary channel that was emptied also has a version and no value, but no counter.
     """
-    counters = json.loads(row["metadata"]).get(_COUNTERS) or {}
+    counters = json.loads(row["metadata"]).get(DELTA_COUNTERS) or {}
     return set(counters) - _values(serde, row)
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 
-from superstep.runtime.faults import RuntimeFault
+from superstep import RuntimeFault
 
 if TYPE_CHECKING:
     import ssl

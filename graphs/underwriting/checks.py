@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from superstep import current_step
+from superstep import InputInvalid, current_step
 from superstep.graphs.underwriting.bureau import bureau_url, fetch_report
-from superstep.runtime.faults import InputInvalid
 
 if TYPE_CHECKING:
     from superstep.graphs.underwriting.state import State
@@ -74,7 +73,7 @@ async def exposure(state: State) -> dict[str, Any]:
 
 
 async def policy(state: State) -> dict[str, Any]:
-    """Look the plan's question up in the credit policy."""
+    """Search the credit policy for the plan's question."""
     rows = await current_step().nearest(
         "underwriting.policy",
         text=state["plan"]["policy_question"],

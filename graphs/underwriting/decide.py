@@ -52,7 +52,7 @@ async def decide(state: State) -> Command[str]:
 
 
 async def _propose(facts: Facts, state: State) -> Proposal:
-    asked: dict[str, Any] = {
+    shown: dict[str, Any] = {
         "product": facts.application["product"],
         "amount_cents": facts.application["amount"],
         "purpose": facts.application["purpose"],
@@ -65,7 +65,7 @@ async def _propose(facts: Facts, state: State) -> Proposal:
     }
     ask = await prompt("underwriting/decide")
     model = chat_model(ask, offline=rules.answer).with_structured_output(Proposal)
-    proposal = await model.ainvoke(await ask.ainvoke({"facts": asked}))
+    proposal = await model.ainvoke(await ask.ainvoke({"facts": shown}))
     if not isinstance(proposal, Proposal):
         raise OutputParserException("The model did not return a decision.")
     return proposal

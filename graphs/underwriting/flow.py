@@ -19,7 +19,7 @@ __all__ = ["build"]
 
 CHECKS = ("identity", "bureau", "exposure")
 
-# A model that missed the schema once usually meets it when asked again.
+# A model that missed the schema once usually meets it at the second call.
 MODEL_RETRY = RetryPolicy(max_attempts=3, retry_on=(OutputParserException, ValidationError))
 BUREAU_RETRY = RetryPolicy(max_attempts=3, initial_interval=0.1, backoff_factor=3.0, retry_on=BureauUnavailable)
 

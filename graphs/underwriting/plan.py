@@ -9,11 +9,10 @@ from langchain_core.exceptions import OutputParserException
 from langgraph.types import Command
 from pydantic import BaseModel, Field
 
-from superstep import chat_model, current_step, prompt
+from superstep import InputInvalid, chat_model, current_step, prompt
 from superstep.graphs.underwriting import rules
 from superstep.graphs.underwriting.limits import BUREAU_FROM, PRODUCTS
 from superstep.graphs.underwriting.records import recorded_decision
-from superstep.runtime.faults import InputInvalid
 
 if TYPE_CHECKING:
     from superstep.graphs.underwriting.state import Account, Application, Plan, State

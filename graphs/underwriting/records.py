@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from superstep import InputInvalid
 from superstep.graphs.underwriting import limits
-from superstep.runtime.faults import InputInvalid
 
 if TYPE_CHECKING:
     from superstep import Step

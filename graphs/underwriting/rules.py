@@ -13,7 +13,7 @@ from superstep.graphs.underwriting.limits import BUREAU_FROM, PRODUCTS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from superstep.providers import OfflineRequest
+    from superstep import OfflineRequest
 
 __all__ = ["answer"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from superstep import TransactionalSaver
 
-__all__ = ["EXAMPLE_ACCOUNT", "Passage", "accounts", "passages", "setup"]
+__all__ = ["EXAMPLE_ACCOUNT", "PolicyPassage", "accounts", "passages", "setup"]
 
 EXAMPLE_ACCOUNT = "A-0001"
 ACCOUNTS = 400
@@ -28,7 +28,7 @@ _HERE = Path(__file__).parent
 _IS_READY = "SELECT to_regclass('underwriting.policy') IS NOT NULL"
 
 
-class Passage(NamedTuple):
+class PolicyPassage(NamedTuple):
     """One passage of the credit policy; `product` is `any` where it holds for every product."""
 
     id: str
@@ -37,7 +37,7 @@ class Passage(NamedTuple):
     content: str
 
 
-class Seed(NamedTuple):
+class ExampleAccount(NamedTuple):
     """One account with its owner and its lines. Amounts in cents."""
 
     id: str
@@ -71,8 +71,8 @@ async def setup(saver: TransactionalSaver) -> None:
             await _create(tx, known, vectors)
     except Exception:
         # Two that create the same schema meet at its name: the second waits for the first, then fails, and by then
-        # everything is there. An advisory lock would not be simpler: whoever waited for it has an old snapshot and an
-        # old catalogue cache, and has to start over just the same.
+        # everything is there. An advisory lock would not be simpler: the transaction that waited for it has an old
+        # snapshot and an old catalogue cache, and has to start over just the same.
         if not await _is_ready(saver):
             raise
 
@@ -82,7 +82,7 @@ async def _is_ready(saver: TransactionalSaver) -> bool:
         return bool(await tx.fetchval(_IS_READY))
 
 
-async def _create(tx: Any, known: Sequence[Passage], vectors: Sequence[Sequence[float]]) -> None:
+async def _create(tx: Any, known: Sequence[PolicyPassage], vectors: Sequence[Sequence[float]]) -> None:
     await tx.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
     await _insert_accounts(tx)
     await _insert_passages(tx, known, vectors)
@@ -91,26 +91,28 @@ async def _create(tx: Any, known: Sequence[Passage], vectors: Sequence[Sequence[
         await tx.execute(f"ANALYZE underwriting.{table}")
 
 
-def passages() -> Iterator[Passage]:
+def passages() -> Iterator[PolicyPassage]:
     """Read the policy passages, with ids that stay while the file only grows at the end of a topic."""
     with (_HERE / "policies.toml").open("rb") as file:
         products: dict[str, dict[str, list[str]]] = tomllib.load(file)
     for product, topics in products.items():
         for topic, texts in topics.items():
             for number, text in enumerate(texts, start=1):
-                yield Passage(f"{product}.{topic}.{number}", product, topic, text)
+                yield PolicyPassage(f"{product}.{topic}.{number}", product, topic, text)
 
 
-def accounts() -> Iterator[Seed]:
+def accounts() -> Iterator[ExampleAccount]:
     """Generate the example accounts: the same ones at every call, `EXAMPLE_ACCOUNT` first."""
     # A sound business with a wide line, so that the example input is approved many times before the line is full.
     lines = (("card", 5_000_00, 0), ("personal_loan", 40_000_00, 0), ("business_line", 5_000_000_00, 0))
-    yield Seed(EXAMPLE_ACCOUNT, "Juno Okafor", "ID-0001-A", 9_000_000_00, "verified", False, "open", lines, 12_000_00)
+    yield ExampleAccount(
+        EXAMPLE_ACCOUNT, "Juno Okafor", "ID-0001-A", 9_000_000_00, "verified", False, "open", lines, 12_000_00
+    )
     chance = random.Random(20_240_501)  # noqa: S311 - example data, not a secret
     for number in range(2, ACCOUNTS + 1):
         income = chance.randrange(18_000, 180_000) * 100
         limits = {"card": income // 6, "personal_loan": income // 2, "business_line": income * 2}
-        yield Seed(
+        yield ExampleAccount(
             id=f"A-{number:04}",
             name=f"{chance.choice(_GIVEN)} {chance.choice(_FAMILY)}",
             national_id=f"ID-{number:04}-{chance.choice('ABCDEFGH')}",
@@ -145,7 +147,7 @@ async def _insert_accounts(tx: Any) -> None:
     )
 
 
-async def _insert_passages(tx: Any, known: Sequence[Passage], vectors: Sequence[Sequence[float]]) -> None:
+async def _insert_passages(tx: Any, known: Sequence[PolicyPassage], vectors: Sequence[Sequence[float]]) -> None:
     # Vectors and JSON travel as text, so that this works whichever codecs the connection has.
     await tx.executemany(
         "INSERT INTO underwriting.policy (id, product, content, metadata, embedding) "

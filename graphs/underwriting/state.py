@@ -12,7 +12,7 @@ Outcome = Literal["approve", "decline", "refer"]
 
 
 class Application(TypedDict):
-    """What is asked for, checked and complete. `amount` in cents."""
+    """What is applied for, checked and complete. `amount` in cents."""
 
     id: str
     account_id: str

@@ -169,4 +169,5 @@ def qualified_name(rules: OfflineRules | None) -> str | None:
     if rules is None:
         return None
     owner = rules if hasattr(rules, "__qualname__") else type(rules)
-    return f"{owner.__module__}.{owner.__qualname__}"
+    # Without the import root, which 0.1.0 did not have: an answer that was paid under the old name is found under it.
+    return f"{owner.__module__}.{owner.__qualname__}".removeprefix("superstep.")

@@ -11,7 +11,7 @@ from superstep.runtime.faults import PromptNotFound, ReadFailed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from superstep.checkpointer.step.step import Step
+    from superstep.checkpointer import Step
     from superstep.prompts import Prompt
 
 __all__ = ["prompt", "prompt_sync"]

@@ -33,7 +33,7 @@ async def seed_prompts(saver: TransactionalSaver, *paths: Path) -> list[str]:
         PromptInvalid: A file is wrong.
         SchemaMissing: The tables are not there.
     """
-    store = PromptStore(saver.transaction, saver.engine.schema)
+    store = PromptStore(saver.transaction, saver.schema)
     served = {each.name for each in await store.prompts() if any(known.label == PRODUCTION for known in each.labels)}
     missing = [draft for draft in read_prompts(paths) if draft.name not in served]
     for added in await store.add(missing):

@@ -1,7 +1,8 @@
 """The command line.
 
-Each command is a thin function: it reads its options, calls the layers below, and returns its exit code. Everything
-heavy (LangGraph, the driver, rich) is imported inside the commands, so that `runtime --help` answers at once.
+Each group of commands is a room; what the rooms share stands beside them, and no room imports another. A command
+is a thin function: it reads its options, calls the layers below, and returns its exit code. Everything heavy
+(LangGraph, the driver, rich) is imported inside the commands, so that `runtime --help` answers at once.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from superstep.runtime.cli import database
-from superstep.runtime.cli.inspect import commands as inspection
-from superstep.runtime.cli.models import commands as models
+from superstep.runtime.cli.database import commands as database_commands
+from superstep.runtime.cli.inspect import commands as inspect_commands
+from superstep.runtime.cli.models import commands as model_commands
 from superstep.runtime.cli.options import Common, common_options
-from superstep.runtime.cli.prompts import commands as prompts
-from superstep.runtime.cli.run import commands as flows
+from superstep.runtime.cli.prompts import commands as prompt_commands
+from superstep.runtime.cli.run import commands as run_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,15 +47,15 @@ def cli() -> None:
 
 
 for command in (
-    flows.run,
-    flows.resume,
-    inspection.threads,
-    inspection.history,
-    inspection.show,
-    inspection.graph,
-    models.models,
-    prompts.prompts,
-    database.db,
+    run_commands.run,
+    run_commands.resume,
+    inspect_commands.threads,
+    inspect_commands.history,
+    inspect_commands.show,
+    inspect_commands.graph,
+    model_commands.models,
+    prompt_commands.prompts,
+    database_commands.db,
 ):
     cli.add_command(command)
 
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _quiet() -> int:
-    """Whoever read the output has seen enough. Close it, so that the interpreter's last flush does not complain."""
+    """Close an output that its reader has closed, so that the interpreter's last flush does not complain."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + getattr(signal, "SIGPIPE", 13)

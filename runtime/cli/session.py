@@ -40,7 +40,7 @@ class Stop:
         """Let the first SIGINT or SIGTERM cancel the current task, and the second one kill the process."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
-        def asked(number: int) -> None:
+        def on_signal(number: int) -> None:
             self.number = number
             for each in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(each)
@@ -51,7 +51,7 @@ class Stop:
         for number in (signal.SIGINT, signal.SIGTERM):
             # Windows and threads other than the main one have no such handlers: KeyboardInterrupt does it there.
             with suppress(NotImplementedError, ValueError, RuntimeError):
-                loop.add_signal_handler(number, asked, number)
+                loop.add_signal_handler(number, on_signal, number)
 
     def check(self) -> None:
         """Turn a cancellation that a signal caused into `Stopped`. Call it where `CancelledError` was caught."""
@@ -65,7 +65,7 @@ def run_async(main: Callable[[Stop], Coroutine[Any, Any, Result]]) -> Result:
     """Run a coroutine function to its end, or until a signal.
 
     Args:
-        main: Gets the `Stop` to look at. Its output must be written before it returns.
+        main: Gets the `Stop` that tells whether a signal came. Its output must be written before it returns.
 
     Returns:
         What it returned.

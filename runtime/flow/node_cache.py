@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.cache.base import BaseCache
 
-from superstep.checkpointer.step.step import is_marked
+from superstep.checkpointer import is_marked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from superstep.runtime.flow.jsonable import jsonable
 
 if TYPE_CHECKING:
-    from superstep.checkpointer import StepRecord
+    from langgraph.types import StateSnapshot
 
-__all__ = ["RunReport"]
+    from superstep.checkpointer import LatestRun, StepRecord
+
+__all__ = ["RunReport", "run_report"]
 
 _STEP_FIELDS = (
     "step",
@@ -71,3 +73,33 @@ class RunReport:
             "usage": self.usage,
             "error": self.error,
         }
+
+
+def run_report(thread_id: str, graph: str | None, latest: LatestRun, state: StateSnapshot) -> RunReport:
+    """Put a thread's latest run together with its state.
+
+    Args:
+        thread_id: the thread.
+        graph: its graph's name, for a thread that has none on record.
+        latest: what the run did.
+        state: what LangGraph says the thread is at.
+    """
+    thread = latest.thread
+    error = None
+    if thread is not None and thread.error:
+        kind, _, message = thread.error.partition(": ")
+        error = {"type": kind, "message": message}
+    return RunReport(
+        thread_id=thread_id,
+        graph=thread.graph if thread else graph,
+        status=thread.status if thread else "unfinished",
+        values=state.values,
+        interrupts=[
+            {"id": i.id, "value": i.value, **({"facts_changed": True} if task.id in latest.asked_again else {})}
+            for task in state.tasks
+            for i in task.interrupts
+        ],
+        steps=latest.steps,
+        usage={**latest.usage, "llm_reused": sum(step.llm_reused for step in latest.steps)},
+        error=error,
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
-from superstep.checkpointer.commit.barrier import MismatchedRows
+from superstep.checkpointer import MismatchedRows
 from superstep.runtime.faults import ConfigError, ConflictExhausted
 
 if TYPE_CHECKING:

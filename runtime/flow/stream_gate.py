@@ -11,13 +11,14 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from superstep.checkpointer import CACHED_MARK, INTERRUPT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 __all__ = ["Chunk", "Gate", "Shape"]
 
 _LIVE = frozenset({"messages", "custom", "tools"})
-_INTERRUPT = "__interrupt__"
 _HIDDEN = ("updates", "checkpoints")  # asked for always: interrupts show in the first, commits in the second
 
 
@@ -141,8 +142,8 @@ class Gate:
     def _show(self, chunk: Chunk) -> Iterator[Any]:
         if chunk.mode not in self.shape.modes:
             return
-        if self.again and chunk.mode == "updates" and isinstance(chunk.data, dict) and "__metadata__" in chunk.data:
-            data = {key: value for key, value in chunk.data.items() if key != "__metadata__"}
+        if self.again and chunk.mode == "updates" and isinstance(chunk.data, dict) and CACHED_MARK in chunk.data:
+            data = {key: value for key, value in chunk.data.items() if key != CACHED_MARK}
             chunk = chunk._replace(data=data)
         yield self.shape.show(chunk)
 
@@ -155,4 +156,4 @@ def _task(chunk: Chunk) -> dict[str, Any]:
 def _asks(chunk: Chunk) -> bool:
     if chunk.mode == "values" and isinstance(chunk.raw, dict) and chunk.raw.get("interrupts"):
         return True
-    return chunk.mode in ("updates", "values") and isinstance(chunk.data, dict) and _INTERRUPT in chunk.data
+    return chunk.mode in ("updates", "values") and isinstance(chunk.data, dict) and INTERRUPT in chunk.data

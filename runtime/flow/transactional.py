@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -15,12 +13,10 @@ from langgraph.pregel.protocol import PregelProtocol
 from langgraph.runtime import RunControl
 from langgraph.types import Command, GraphOutput, Interrupt, StateSnapshot, StateUpdate
 
-from superstep.checkpointer import TransactionalSaver
-from superstep.checkpointer.threads import history
-from superstep.checkpointer.threads.run import RunOptions
+from superstep.checkpointer import CACHE, INTERRUPT, RunOptions, TransactionalSaver
 from superstep.runtime.faults import ConfigError, GraphInvalid, StepConflict
 from superstep.runtime.flow.node_cache import FactlessCache
-from superstep.runtime.flow.report import RunReport
+from superstep.runtime.flow.report import RunReport, run_report
 from superstep.runtime.flow.retry import Settings, Tries
 from superstep.runtime.flow.stream_gate import Gate, Shape
 from superstep.runtime.wiring import join
@@ -125,7 +121,7 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
             "version": version,
         }
         ending = _Ending()
-        with self._saver.engine.exclusive(thread_id):
+        with self._saver.runs.exclusive(thread_id):
             try:
                 async with aclosing(self._attempts(input, call, shape, thread_id, ending)) as chunks:
                     async for chunk in chunks:
@@ -157,7 +153,7 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
                 for chunk in gate.finish():
                     yield chunk
             except StepConflict as conflict:
-                run = self._saver.engine.find(control, thread_id)
+                run = self._saver.runs.find(control, thread_id)
                 pause = tried.after(conflict, progressed=run is not None and run.commits > 0)
                 if self.on_conflict is not None:
                     self.on_conflict(conflict)
@@ -185,9 +181,9 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
         return Command(resume=left) if left else None
 
     async def _committed(self, control: RunControl, thread_id: str, ns: str, checkpoint_id: str) -> None:
-        run = self._saver.engine.find(control, thread_id)
+        run = self._saver.runs.find(control, thread_id)
         if run is not None:
-            await self._saver.engine.on_loop(run.committed(ns, checkpoint_id))
+            await self._saver.database.home.call(run.committed(ns, checkpoint_id))
 
     async def ainvoke(
         self,
@@ -212,87 +208,31 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
             elif chunk[0] == "values":
                 latest = chunk[1]
             elif isinstance(chunk[1], dict):
-                interrupts.extend(chunk[1].get("__interrupt__", ()))
+                interrupts.extend(chunk[1].get(INTERRUPT, ()))
         if stream_mode != "values":
             return chunks
         if version == "v2":
             return GraphOutput(value=latest, interrupts=tuple(interrupts))
         if interrupts:
-            return {**(latest if isinstance(latest, dict) else {}), "__interrupt__": interrupts}
+            return {**(latest if isinstance(latest, dict) else {}), INTERRUPT: interrupts}
         return latest
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002
         """`astream` for callers without an event loop; the saver's loop does the work, this thread waits."""
-        engine = self._saver.engine
-        items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        running: list[asyncio.Task[None]] = []
-        ended = threading.Event()
-
-        async def pump() -> None:
-            try:
-                async with aclosing(self.astream(input, config, **kwargs)) as chunks:
-                    async for chunk in chunks:
-                        items.put(("chunk", chunk))
-            except BaseException as e:  # noqa: BLE001 - raised in the waiting thread
-                items.put(("error", e))
-            else:
-                items.put(("end", None))
-
-        engine.refuse_own_loop()
-
-        def start() -> None:
-            running.append(engine.loop.create_task(pump()))
-            running[0].add_done_callback(lambda _: ended.set())
-
-        engine.loop.call_soon_threadsafe(start)
-        try:
-            while True:
-                kind, item = items.get()
-                if kind == "end":
-                    return
-                if kind == "error":
-                    raise item
-                yield item
-        finally:
-            if not ended.is_set():
-                engine.loop.call_soon_threadsafe(lambda: running[0].cancel())
-                ended.wait(_LEAVE)  # the thread is free for another run only then
+        yield from self._saver.database.home.iterate(self.astream(input, config, **kwargs), leave=_LEAVE)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         """`ainvoke` for callers without an event loop; the saver's loop does the work, this thread waits."""
-        return self._saver.engine.from_thread(self.ainvoke(input, config, **kwargs))
+        return self._saver.database.home.block(self.ainvoke(input, config, **kwargs))
 
     # -- looking -------------------------------------------------------------------------------------------------
 
     async def areport(self, config: RunnableConfig) -> RunReport:
         """The thread's latest run. See `RunReport`."""
         thread_id = _thread_id(config)
-        engine = self._saver.engine
-        thread = await self._saver.athread(thread_id)
+        latest = await self._saver.alatest_run(thread_id)
         state = await self.graph.aget_state({"configurable": {"thread_id": thread_id}})
-        since = await engine.on_loop(history.last_input(engine, thread_id))
-        steps = await engine.on_loop(history.steps(engine, thread_id, since))
-        usage = await engine.on_loop(history.usage(engine, thread_id, since))
-        again = await self._saver.aasked_again(thread_id)
-        usage["llm_reused"] = sum(step.llm_reused for step in steps)
-        error = None
-        if thread is not None and thread.error:
-            kind, _, message = thread.error.partition(": ")
-            error = {"type": kind, "message": message}
-        return RunReport(
-            thread_id=thread_id,
-            graph=thread.graph if thread else self._label,
-            status=thread.status if thread else "unfinished",
-            values=state.values,
-            interrupts=[
-                {"id": i.id, "value": i.value, **({"facts_changed": True} if task.id in again else {})}
-                for task in state.tasks
-                for i in task.interrupts
-            ],
-            steps=steps,
-            usage=usage,
-            error=error,
-        )
+        return run_report(thread_id, self._label, latest, state)
 
     def get_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Any:
         """See LangGraph."""
@@ -356,7 +296,7 @@ def _with_options(config: RunnableConfig | None, options: RunOptions, cache: Any
     config = config or {}
     configurable = {**config.get("configurable", {}), RunOptions.KEY: options}
     if cache is not None:
-        configurable["__pregel_cache"] = FactlessCache(cache)
+        configurable[CACHE] = FactlessCache(cache)
     return {**config, "configurable": configurable}
 
 

@@ -1,8 +1,8 @@
 """GRAPH of the command line, found and made ready to run.
 
 `GRAPH` is a name in `langgraph.json`, `package.module`, or `package.module:attribute`. The attribute is a `StateGraph`,
-a compiled graph (the functional API's `@entrypoint` makes one too), or a factory of one, synchronous or not. Whatever
-is found gets the runtime's saver; a graph that was compiled with another checkpointer is refused, because its steps
+a compiled graph (the functional API's `@entrypoint` makes one too), or a factory of one, synchronous or not. The
+graph gets the runtime's saver; a graph that was compiled with another checkpointer is refused, because its steps
 would be saved elsewhere.
 """
 
@@ -18,7 +18,7 @@ from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
 from superstep.runtime.faults import GraphInvalid, GraphNotFound
-from superstep.runtime.loading.modules import PACKAGE, closest, import_file, import_named
+from superstep.runtime.loading.modules import closest, import_file, import_named, short_name
 from superstep.runtime.loading.project import Project, read_project
 
 if TYPE_CHECKING:
@@ -114,10 +114,8 @@ async def load_graph(spec: str, *, folder: Path | None = None) -> LoadedGraph:
             f"Name the one to run: {name}:ATTRIBUTE."
         )
     found = await _as_graph(getattr(module, attribute or str(usual), None), module, attribute or str(usual))
-    shown = name if attribute in ("", usual) else spec
-    return LoadedGraph(
-        shown.removeprefix(f"{PACKAGE}.") if shown.startswith(f"{PACKAGE}.graphs.") else shown, found, module
-    )
+    short = short_name(name)
+    return LoadedGraph(short if attribute in ("", usual) else f"{short}:{attribute}", found, module)
 
 
 def _import_entry(project: Project, spec: str) -> tuple[ModuleType, str]:

@@ -10,6 +10,7 @@ import pkgutil
 import sys
 import sysconfig
 import traceback
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,10 @@ from superstep.runtime.faults import GraphInvalid, GraphNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["closest", "import_file", "import_named", "last_own_frame"]
+__all__ = ["closest", "full_name", "import_file", "import_named", "last_own_frame", "short_name"]
 
 HERE = str(Path(__file__).parents[1]) + os.sep
 PACKAGE = __name__.partition(".")[0]
@@ -46,31 +48,48 @@ def import_named(name: str, *, known: Sequence[str]) -> ModuleType:
         GraphNotFound: There is no such module.
         GraphInvalid: The module is there but fails to import.
     """
+    full = full_name(name)
     try:
-        return importlib.import_module(_home(name))
+        return importlib.import_module(full)
     except ModuleNotFoundError as error:
         # The same error class means "no such module" and "the module imports something that is not installed".
-        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+        if error.name is None or not f"{full}.".startswith(f"{error.name}."):
             raise GraphInvalid(_failure(name, error)) from error
+        siblings = [short_name(sibling) for sibling in _siblings(full)]
         raise GraphNotFound(
             f"There is no module {name}, and langgraph.json has no graph of that name."
-            f"{closest(name, [*known, *_siblings(name)])} The current folder is {Path.cwd()}."
+            f"{closest(name, [*known, *siblings])} The current folder is {Path.cwd()}."
         ) from error
     except (Exception, SystemExit) as error:
         raise GraphInvalid(_failure(name, error)) from error
 
 
-def _home(name: str) -> str:
-    """Return the full name of a module: `graphs.…` is a flow of this project, unless the caller has such a module.
+def full_name(name: str) -> str:
+    """Return the name to import a module by: `graphs.…` is a flow of this project, unless the caller has one like it.
 
-    In a checkout of this project the plain name leads to the same file, which must not be loaded under two names.
+    The caller's package `graphs`, or plain folder of that name, is looked into without importing it. In a checkout of
+    this project the plain name leads to our files, which must not be loaded under two names.
     """
-    ours = f"{PACKAGE}.{name}"
-    if not name.startswith("graphs.") or _origin(ours) is None:
+    top, _, rest = name.partition(".")
+    if top != "graphs" or not rest:
         return name
-    top = _origin("graphs")
-    theirs = top is not None and top != _origin(f"{PACKAGE}.graphs") and _origin(name) is not None
-    return name if theirs else ours
+    flow = rest.partition(".")[0]
+    theirs, ours = _spec("graphs"), _spec(f"{PACKAGE}.graphs")
+    if theirs is None or _file(theirs) == _file(ours) or (not _has(theirs, flow) and _has(ours, flow)):
+        return f"{PACKAGE}.{name}"
+    return name
+
+
+def short_name(name: str) -> str:
+    """Return the plain name of one of this project's flows, if that leads to it; any other name as it is."""
+    short = name.removeprefix(f"{PACKAGE}.")
+    return short if short != name and full_name(short) == name else name
+
+
+def _has(package: ModuleSpec | None, module: str) -> bool:
+    if package is None or package.submodule_search_locations is None:
+        return False
+    return PathFinder.find_spec(f"{package.name}.{module}", package.submodule_search_locations) is not None
 
 
 def import_file(path: Path, root: Path, *, entry: str) -> ModuleType:
@@ -95,7 +114,7 @@ def import_file(path: Path, root: Path, *, entry: str) -> ModuleType:
         # The dotted name makes relative imports work, and the module the same one that others import.
         parts = path.relative_to(root).with_suffix("").parts
         dotted = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if all(part.isidentifier() for part in parts) and _origin(dotted) == path:
+        if all(part.isidentifier() for part in parts) and _file(_spec(full_name(dotted))) == path:
             return import_named(dotted, known=())
     alias = f"_graph_file_{path.stem}_{abs(hash(str(path))):x}"
     if alias in sys.modules:
@@ -112,16 +131,19 @@ def import_file(path: Path, root: Path, *, entry: str) -> ModuleType:
     return module
 
 
-def _origin(dotted: str) -> Path | None:
+def _spec(dotted: str) -> ModuleSpec | None:
     try:
-        spec = importlib.util.find_spec(dotted)
+        return importlib.util.find_spec(dotted)
     except Exception:  # noqa: BLE001 - a parent package that fails to import: then the file is imported by itself
         return None
+
+
+def _file(spec: ModuleSpec | None) -> Path | None:
     return Path(spec.origin).resolve() if spec and spec.origin else None
 
 
 def _siblings(name: str) -> list[str]:
-    """Return the modules beside the one that was asked for."""
+    """Return the names of the modules beside a module."""
     parent, _, _ = name.rpartition(".")
     if not parent:
         return [module.name for module in pkgutil.iter_modules([str(Path.cwd())])]
@@ -141,6 +163,6 @@ def _failure(name: str, error: BaseException) -> str:
 
 
 def last_own_frame(error: BaseException) -> traceback.FrameSummary | None:
-    """Return the innermost frame of an error that is in nobody's library: the line its author can change."""
+    """Return the innermost frame of an error outside of libraries: the line its author can change."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(("<frozen", HERE))]
     return next((frame for frame in reversed(frames) if not frame.filename.startswith(LIBRARIES)), None)

@@ -90,7 +90,7 @@ def _graphs(path: Path, table: Any) -> dict[str, str]:
 
 
 def _dependencies(path: Path, document: dict[str, Any]) -> tuple[Path, ...]:
-    """Return the local folders; names of packages are for whoever builds the environment."""
+    """Return the local folders; names of packages are for the tools that build the environment."""
     entries = document.get("dependencies", [])
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise ConfigError(f'{path}: "dependencies" must be a list of texts.')

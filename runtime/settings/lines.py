@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 __all__ = ["dotted", "lines_of"]
 
-Path = tuple["str | int", ...]
+KeyPath = tuple["str | int", ...]
 
 
-def lines_of(text: str) -> dict[Path, int]:
+def lines_of(text: str) -> dict[KeyPath, int]:
     """Return the line of every table, key and element of a valid TOML document, by the keys that lead to it.
 
     A table that has several headers is on the line of its first. What a multi-line value holds is on the line that the
     value begins on.
     """
-    found: dict[Path, int] = {}
-    counts: dict[Path, int] = {}  # elements so far of each array of tables
-    here: Path = ()
+    found: dict[KeyPath, int] = {}
+    counts: dict[KeyPath, int] = {}  # elements so far of each array of tables
+    here: KeyPath = ()
     for number, statement in _statements(text):
         keys, value = _leaf(tomllib.loads(statement))
         if statement.lstrip().startswith("["):
@@ -57,7 +57,7 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
         run = ""
 
 
-def _leaf(document: dict[str, Any]) -> tuple[Path, Any]:
+def _leaf(document: dict[str, Any]) -> tuple[KeyPath, Any]:
     """The keys that a statement names, and what it gives them. An inline table of one key counts as a dotted key."""
     keys: list[str | int] = []
     value: Any = document
@@ -67,9 +67,9 @@ def _leaf(document: dict[str, Any]) -> tuple[Path, Any]:
     return tuple(keys), value
 
 
-def _inside(keys: Path, counts: dict[Path, int]) -> Path:
+def _inside(keys: KeyPath, counts: dict[KeyPath, int]) -> KeyPath:
     """The path that a header means: a key of an array of tables stands for the latest element of it."""
-    path: Path = ()
+    path: KeyPath = ()
     for index, key in enumerate(keys):
         path = (*path, key)
         if path in counts and index < len(keys) - 1:
@@ -77,7 +77,7 @@ def _inside(keys: Path, counts: dict[Path, int]) -> Path:
     return path
 
 
-def _below(value: Any) -> Iterator[Path]:
+def _below(value: Any) -> Iterator[KeyPath]:
     """The paths of everything inside a value."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in pairs:

@@ -43,7 +43,7 @@ def use_models(settings: CommandSettings) -> None:
     Raises:
         ConfigError: What the file says is wrong.
     """
-    from superstep.providers.chat.registry import configure
+    from superstep.providers import configure
     from superstep.providers.embeddings import configure_embeddings
 
     configure(configured(settings))

@@ -69,8 +69,8 @@ class CommandSettings:
         database: where the database is and how it is used.
         run: how runs behave.
         file: the settings file that was read, if any.
-        models: the section of that name as it is in the file, to be checked by whoever needs it (`runtime.models`).
-            Not shown by `repr`, because what somebody wrote there by mistake may be a key.
+        models: the section of that name as it is in the file; `runtime.settings.models` checks it. Not shown by `repr`,
+            because a key may have been written there by mistake.
         budgets: likewise.
         recording: likewise.
         embeddings: likewise.
@@ -124,16 +124,20 @@ def load_settings(
             given = _override(key, flags or {}, env)
             if given:
                 found[section][key] = parsed(parse, *given)
-    database = DatabaseSettings(**found["database"])
+    database, run = _database(found["database"]), RunSettings(**found["run"])
+    if read is None:
+        return CommandSettings(database, run)
+    return CommandSettings(database, run, file=path, place=read.place, **read.raw)
+
+
+def _database(found: Mapping[str, Any]) -> DatabaseSettings:
+    database = DatabaseSettings(**found)
     if database.pool_min > database.pool_max:
         raise ConfigError(
             f"pool_min ({database.pool_min}) is larger than pool_max ({database.pool_max}). Lower pool_min or raise "
             "pool_max in [database] of runtime.toml, or in RUNTIME_POOL_MIN and RUNTIME_POOL_MAX."
         )
-    run = RunSettings(**found["run"])
-    if read is None:
-        return CommandSettings(database, run)
-    return CommandSettings(database, run, file=path, place=read.place, **read.raw)
+    return database
 
 
 def _override(key: str, flags: Mapping[str, Any], env: Mapping[str, str]) -> tuple[Any, str] | None:

@@ -127,7 +127,7 @@ async def _ours(place: Place, setup: Any, nodes: tuple[Any, ...], reset: Any) ->
             await _go(graph, steps)
             counts.append(log.statements.copy())
         wal = await _wal(setup, graph)
-        await saver.engine.close()
+        await saver.aclose()
     few, many = counts
     per_step = {name: (many[name] - few[name]) / (_MANY - _FEW) for name in many}
     return {name: count for name, count in per_step.items() if count}, wal

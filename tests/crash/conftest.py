@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.crash.world import Nursery, Traces, World
+from tests.support.bank import no_failpoints
 from tests.support.databases import fresh_database
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tests.support.databases import Admin
 
     NewWorld = Callable[..., World]
+
+__all__ = ["Undisturbed", "crash_url", "new_world", "no_failpoints", "nursery", "undisturbed", "world"]
 
 
 @dataclass(frozen=True)

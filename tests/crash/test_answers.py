@@ -14,21 +14,14 @@ from superstep.checkpointer import TransactionalSaver
 from superstep.checkpointer.database import failpoints
 from superstep.providers import chat_model
 from superstep.runtime.faults import StaleRun
-from tests.support.graphs import State, chain
+from tests.support.graphs import State, chain, config_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from superstep.providers import OfflineRequest
 
-THREAD: Any = {"configurable": {"thread_id": "t"}}
-
-
-@pytest.fixture(autouse=True)
-def _no_failpoints() -> Iterator[None]:
-    yield
-    for name in failpoints.NAMES:
-        failpoints.disarm(name)
+THREAD = config_of("t")
 
 
 @pytest.fixture

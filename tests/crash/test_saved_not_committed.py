@@ -12,9 +12,9 @@ from superstep.checkpointer import TransactionalSaver
 from superstep.runtime.cli.run.execute import Turn
 from superstep.runtime.cli.run.resume import next_payload
 from superstep.runtime.loading.loader import LoadedGraph
-from tests.support.graphs import State
+from tests.support.graphs import State, config_of
 
-THREAD: Any = {"configurable": {"thread_id": "t"}}
+THREAD = config_of("t")
 
 
 async def only(state: Any) -> Any:

@@ -21,13 +21,14 @@ from superstep.checkpointer.embedded import EmbeddedServer, status, stop
 from superstep.runtime.faults import DatabaseUnavailable
 from tests.crash import graphs_for_crash
 from tests.crash.world import Traces, paid_in, summary
+from tests.support.graphs import config_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.crash.conftest import Undisturbed
 
-THREAD: Any = {"configurable": {"thread_id": "t"}}
+THREAD = config_of("t")
 OLD_ENOUGH = "SELECT pg_sleep(greatest(0, 1.2 - extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())))"
 FRESH = f"DROP SCHEMA IF EXISTS runtime CASCADE; DROP TABLE IF EXISTS account, journal; {graphs_for_crash.TABLES}"
 
@@ -50,13 +51,6 @@ def server(root: Path) -> Iterator[EmbeddedServer]:
             connection.execute(FRESH)
             connection.execute(OLD_ENOUGH)
         yield server
-
-
-@pytest.fixture(autouse=True)
-def _no_failpoints() -> Iterator[None]:
-    yield
-    for name in failpoints.NAMES:
-        failpoints.disarm(name)
 
 
 def kill_server_at(name: str, nth: int, root: Path, *, during: bool) -> None:

@@ -73,7 +73,8 @@ def test_runtime_commands_in_their_order(environment: dict[str, str], tmp_path: 
     (tmp_path / "prompts").mkdir()
     (tmp_path / "prompts" / "verify.md").write_text(prompt)
     commands = [command for command in COMMANDS if command.startswith("runtime ")]
-    shown = {command: run([sys.executable, "-m", f"superstep.{command.split()[0]}", *command.split()[1:]], environment, tmp_path) for command in commands}
+    modules = {command: f"superstep.{command}".split() for command in commands}
+    shown = {name: run([sys.executable, "-m", *module], environment, tmp_path) for name, module in modules.items()}
     assert "production → 1" in shown["runtime prompts list"]
     assert "offline" in shown["runtime models"]
 

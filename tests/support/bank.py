@@ -9,6 +9,7 @@ import pytest
 
 from superstep.checkpointer import TransactionalSaver
 from superstep.checkpointer.database import failpoints
+from tests.support.internals import from_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,28 +17,43 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
 
+BALANCE = "SELECT balance FROM account WHERE id = $1"
+DEBIT = "UPDATE account SET balance = balance - 1 WHERE id = $1"
+SET = "UPDATE account SET balance = $1 WHERE id = $2"
+LOG = "INSERT INTO journal (line) VALUES ($1)"
+
+
 class Bank:
     """Accounts 1 to 5 with a balance of 100 each, changed from outside any flow."""
 
     def __init__(self, saver: TransactionalSaver) -> None:
-        self._saver = saver
+        self.saver = saver
 
     async def balance(self, account: int = 1) -> int:
-        async with self._saver.transaction() as tx:
+        async with self.saver.transaction() as tx:
             return int(await tx.fetchval("SELECT balance FROM account WHERE id = $1", account))
 
     async def set(self, balance: int, account: int = 1) -> None:
-        async with self._saver.transaction() as tx:
+        async with self.saver.transaction() as tx:
             await tx.execute("UPDATE account SET balance = $2 WHERE id = $1", account, balance)
 
+    async def journal(self) -> list[str]:
+        return [row["line"] for row in await self.do("SELECT line FROM journal ORDER BY seq")]
+
     async def do(self, sql: str, *args: Any) -> Any:
-        async with self._saver.transaction() as tx:
+        async with self.saver.transaction() as tx:
             return await tx.fetch(sql, *args)
 
 
 @pytest.fixture
-async def saver(database_url: str) -> AsyncIterator[TransactionalSaver]:
-    async with TransactionalSaver.from_conn_string(database_url) as saver:
+def hold_idle() -> float | str:
+    """How long the saver holds an idle transaction; tests ask for another time with `parametrize`."""
+    return 0.25
+
+
+@pytest.fixture
+async def saver(database_url: str, hold_idle: float | str) -> AsyncIterator[TransactionalSaver]:
+    async with TransactionalSaver.from_conn_string(database_url, hold_idle=hold_idle) as saver:
         await make_bank(saver)
         yield saver
 
@@ -71,7 +87,7 @@ def no_failpoints() -> Iterator[None]:
 def sync_saver(database_url: str) -> Iterator[TransactionalSaver]:
     """A saver of a program without an event loop."""
     with TransactionalSaver.from_conn_string(database_url) as saver:
-        saver.engine.from_thread(make_bank(saver))
+        from_thread(saver, make_bank(saver))
         yield saver
 
 

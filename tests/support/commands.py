@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from superstep.providers.chat.registry import configure
+from superstep.providers import configure
 from superstep.runtime.cli import main
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Runtime(Protocol):
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Start in an empty folder, without variables of whoever runs the tests; leave imports as they were."""
+    """Start in an empty folder, without the settings of the surrounding environment; leave imports as they were."""
     for name in list(os.environ):
         if name.startswith(OURS):
             monkeypatch.delenv(name)
@@ -76,13 +76,13 @@ def on_db(runtime: Runtime, database_url: str) -> Runtime:
 
 @pytest.fixture
 def process_env() -> dict[str, str]:
-    """Environment for `python -m runtime` in a process of its own."""
+    """Environment for `python -m superstep.runtime` in a process of its own."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
 
 
 @pytest.fixture
 def start(process_env: dict[str, str]) -> Iterator[Any]:
-    """Start `python -m runtime …` with pipes. What still runs at the end is killed."""
+    """Start `python -m superstep.runtime …` with pipes. What still runs at the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
     def call(*arguments: str, **options: Any) -> subprocess.Popen[str]:

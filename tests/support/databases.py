@@ -7,18 +7,19 @@ import hashlib
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import psycopg
 from psycopg import sql
 
-from superstep.checkpointer.database.migrate import FOLDER, migrate
+from superstep.checkpointer.database.migrate import migrate, migration_files
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
-    from typing import Any
+
+    from superstep.checkpointer import TransactionalSaver
 
     Admin = psycopg.Connection[tuple[Any, ...]]
 
@@ -41,7 +42,7 @@ def ensure_template(admin: Admin, server_url: str) -> str:
     number of processes, can share a server.
     """
     digest = hashlib.sha256()
-    for path in sorted(FOLDER.glob("*.sql")):
+    for path in migration_files():
         digest.update(path.read_bytes())
     name = f"superstep_template_{digest.hexdigest()[:12]}"
     admin.execute("SELECT pg_advisory_lock(hashtext(%s))", [name])
@@ -75,3 +76,13 @@ async def _migrate(url: str) -> None:
         await migrate(connection)
     finally:
         await connection.close()
+
+
+async def tables(saver: TransactionalSaver) -> dict[str, list[str]]:
+    """The saver's own tables with the names of their bytea columns."""
+    async with saver.transaction() as tx:
+        rows = await tx.fetch(
+            "SELECT table_name, COALESCE(array_agg(column_name) FILTER (WHERE data_type = 'bytea'), '{}') AS binary "
+            "FROM information_schema.columns WHERE table_schema = 'runtime' GROUP BY 1"
+        )
+    return {row["table_name"]: row["binary"] for row in rows}

@@ -20,8 +20,8 @@ def used_lines(step: Mapping[str, Any]) -> list[str]:
 def _call(call: Mapping[str, Any]) -> str:
     left = ", ".join(_counted(f"{each.get('deployment')} ({each.get('why')})" for each in call.get("tried") or ()))
     if call["outcome"] == "failed":
-        asked = call.get("route") or call["model"] or "a model"
-        return f"{call['node']}: {asked} failed: {left or call.get('error') or 'no reason recorded'}"
+        route = call.get("route") or call["model"] or "a model"
+        return f"{call['node']}: {route} failed: {left or call.get('error') or 'no reason recorded'}"
     answered = f"{call['node']}: {call.get('deployment') or call['model'] or 'a model'} answered"
     return answered + (f" after {left}" if left else "") + (f" · ${call['usd']:.4f}" if call["usd"] else "")
 

@@ -1,4 +1,4 @@
-"""`runtime threads`, `history`, `show` and `graph`: looking without changing."""
+"""`runtime threads`, `history`, `show` and `graph`: they read and change nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ __all__ = ["graph", "history", "show", "threads"]
 @pass_common
 def threads(common: Common, limit: int, as_json: bool) -> int:
     """List threads, the one that changed last first."""
-    from superstep.runtime.cli.render import console, print_json, print_threads
+    from superstep.runtime.cli.inspect.views import print_threads
+    from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import open_saver, run_async
 
     settings = common.settings()
@@ -46,9 +47,10 @@ def threads(common: Common, limit: int, as_json: bool) -> int:
 @pass_common
 def history(common: Common, thread: str, as_json: bool) -> int:
     """Show the super-steps of THREAD in the order they committed."""
-    from superstep.runtime.cli.render import console, print_history, print_json
-    from superstep.runtime.cli.run.resume import thread_summary
+    from superstep.runtime.cli.inspect.views import print_history
+    from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import open_saver, run_async
+    from superstep.runtime.cli.threads import thread_summary
 
     settings = common.settings()
 
@@ -74,9 +76,10 @@ def history(common: Common, thread: str, as_json: bool) -> int:
 def show(common: Common, thread: str, checkpoint: str | None, as_json: bool) -> int:
     """Show the state of THREAD: values, what runs next, and what it waits for."""
     from superstep.runtime.cli.inspect.state import described_state
-    from superstep.runtime.cli.render import console, print_json, print_state
-    from superstep.runtime.cli.run.resume import thread_summary
+    from superstep.runtime.cli.inspect.views import print_state
+    from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import open_saver, run_async
+    from superstep.runtime.cli.threads import thread_summary
 
     settings = common.settings()
 

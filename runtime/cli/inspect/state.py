@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from superstep.runtime.cli.run.execute import Turn
-from superstep.runtime.cli.run.resume import checkpoint_state, recorded_graph
+from superstep.runtime.cli.threads import checkpoint_state, recorded_graph, thread_config
 from superstep.runtime.faults import GraphInvalid, GraphNotFound, ThreadNotFound
 
 if TYPE_CHECKING:
-    from superstep.checkpointer import TransactionalSaver
+    from superstep.checkpointer import ThreadSummary, TransactionalSaver
 
 __all__ = ["described_state"]
 
 
-async def described_state(saver: TransactionalSaver, summary: Any, checkpoint: str | None) -> dict[str, Any]:
+async def described_state(saver: TransactionalSaver, summary: ThreadSummary, checkpoint: str | None) -> dict[str, Any]:
     """Describe a thread at its head, or at a checkpoint.
 
     Values, next nodes and tasks are LangGraph's view and need the graph. If it cannot be loaded, the stored channels
@@ -36,8 +35,7 @@ async def described_state(saver: TransactionalSaver, summary: Any, checkpoint: s
     about = {"thread_id": summary.thread_id, "graph": summary.graph, "status": summary.status}
     try:
         loaded = await load_graph(recorded_graph(summary))
-        turn = Turn(loaded, summary.graph, summary.thread_id, None, checkpoint)
-        state = await checkpoint_state(saver, turn)
+        state = await checkpoint_state(saver, loaded, summary.thread_id, checkpoint)
     except (GraphNotFound, GraphInvalid) as error:
         return about | await _raw(saver, summary.thread_id, checkpoint) | {"note": f"Stored channels only. {error}"}
     return about | {
@@ -55,20 +53,21 @@ async def described_state(saver: TransactionalSaver, summary: Any, checkpoint: s
 
 
 async def _raw(saver: TransactionalSaver, thread: str, checkpoint: str | None) -> dict[str, Any]:
-    at = {"checkpoint_id": checkpoint, "checkpoint_ns": ""} if checkpoint else {}
-    stored = await saver.aget_tuple({"configurable": {"thread_id": thread, **at}})
+    from superstep.checkpointer import INTERRUPT, is_private_channel
+
+    stored = await saver.aget_tuple(thread_config(thread, checkpoint))
     if stored is None:
         raise ThreadNotFound(f"The thread {thread} has no checkpoint {checkpoint}. See: runtime history {thread}")
     channels = stored.checkpoint["channel_values"]
     return {
         "checkpoint_id": stored.checkpoint["id"],
         "created_at": stored.checkpoint["ts"],
-        "values": {name: value for name, value in channels.items() if not name.startswith(("__", "branch:"))},
+        "values": {name: value for name, value in channels.items() if not is_private_channel(name)},
         "next": [],
         "interrupts": [
             {"id": interrupt.id, "value": interrupt.value}
             for _, channel, value in stored.pending_writes or []
-            if channel == "__interrupt__"
+            if channel == INTERRUPT
             for interrupt in value
         ],
         "tasks": [],

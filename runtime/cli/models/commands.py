@@ -11,7 +11,7 @@ from superstep.runtime.cli.options import Common, common_options, json_option, p
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from superstep.checkpointer.calls.deployment_health import DeploymentHealth
+    from superstep.checkpointer import DeploymentHealth
     from superstep.providers.catalog.model import Catalog, Deployment
     from superstep.providers.chat.probe import CheckResult
     from superstep.runtime.cli.session import Stop
@@ -38,7 +38,7 @@ def models(common: Common, wanted: bool, as_json: bool) -> int:
     from superstep.runtime.settings.models import catalog, use_models
 
     settings = common.settings()
-    use_models(settings)  # complains about whatever a run would
+    use_models(settings)  # refuses what a run would refuse
     found = catalog(settings)
 
     async def main(_: Stop) -> dict[str, Any]:
@@ -60,16 +60,15 @@ async def _recorded(settings: CommandSettings) -> tuple[Mapping[str, DeploymentH
     Routes are worth showing without a database: one without records is no mistake, and the embedded one is not created
     for this.
     """
-    from superstep.checkpointer.calls.deployment_health import deployment_health
-    from superstep.checkpointer.embedded import status
+    from superstep.checkpointer import embedded_status
     from superstep.runtime.cli.session import open_saver
     from superstep.runtime.faults import DatabaseUnavailable, SchemaMissing
 
-    if settings.database.url is None and status().home is None:
+    if settings.database.url is None and embedded_status().home is None:
         return {}, None
     try:
         async with open_saver(settings, prepare=False) as saver:
-            rows = await deployment_health(saver.engine, seconds=LOOK_BACK)
+            rows = await saver.adeployment_health(seconds=LOOK_BACK)
     except SchemaMissing:
         return {}, None
     except DatabaseUnavailable as error:

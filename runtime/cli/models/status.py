@@ -14,7 +14,7 @@ from superstep.runtime.cli.models.circuits import circuit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from superstep.checkpointer.calls.deployment_health import DeploymentHealth
+    from superstep.checkpointer import DeploymentHealth
     from superstep.providers.catalog.model import Catalog, Deployment, Route
     from superstep.providers.chat.probe import CheckResult
 

@@ -53,7 +53,7 @@ def _with_store(settings: CommandSettings, work: Callable[[PromptStore], Awaitab
 
     async def main(_: Stop) -> Result:
         async with open_saver(settings, prepare=False) as saver:
-            return await work(PromptStore(saver.transaction, saver.engine.schema))
+            return await work(PromptStore(saver.transaction, saver.schema))
 
     return run_async(main)
 
@@ -71,7 +71,7 @@ def _found(settings: CommandSettings, name: str, number: int | None, label: str 
 @pass_common
 def list_(common: Common, name: str | None, as_json: bool) -> int:
     """List prompts with their labels, or the versions of the prompt NAME."""
-    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.prompts import views
     from superstep.runtime.cli.render import console, print_json
 
     settings = common.settings()
@@ -99,7 +99,7 @@ def list_(common: Common, name: str | None, as_json: bool) -> int:
 @pass_common
 def show(common: Common, name: str, number: int | None, label: str | None, as_json: bool) -> int:
     """Show what a version of the prompt NAME says, by default the latest."""
-    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.prompts import views
     from superstep.runtime.cli.render import console, print_json
 
     found = _found(common.settings(), name, number, label)
@@ -119,7 +119,7 @@ def show(common: Common, name: str, number: int | None, label: str | None, as_js
 def diff(common: Common, name: str, before: str, after: str) -> int:
     """Compare two versions of the prompt NAME. FROM and TO are numbers or labels."""
     from superstep.prompts import differences
-    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.prompts import views
     from superstep.runtime.cli.render import console
 
     async def both(store: PromptStore) -> list[Version]:
@@ -158,7 +158,7 @@ def add(common: Common, paths: tuple[Path, ...], label: str | None, as_json: boo
     """  # noqa: D301 - click's mark of a paragraph that stays as it is
     from superstep.prompts import read_prompts
     from superstep.prompts.files.folder import FOLDER
-    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.prompts import views
     from superstep.runtime.cli.render import console, print_json
 
     settings = common.settings()
@@ -185,7 +185,7 @@ def promote(common: Common, name: str, version: int, label: str, weight: float |
 
     The label canary has a share: that many threads get it, always the same ones, where they would get production.
     """
-    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.prompts import views
     from superstep.runtime.cli.render import console
 
     async def work(store: PromptStore) -> Any:
@@ -202,7 +202,7 @@ def promote(common: Common, name: str, version: int, label: str, weight: float |
 @pass_common
 def rollback(common: Common, name: str, label: str) -> int:
     """Point a label of the prompt NAME at what it pointed at before. Repeated, it goes further back."""
-    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.prompts import views
     from superstep.runtime.cli.render import console
 
     views.print_move(_with_store(common.settings(), lambda store: store.rollback(name, label=label)), console())
@@ -222,7 +222,7 @@ def test(common: Common, name: str, number: int | None, label: str | None, route
 
     The exit code is 0 if all of them pass, else 1.
     """
-    from superstep.runtime.cli.prompts import views as views
+    from superstep.runtime.cli.prompts import views
     from superstep.runtime.cli.prompts.golden import compare, run_cases
     from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import run_async

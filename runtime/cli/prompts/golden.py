@@ -18,14 +18,22 @@ if TYPE_CHECKING:
 
     from superstep.prompts import Case, Version
 
-__all__ = ["Asked", "CaseResult", "compare", "run_cases"]
+__all__ = ["CaseAnswer", "CaseResult", "compare", "run_cases"]
 
 AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What was answered to one case: `ms` milliseconds, `model` that answered, `offline` if none did."""
+class CaseAnswer:
+    """The answer to one case.
+
+    Attributes:
+        case: the case.
+        answer: text and tokens of the answer.
+        ms: milliseconds from the request to the answer.
+        model: the model that answered, or "?".
+        offline: whether no vendor's model answered.
+    """
 
     case: Case
     answer: Answer
@@ -38,7 +46,7 @@ class Asked:
 class CaseResult:
     """One case with what its answer does not meet."""
 
-    asked: Asked
+    given: CaseAnswer
     failures: tuple[str, ...]
 
     @property
@@ -47,7 +55,7 @@ class CaseResult:
         return not self.failures
 
 
-async def run_cases(version: Version, route: str | None) -> list[Asked]:
+async def run_cases(version: Version, route: str | None) -> list[CaseAnswer]:
     """Ask a route all golden cases of a version, a few at a time.
 
     Args:
@@ -67,23 +75,23 @@ async def run_cases(version: Version, route: str | None) -> list[Asked]:
     model = chat_model(route or prompt.route or "default", **prompt.parameters)
     free = asyncio.Semaphore(AT_ONCE)
 
-    async def ask(case: Case) -> Asked:
+    async def ask(case: Case) -> CaseAnswer:
         async with free:
             started = time.perf_counter()
-            said = await model.ainvoke(prompt.invoke(case.variables))
-            return _asked(case, said, (time.perf_counter() - started) * 1000)
+            message = await model.ainvoke(prompt.invoke(case.variables))
+            return _case_answer(case, message, (time.perf_counter() - started) * 1000)
 
     return list(await asyncio.gather(*(ask(case) for case in version.cases)))
 
 
-def compare(asked: Sequence[Asked]) -> list[CaseResult]:
+def compare(answers: Sequence[CaseAnswer]) -> list[CaseResult]:
     """Check every answer by the rules of its case. Not for the event loop: a rule may start a process."""
-    return [CaseResult(each, tuple(failures(each.case.expect, each.answer))) for each in asked]
+    return [CaseResult(each, tuple(failures(each.case.expect, each.answer))) for each in answers]
 
 
-def _asked(case: Case, said: AIMessage, ms: float) -> Asked:
-    tokens = said.usage_metadata["output_tokens"] if said.usage_metadata else None
-    record = said.response_metadata
+def _case_answer(case: Case, message: AIMessage, ms: float) -> CaseAnswer:
+    tokens = message.usage_metadata["output_tokens"] if message.usage_metadata else None
+    record = message.response_metadata
     model = str(record.get("model_name") or record.get("model") or "?")
     offline = bool(record.get("routing", {}).get("offline")) or model == "offline"
-    return Asked(case, Answer(said.text, tokens), round(ms, 1), model, offline)
+    return CaseAnswer(case, Answer(message.text, tokens), round(ms, 1), model, offline)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from superstep.prompts import Added, Label, Move, PromptSummary, Target, Version
-    from superstep.runtime.cli.prompts.golden import Asked, CaseResult
+    from superstep.runtime.cli.prompts.golden import CaseAnswer, CaseResult
 
 __all__ = [
     "added_object",
@@ -35,17 +35,17 @@ SHOWN = 300  # characters of an answer that failed
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
-def share(weight: float | None) -> str:
+def _share(weight: float | None) -> str:
     """A canary's share of threads."""
     return "no share" if weight is None else f"{weight * 100:g}%"
 
 
-def target(at: Target, label: str) -> str:
+def _target(at: Target, label: str) -> str:
     """What a label points at."""
-    return f"{at.version} ({share(at.weight)})" if label == CANARY else str(at.version)
+    return f"{at.version} ({_share(at.weight)})" if label == CANARY else str(at.version)
 
 
-def labels_object(labels: Sequence[Label]) -> dict[str, Any]:
+def _labels_object(labels: Sequence[Label]) -> dict[str, Any]:
     """Labels as JSON, by name."""
     return {each.label: {**asdict(each.target), "moved_at": each.moved_at} for each in labels}
 
@@ -55,7 +55,7 @@ def summary_object(found: PromptSummary) -> dict[str, Any]:
     return {
         "name": found.name,
         "latest": found.latest,
-        "labels": labels_object(found.labels),
+        "labels": _labels_object(found.labels),
         "description": found.description,
         "created_at": found.created_at,
     }
@@ -67,7 +67,7 @@ def version_object(found: Version) -> dict[str, Any]:
         "name": found.name,
         "version": found.version,
         "digest": found.digest,
-        "labels": labels_object(found.labels),
+        "labels": _labels_object(found.labels),
         "description": found.description,
         "created_at": found.created_at,
         "cases": len(found.cases),
@@ -142,8 +142,8 @@ def print_added(added: Sequence[Added], out: Console) -> None:
 
 def print_move(move: Move, out: Console) -> None:
     """Print what moving a label came to."""
-    now = target(move.after, move.label)
-    before = f"{target(move.before, move.label)} " if move.before is not None else ""
+    now = _target(move.after, move.label)
+    before = f"{_target(move.before, move.label)} " if move.before is not None else ""
     moved = f"{before}→ {now}" if move.changed else f"points at {now} already"
     out.print(safe(f"{move.name}: {move.label} {moved}"), soft_wrap=True)
     if move.label == CANARY and not move.after.weight:
@@ -155,14 +155,14 @@ def results_object(version: Version, results: Sequence[CaseResult]) -> dict[str,
     """Results of golden cases as JSON."""
     cases = [
         {
-            "name": each.asked.case.name,
+            "name": each.given.case.name,
             "passed": each.passed,
             "failures": list(each.failures),
-            "answer": each.asked.answer.text,
-            "output_tokens": each.asked.answer.tokens,
-            "model": each.asked.model,
-            "offline": each.asked.offline,
-            "ms": each.asked.ms,
+            "answer": each.given.answer.text,
+            "output_tokens": each.given.answer.tokens,
+            "model": each.given.model,
+            "offline": each.given.offline,
+            "ms": each.given.ms,
         }
         for each in results
     ]
@@ -174,23 +174,23 @@ def print_results(version: Version, results: Sequence[CaseResult], out: Console)
     columns = [("case", ""), ("result", ""), ("tokens", "right"), ("ms", "right"), ("what is wrong", "")]
     rows = [
         (
-            each.asked.case.name,
+            each.given.case.name,
             "passed" if each.passed else "failed",
-            "" if each.asked.answer.tokens is None else each.asked.answer.tokens,
-            f"{each.asked.ms:.0f}",
-            "\n".join([*each.failures, f"answer: {_cut(each.asked.answer.text)}"] if each.failures else []),
+            "" if each.given.answer.tokens is None else each.given.answer.tokens,
+            f"{each.given.ms:.0f}",
+            "\n".join([*each.failures, f"answer: {_cut(each.given.answer.text)}"] if each.failures else []),
         )
         for each in results
     ]
     table(columns, rows, out)
     passed = sum(each.passed for each in results)
-    models = ", ".join(sorted({_model(each.asked) for each in results}))
+    models = ", ".join(sorted({_model(each.given) for each in results}))
     line = f"{version.title}: {passed} of {len(results)} passed · {models}"
     out.print(safe(line), style="green" if passed == len(results) else "red", soft_wrap=True)
 
 
-def _model(asked: Asked) -> str:
-    return "offline model, deterministic answers" if asked.offline else asked.model
+def _model(given: CaseAnswer) -> str:
+    return "offline model, deterministic answers" if given.offline else given.model
 
 
 def _cut(text: str) -> str:
@@ -201,7 +201,7 @@ def _cut(text: str) -> str:
 def _labels(labels: Sequence[Label], *, versions: bool = False) -> str:
     """Labels in one line, with the versions they point at where those are not plain to see."""
     if versions:
-        return ", ".join(f"{each.label} → {target(each.target, each.label)}" for each in labels)
+        return ", ".join(f"{each.label} → {_target(each.target, each.label)}" for each in labels)
     return ", ".join(
-        f"{each.label} {share(each.target.weight)}" if each.label == CANARY else each.label for each in labels
+        f"{each.label} {_share(each.target.weight)}" if each.label == CANARY else each.label for each in labels
     )

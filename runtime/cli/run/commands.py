@@ -28,7 +28,7 @@ stream_option = click.option(
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RunRequest:
     """What a command line asks for.
 
     Attributes:
@@ -63,7 +63,7 @@ def run(common: Common, /, **options: Any) -> int:
 
     GRAPH is package.module, package.module:attribute, or a name in langgraph.json.
     """
-    return _outcome_of(_run, Request(common, **options))
+    return _outcome_of(_run, RunRequest(common, **options))
 
 
 @click.command()
@@ -77,10 +77,10 @@ def run(common: Common, /, **options: Any) -> int:
 @pass_common
 def resume(common: Common, /, **options: Any) -> int:
     """Answer an interrupt, continue after a crash, or fork from a checkpoint."""
-    return _outcome_of(_resume, Request(common, **options))
+    return _outcome_of(_resume, RunRequest(common, **options))
 
 
-def _outcome_of(perform: Callable[[Request, Stop], Awaitable[Outcome]], request: Request) -> int:
+def _outcome_of(perform: Callable[[RunRequest, Stop], Awaitable[Outcome]], request: RunRequest) -> int:
     """Perform a request, show its outcome, and return the exit code.
 
     An error before the run is an outcome too, so that `--json` always prints one object.
@@ -103,7 +103,7 @@ def _outcome_of(perform: Callable[[Request, Stop], Awaitable[Outcome]], request:
         return show(Outcome(blank_report(request.thread, request.graph), error, started=False))
 
 
-async def _run(request: Request, stop: Stop) -> Outcome:
+async def _run(request: RunRequest, stop: Stop) -> Outcome:
     # From cheap to dear: nothing is imported, connected or written for an input that cannot be run.
     from superstep.runtime.cli.run.inputs import fit_input, read_json, require_fields
 
@@ -143,7 +143,7 @@ def _example(loaded: LoadedGraph) -> Any:
     return example() if callable(example) else example
 
 
-async def _is_known(request: Request, loaded: LoadedGraph, saver: TransactionalSaver) -> bool:
+async def _is_known(request: RunRequest, loaded: LoadedGraph, saver: TransactionalSaver) -> bool:
     """Tell whether the thread is there already. The example is an input for a new thread only."""
     from superstep.runtime.faults import InputInvalid, ThreadMismatch
 
@@ -163,7 +163,7 @@ async def _is_known(request: Request, loaded: LoadedGraph, saver: TransactionalS
     return True
 
 
-async def _resume(request: Request, stop: Stop) -> Outcome:
+async def _resume(request: RunRequest, stop: Stop) -> Outcome:
     from superstep.runtime.cli.run.inputs import read_json
 
     settings = request.common.settings()

@@ -1,4 +1,4 @@
-"""Looking again, in the background, whenever there may be something new."""
+"""Refreshing in the background: soon after news, and never so often that it costs more than the work it shows."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ["following"]
+__all__ = ["debounced"]
 
-REST = 10  # times as long as a look takes: looking stays a small part of the work
+PAUSE = 10  # times as long as a refresh took: refreshing stays a small part of the work
 
 
 @asynccontextmanager
-async def following(look: Callable[[], Awaitable[None]]) -> AsyncIterator[Callable[[], None]]:
-    """Call `look` soon after each nudge; nudges that come while it looks or rests become one.
+async def debounced(refresh: Callable[[], Awaitable[None]]) -> AsyncIterator[Callable[[], None]]:
+    """Call `refresh` soon after each request; requests that come during a refresh or its pause become one.
 
-    A look that fails is forgotten: what it looks at will say so itself.
+    A refresh that fails is forgotten: what it reads will fail where it matters too. Nothing is refreshed after the
+    block has been left.
 
     Args:
-        look: What to do.
+        refresh: Called on the event loop, never twice at once.
 
     Yields:
-        The nudge.
+        What requests a refresh. It returns at once.
     """
-    news = asyncio.Event()
+    requested = asyncio.Event()
 
-    async def follow() -> None:
+    async def serve() -> None:
         while True:
-            await news.wait()
-            news.clear()
+            await requested.wait()
+            requested.clear()
             began = time.monotonic()
             with suppress(Exception):
-                await look()
-            await asyncio.sleep(REST * (time.monotonic() - began))
+                await refresh()
+            await asyncio.sleep(PAUSE * (time.monotonic() - began))
 
-    task = asyncio.create_task(follow())
+    task = asyncio.create_task(serve())
     try:
-        yield news.set
+        yield requested.set
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.exits import Stopped
-from superstep.runtime.cli.run.debounce import following
+from superstep.runtime.cli.run.debounce import debounced
 from superstep.runtime.cli.run.outcome import Outcome, blank_report
-from superstep.runtime.cli.run.progress import Progress
+from superstep.runtime.cli.run.progress import RunProgress
+from superstep.runtime.cli.threads import thread_config
 from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ class Turn:
     @property
     def config(self) -> Any:
         """The LangGraph config of the thread, at the checkpoint to fork from if there is one."""
-        at = {"checkpoint_id": self.checkpoint, "checkpoint_ns": ""} if self.checkpoint else {}
-        return {"configurable": {"thread_id": self.thread, **at}}
+        return thread_config(self.thread, self.checkpoint)
 
 
 @asynccontextmanager
@@ -71,7 +71,8 @@ async def prepared(loaded: LoadedGraph, saver: TransactionalSaver) -> AsyncItera
 
 def wrapped(turn: Turn, saver: TransactionalSaver, settings: CommandSettings) -> Transactional:
     """Return the graph on the saver, with conflicts retried as the settings say."""
-    from superstep import Settings, transactional
+    from superstep.runtime.flow.retry import Settings
+    from superstep.runtime.flow.transactional import transactional
 
     given = {"max_attempts": settings.run.max_attempts} if settings.run.max_attempts else {}
     how = Settings(on_stale_answer=settings.run.on_stale_answer, **given)
@@ -97,7 +98,7 @@ async def take_turn(
     from superstep.runtime.cli.render import OutputClosed, console
 
     out = console(stderr=as_json)
-    progress = Progress(out, quiet=as_json and not out.is_terminal, stream=stream)
+    progress = RunProgress(out, quiet=as_json and not out.is_terminal, stream=stream)
     flow = wrapped(turn, saver, settings)
     flow.on_conflict = progress.conflict
     error: Exception | None = None
@@ -125,23 +126,23 @@ async def _connections() -> AsyncIterator[None]:
         await current_service().clients.aclose()
 
 
-async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, progress: Progress) -> None:
-    from superstep.runtime.cli.run.node_events import Watch
+async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, progress: RunProgress) -> None:
+    from superstep.runtime.cli.run.node_events import NodeEvents
 
     progress.say(f"thread {turn.thread} · {turn.name} · resume with: runtime resume {shlex.quote(turn.thread)}")
-    if (why := offline()) is not None:
+    if (why := _offline_reason()) is not None:
         progress.say(OFFLINE.format(why=why), "yellow")
     if turn.known and not progress.quiet:
         progress.skip([asdict(step) for step in await saver.asteps(turn.thread)])
     modes = [progress.stream] if progress.stream else []
-    config: Any = {**turn.config, "callbacks": [Watch(progress)]}
-    async with following(lambda: _catch_up(turn, saver, progress)) as nudge:
+    config: Any = {**turn.config, "callbacks": [NodeEvents(progress)]}
+    async with debounced(lambda: _catch_up(turn, saver, progress)) as request_refresh:
         async for mode, chunk in flow.astream(turn.payload, config, stream_mode=[*modes, "values"]):
             progress.chunk(mode, chunk)
-            nudge()
+            request_refresh()
 
 
-async def _catch_up(turn: Turn, saver: TransactionalSaver, progress: Progress) -> None:
+async def _catch_up(turn: Turn, saver: TransactionalSaver, progress: RunProgress) -> None:
     """Show what has committed."""
     if not progress.quiet:
         progress.committed([asdict(step) for step in await saver.asteps(turn.thread)])
@@ -156,7 +157,7 @@ def _stopped(stop: Stop) -> Stopped:
 
 
 async def _outcome(
-    flow: Transactional, turn: Turn, saver: TransactionalSaver, progress: Progress, error: Exception | None
+    flow: Transactional, turn: Turn, saver: TransactionalSaver, progress: RunProgress, error: Exception | None
 ) -> Outcome:
     try:
         await _catch_up(turn, saver, progress)
@@ -171,7 +172,7 @@ async def _outcome(
         return Outcome(blank_report(turn.thread, turn.name), error, started=turn.known or progress.shown)
 
 
-def offline() -> str | None:
+def _offline_reason() -> str | None:
     """Tell why every model answers offline, or `None` if one does not."""
     from superstep.providers import current_service
 

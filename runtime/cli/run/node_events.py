@@ -9,24 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
+from superstep.checkpointer import node_of_callback
+
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from superstep.runtime.cli.run.progress import Progress
+    from superstep.runtime.cli.run.progress import RunProgress
 
-__all__ = ["Watch"]
+__all__ = ["NodeEvents"]
 
 
-class Watch(BaseCallbackHandler):
-    """Tells a display when nodes start and end.
+class NodeEvents(BaseCallbackHandler):
+    """Callbacks that tell a display when nodes start and end.
 
     Args:
-        progress: The display.
+        progress: The display; it is called on the event loop, in order.
     """
 
-    run_inline = True  # called on the event loop, in order
+    run_inline = True  # LangChain would call it in threads otherwise
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
 
     def on_chain_start(
@@ -39,10 +41,9 @@ class Watch(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Note a node; runnables inside it have other names or lack the tag."""
-        name = (metadata or {}).get("langgraph_node")
-        if name and kwargs.get("name") == name and any(tag.startswith("graph:step:") for tag in tags or ()):
-            self._progress.node_started(run_id, name)
+        """Note a node; runnables inside it are left out."""
+        if node := node_of_callback(kwargs.get("name"), tags, metadata):
+            self._progress.node_started(run_id, node)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Note that a node ended."""

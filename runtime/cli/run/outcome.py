@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.exits import COMPLETED, INTERRUPTED, Stopped, error_object, exit_code, explain
+from superstep.runtime.cli.render import STATUS_STYLES, console, count, print_json, print_questions, print_values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
 
 __all__ = ["Outcome", "blank_report"]
 
@@ -41,8 +47,6 @@ class Outcome:
 
     def show(self, *, as_json: bool, debug: bool) -> int:
         """Print the outcome and return the exit code."""
-        from superstep.runtime.cli.render import console, print_json, print_questions, print_summary, print_values
-
         thread = self.report["thread_id"] if self.started else None
         if self.error is not None:
             status = "unfinished" if isinstance(self.error, Stopped) and self.started else "failed"
@@ -55,8 +59,29 @@ class Outcome:
         if self.report["status"] == "interrupted":
             print_questions(self.report["interrupts"], self.report["thread_id"], out)
         if self.started and not as_json:
-            print_summary(self.report, out)
+            _print_summary(self.report, out)
         if self.error is not None:
             explain(self.error, thread=thread, debug=debug)
             return exit_code(self.error)
         return INTERRUPTED if self.report["status"] == "interrupted" else COMPLETED
+
+
+def _print_summary(report: Mapping[str, Any], out: Console) -> None:
+    """Print one line: how it ended, in how many steps, and what it cost."""
+    steps, usage = [step for step in report["steps"] if step["nodes"]], report["usage"]
+    parts = [count(len(steps), "step")]
+    parts += [
+        count(total, noun)
+        for key, noun in (("repairs", "repair"), ("drifts", "drift"))
+        if (total := sum(step[key] for step in steps))
+    ]
+    if usage["llm_paid"] or usage["llm_reused"]:
+        model = " (offline model)" if usage.get("offline") else ""
+        parts.append(f"{count(usage['llm_paid'], 'LLM call')} paid, {usage['llm_reused']} reused{model}")
+        parts.append(f"{usage['input_tokens']} tokens in, {usage['output_tokens']} out")
+    if usage.get("usd"):
+        parts.append(f"${usage['usd']:.4f}")
+    parts.append(f"{sum(step['ms'] for step in steps):.0f} ms")
+    out.print(
+        f"{report['status']} · " + " · ".join(parts), style=STATUS_STYLES.get(report["status"], ""), soft_wrap=True
+    )

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
-__all__ = ["Progress"]
+__all__ = ["RunProgress"]
 
 
-class Progress:
-    """Shows a run. Use as a context manager around it.
+class RunProgress:
+    """Shows a run. Use it as a context manager around the run.
 
     Args:
         out: Where to write.
-        quiet: Show nothing but what was asked for with `stream`.
+        quiet: Show nothing but what `stream` names.
         stream: What else to show as it comes: `updates`, `values` or `messages`.
     """
 
@@ -107,7 +107,7 @@ class Progress:
         self.say(f"     facts of {names} changed, running again (attempt {error.attempts + 1})", "yellow")
 
     def chunk(self, mode: str, chunk: Any) -> None:
-        """Show a piece of the stream that was asked for."""
+        """Show a piece of the stream, if it is of the mode to show."""
         if mode != self.stream:
             return
         if mode != "messages":

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.run.outcome import Outcome
-from superstep.runtime.cli.session import where
-from superstep.runtime.faults import GraphNotFound, InputInvalid, ThreadFinished, ThreadMismatch, ThreadNotFound
+from superstep.runtime.cli.threads import checkpoint_state, recorded_graph, thread_summary
+from superstep.runtime.faults import GraphNotFound, InputInvalid, ThreadFinished, ThreadMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,40 +16,9 @@ if TYPE_CHECKING:
     from superstep.runtime.loading.loader import LoadedGraph
     from superstep.runtime.settings.settings import CommandSettings
 
-__all__ = [
-    "WAITING",
-    "checkpoint_state",
-    "find_thread",
-    "next_payload",
-    "recorded_graph",
-    "thread_summary",
-    "waiting_outcome",
-]
+__all__ = ["WAITING", "find_thread", "next_payload", "waiting_outcome"]
 
 WAITING: Any = object()  # the thread waits for an answer, and none was given
-
-
-async def thread_summary(saver: TransactionalSaver, thread: str, settings: CommandSettings) -> Any:
-    """Return the summary of a thread.
-
-    Raises:
-        ThreadNotFound: There is no such thread.
-    """
-    summary = await saver.athread(thread)
-    if summary is None:
-        raise ThreadNotFound(f"There is no thread {thread} in {where(settings)}. List them with: runtime threads")
-    return summary
-
-
-def recorded_graph(summary: Any) -> str:
-    """Return the name of the graph a thread was started with.
-
-    Raises:
-        GraphNotFound: Something else than these commands started it, and gave no name.
-    """
-    if summary.graph is None:
-        raise GraphNotFound(f"The thread {summary.thread_id} does not say which graph it belongs to.")
-    return str(summary.graph)
 
 
 async def find_thread(
@@ -91,18 +60,6 @@ async def find_thread(
     return summary, loaded
 
 
-async def checkpoint_state(saver: TransactionalSaver, turn: Turn) -> Any:
-    """Return LangGraph's snapshot of a thread, at its checkpoint if one is named.
-
-    Raises:
-        ThreadNotFound: The thread has no such checkpoint.
-    """
-    if await saver.aget_tuple(turn.config) is None:
-        where = f"checkpoint {turn.checkpoint}" if turn.checkpoint else "checkpoint yet"
-        raise ThreadNotFound(f"The thread {turn.thread} has no {where}. See: runtime history {turn.thread}")
-    return await turn.loaded.compile(saver).aget_state(turn.config)
-
-
 async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any] | None) -> Any:
     """Decide what the run gets: `Command(resume=…)`, `None` to continue, or `WAITING` if it needs an answer.
 
@@ -117,7 +74,7 @@ async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any]
     """
     from langgraph.types import Command
 
-    state = await checkpoint_state(saver, turn)
+    state = await checkpoint_state(saver, turn.loaded, turn.thread, turn.checkpoint)
     # Not `next`, which leaves out tasks with a saved result: between that and the commit a process may have died.
     if not state.tasks:
         where = f"checkpoint {turn.checkpoint}" if turn.checkpoint else f"thread {turn.thread}"

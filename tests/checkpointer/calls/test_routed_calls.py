@@ -1,59 +1,27 @@
-"""Routed models inside super-steps: paid once, recorded with the step, held to budgets, streamed."""
+"""Routed models inside super-steps: paid once, recorded with the step, streamed."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from langchain_core.prompt_values import ChatPromptValue
 
 from superstep import current_step, transactional
 from superstep.providers import chat_model
-from superstep.providers.catalog.model import Budget, Catalog, Deployment, Price, Recording, Route
-from superstep.providers.chat.registry import configure
-from superstep.runtime.faults import BudgetExceeded, ProviderExhausted
-from tests.support.graphs import State, chain, fan
-from tests.support.kinds import BALANCE, LOG, Once
+from superstep.providers.catalog.model import Recording
+from superstep.runtime.faults import ProviderExhausted
+from tests.checkpointer.calls.vendor import KEY, calls, use
+from tests.support.bank import LOG
+from tests.support.graphs import State, chain
+from tests.support.race import Race
 from tests.support.vendors import Vendor, answer, status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from langchain_core.runnables import RunnableConfig
 
     from superstep.checkpointer import TransactionalSaver
     from tests.support.bank import Bank
-
-KEY = "sk-very-secret-0123456789"
-
-
-@pytest.fixture
-def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
-    monkeypatch.setenv("VENDOR_KEY", KEY)
-    with Vendor() as vendor:
-        use(vendor)
-        yield vendor
-    configure(None)
-
-
-def use(vendor: Vendor, *, route: dict[str, Any] | None = None, **catalog: Any) -> None:
-    """Serve route "r" with the vendor: a dollar for each token, to make sums easy."""
-    deployment = Deployment(
-        name="r/vendor",
-        provider="openai-compatible",
-        model="m-1",
-        api_key_env="VENDOR_KEY",
-        base_url=vendor.openai_url,
-        retries=0,
-        price=Price(1e6, 1e6),
-    )
-    configure(Catalog(routes={"r": Route(name="r", deployments=(deployment,), **(route or {}))}, **catalog))
-
-
-async def calls(saver: TransactionalSaver, thread: RunnableConfig) -> list[dict[str, Any]]:
-    return [call for step in await saver.asteps(thread["configurable"]["thread_id"]) for call in step.calls]
 
 
 async def test_a_call_is_recorded_with_its_step(
@@ -86,7 +54,7 @@ async def test_what_is_paid_is_not_paid_again_when_facts_move(
 ) -> None:
     """Also for a node that iterates the stream itself: the same words come again, as one chunk."""
     vendor.script(answer("one two"), answer("three four"))
-    move = Once(bank, 50)
+    race = Race(bank, 50)
 
     async def ask(state: State) -> State:
         model = chat_model("r")
@@ -96,18 +64,14 @@ async def test_what_is_paid_is_not_paid_again_when_facts_move(
                 said.append("".join([chunk.text async for chunk in model.astream(question)]))
             else:
                 said.append((await model.ainvoke(question)).text)
-        step = current_step()
-        balance = await step.fetchval(BALANCE, 1)
-        await move()
-        await step.fetchval(BALANCE, 2)
-        step.stage(LOG, f"{said} at {balance}")
-        step.stage("UPDATE account SET balance = balance - 1 WHERE id = 1")
+        balance = await race.decide()
+        current_step().stage(LOG, f"{said} at {balance}")
         return {"seen": said}
 
     flow = transactional(chain(saver, ask))
     out = await flow.ainvoke({"seen": []}, thread)
     assert out["seen"] == ["one two", "three four"]
-    assert [row["line"] for row in await bank.do("SELECT line FROM journal")] == ["['one two', 'three four'] at 50"]
+    assert await bank.journal() == ["['one two', 'three four'] at 50"]
     assert vendor.count == 2
     report = await flow.areport(thread)
     assert (report.usage["llm_paid"], report.usage["llm_reused"]) == (2, 2)
@@ -117,7 +81,7 @@ async def test_interleaved_streams_are_remembered_each_by_its_own_name(
     saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
 ) -> None:
     vendor.always(lambda request: answer(f"{request.text} {request.text}"))
-    move = Once(bank, 50)
+    race = Race(bank, 50)
 
     async def ask(state: State) -> State:
         model = chat_model("r")
@@ -131,14 +95,11 @@ async def test_interleaved_streams_are_remembered_each_by_its_own_name(
                     open_ends.discard(at)
                 else:
                     said[at] += chunk.text
-        step = current_step()
-        await step.fetchval(BALANCE, 1)
-        await move()
-        await step.fetchval(BALANCE, 2)
-        step.stage("UPDATE account SET balance = balance - 1 WHERE id = 1")
+        await race.decide()
         return {"seen": said}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert out["seen"] == ["a a", "b b"]
     assert vendor.count == 2
 
@@ -161,19 +122,15 @@ async def test_tokens_reach_langgraphs_messages_mode(
 async def test_a_synchronous_node_is_recorded_and_remembered_too(
     saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
 ) -> None:
-    loop = asyncio.get_running_loop()
-    move = Once(bank, 50)
+    race = Race(bank, 50)
 
     def ask(state: State) -> State:
         said = chat_model("r").invoke("ping").text + "".join(chunk.text for chunk in chat_model("r").stream("pang"))
-        step = current_step().sync
-        step.fetchval(BALANCE, 1)
-        asyncio.run_coroutine_threadsafe(move(), loop).result()
-        step.stage("UPDATE account SET balance = balance - 1 WHERE id = 1")
-        step.fetchval(BALANCE, 2)
+        race.decide_sync()
         return {"seen": [said]}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert out["seen"] == ["pongpong"]
     assert vendor.count == 2
     assert [call["outcome"] for call in await calls(saver, thread)] == ["answered"] * 2
@@ -213,67 +170,3 @@ async def test_content_is_recorded_only_by_setting_and_redacted(
         "input": [{"role": "human", "text": "my number is █████"}],
         "output": "your number is █████",
     }
-
-
-# -- budgets -------------------------------------------------------------------------------------------------------
-
-BUDGETS: list[tuple[str, dict[str, Any]]] = [
-    ("run", {"run_budget": Budget(tokens=25)}),
-    ("run", {"run_budget": Budget(usd=25.0)}),
-    ("thread", {"thread_budget": Budget(tokens=25)}),
-    ("route", {"route": {"budget": Budget(usd=25.0, window=3600.0)}}),
-]
-
-
-@pytest.mark.parametrize(("scope", "budget"), BUDGETS, ids=[f"{scope}-{at}" for at, (scope, _) in enumerate(BUDGETS)])
-async def test_a_budget_stops_the_call_and_a_larger_one_lets_the_thread_go_on(
-    scope: str, budget: dict[str, Any], saver: TransactionalSaver, thread: RunnableConfig, vendor: Vendor
-) -> None:
-    """Ten tokens, ten dollars a call: the third one would go over. Its step is not committed, the others are."""
-    use(vendor, **budget)
-
-    async def first(state: State) -> State:
-        for question in ("a", "b"):
-            await chat_model("r").ainvoke(question)
-        return {"seen": ["first"]}
-
-    async def second(state: State) -> State:
-        await chat_model("r").ainvoke("c, which is asked in so many words that it would exceed what is left")
-        return {"seen": ["second"]}
-
-    flow = transactional(chain(saver, first, second))
-    with pytest.raises(BudgetExceeded, match="would exceed its budget") as caught:
-        await flow.ainvoke({"seen": []}, thread)
-    assert caught.value.scope == scope
-    assert vendor.count == 2
-    report = await flow.areport(thread)
-    assert (report.status, report.values["seen"]) == ("failed", ["first"])
-    use(vendor)
-    out = await flow.ainvoke(None, thread)
-    assert out["seen"] == ["first", "second"]
-    assert vendor.count == 3
-
-
-async def test_parallel_calls_do_not_each_find_the_same_rest(
-    saver: TransactionalSaver, thread: RunnableConfig, vendor: Vendor
-) -> None:
-    """Two tasks at once, each within the budget alone: what one is about to spend is reserved."""
-    use(vendor, run_budget=Budget(tokens=30))
-    gate = threading.Event()
-    vendor.always(answer("pong").stall(until=gate))
-
-    def asking(name: str) -> Callable[[State], Any]:
-        async def ask(state: State) -> State:
-            try:
-                await chat_model("r", max_tokens=20).ainvoke(f"{name}?")
-            except BudgetExceeded:
-                gate.set()
-                return {"seen": ["refused"]}
-            return {"seen": ["answered"]}
-
-        ask.__name__ = name
-        return ask
-
-    out = await transactional(fan(saver, asking("a"), asking("b"))).ainvoke({"seen": []}, thread)
-    assert sorted(out["seen"]) == ["answered", "refused"]
-    assert vendor.count == 1

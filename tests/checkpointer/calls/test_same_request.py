@@ -8,13 +8,12 @@ import pytest
 from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 
-from superstep import current_step, transactional
+from superstep import transactional
 from superstep.providers import chat_model
 from superstep.runtime.faults import ProviderExhausted
-from tests.checkpointer.calls.test_routed_calls import use
-from tests.checkpointer.calls.test_routed_calls import vendor as vendor
+from tests.checkpointer.calls.vendor import use
 from tests.support.graphs import State, chain
-from tests.support.kinds import BALANCE, Once
+from tests.support.race import Race
 from tests.support.vendors import Vendor, answer, call
 
 if TYPE_CHECKING:
@@ -31,15 +30,6 @@ if TYPE_CHECKING:
 def lookup(key: str) -> str:
     """Look a key up."""
     return key
-
-
-async def drift(move: Once) -> None:
-    """Read a fact, have it changed, and find out: the calling node runs again."""
-    step = current_step()
-    await step.fetchval(BALANCE, 1)
-    await move()
-    await step.fetchval(BALANCE, 2)
-    step.stage("UPDATE account SET balance = balance - 1 WHERE id = 1")
 
 
 async def invoked(model: Any, messages: list[BaseMessage]) -> AIMessage:
@@ -65,7 +55,7 @@ async def test_a_tool_loop_in_one_node_is_paid_once(
 ) -> None:
     """The second request holds the first answer, which says of itself what it cost and how long it took."""
     vendor.script(call("lookup", {"key": "a"}), answer("done"))
-    move = Once(bank, 50)
+    race = Race(bank, 50)
 
     async def ask(state: State) -> State:
         model = chat_model("r").bind_tools([lookup])
@@ -73,10 +63,11 @@ async def test_a_tool_loop_in_one_node_is_paid_once(
         for _ in range(2):
             message = await ask_with(model, messages)
             messages += [message, *(ToolMessage("ok", tool_call_id=each["id"]) for each in message.tool_calls)]
-        await drift(move)
+        await race.decide()
         return {"seen": [messages[-1].text]}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert out["seen"] == ["done"]
     assert vendor.count == 2
 
@@ -84,15 +75,16 @@ async def test_a_tool_loop_in_one_node_is_paid_once(
 async def test_an_answer_serves_invoke_and_stream_alike(
     saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
 ) -> None:
-    move = Once(bank, 50)
+    race = Race(bank, 50)
     ways = iter([invoked, streamed])
 
     async def ask(state: State) -> State:
         message = await next(ways)(chat_model("r"), [HumanMessage("question", id="any")])
-        await drift(move)
+        await race.decide()
         return {"seen": [message.text]}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert (out["seen"], vendor.count) == (["pong"], 1)
 
 
@@ -100,13 +92,13 @@ async def test_another_outcome_of_a_tool_is_another_request(
     saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
 ) -> None:
     vendor.always(lambda _: answer(f"answer {vendor.count}"))
-    move = Once(bank, 50)
+    race = Race(bank, 50)
 
     async def ask(state: State) -> State:
-        result = ToolMessage("ok", tool_call_id="c", status="error" if move.done else "success")
+        result = ToolMessage("ok", tool_call_id="c", status="error" if race.over else "success")
         asked: list[BaseMessage] = [HumanMessage("question"), result]
         message = await streamed(chat_model("r"), asked)
-        await drift(move)
+        await race.decide()
         return {"seen": [message.text]}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
@@ -119,15 +111,16 @@ async def test_a_replayed_stream_survives_the_newer_form_of_messages(
     """`output_version="v1"` rewrites the chunks that were passed on; the stored answer must not be among them."""
     use(vendor)
     vendor.always(answer("one two"))
-    move = Once(bank, 50)
+    race = Race(bank, 50)
 
     async def ask(state: State) -> State:
         model = chat_model("r").model_copy(update={"output_version": "v1"})
         message = await streamed(model, [HumanMessage("question")])
-        await drift(move)
+        await race.decide()
         return {"seen": [message.text]}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert (out["seen"], vendor.count) == (["one two"], 1)
 
 
@@ -139,14 +132,14 @@ async def test_an_answer_has_the_newer_form_whichever_way_it_is_asked_for(
     bank: Bank,
     vendor: Vendor,
 ) -> None:
-    move = Once(bank, 50)
+    race = Race(bank, 50)
     ask_with = iter(ways)
     seen: list[AIMessage] = []
 
     async def ask(state: State) -> State:
         model = chat_model("r").model_copy(update={"output_version": "v1"})
         seen.append(await next(ask_with)(model, [HumanMessage("question")]))
-        await drift(move)
+        await race.decide()
         return {}
 
     await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
@@ -158,16 +151,17 @@ async def test_an_answer_has_the_newer_form_whichever_way_it_is_asked_for(
 async def test_what_a_tool_keeps_from_the_model_is_no_part_of_the_request(
     saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
 ) -> None:
-    move = Once(bank, 50)
+    race = Race(bank, 50)
 
     async def ask(state: State) -> State:
         result = ToolMessage("ok", tool_call_id="c", artifact=object())
         message = await invoked(chat_model("r"), [HumanMessage("question"), result])
-        await drift(move)
+        await race.decide()
         return {"seen": [message.text]}
 
     flow = transactional(chain(saver, ask))
     await flow.ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert vendor.count == 1
 
 
@@ -175,17 +169,18 @@ async def test_interleaved_streams_of_one_request_are_different_samples(
     saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
 ) -> None:
     vendor.always(lambda _: answer(f"answer {vendor.count}"))
-    move = Once(bank, 50)
+    race = Race(bank, 50)
 
     async def ask(state: State) -> State:
         streams = [chat_model("r").astream("question") for _ in range(2)]
         said = [(await anext(stream)).text for stream in streams]
         for at, stream in enumerate(streams):
             said[at] += "".join([chunk.text async for chunk in stream])
-        await drift(move)
+        await race.decide()
         return {"seen": said}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert (out["seen"], vendor.count) == (["answer 1", "answer 2"], 2)
 
 
@@ -193,7 +188,7 @@ async def test_a_stream_that_broke_does_not_count(
     saver: TransactionalSaver, thread: RunnableConfig, bank: Bank, vendor: Vendor
 ) -> None:
     vendor.script(answer("one two").cut(after=1), answer("three four"))
-    move = Once(bank, 50)
+    race = Race(bank, 50)
 
     async def ask(state: State) -> State:
         model = chat_model("r")
@@ -201,8 +196,9 @@ async def test_a_stream_that_broke_does_not_count(
             message = await streamed(model, [HumanMessage("question")])
         except ProviderExhausted:
             message = await streamed(model, [HumanMessage("question")])
-        await drift(move)
+        await race.decide()
         return {"seen": [message.text]}
 
     out = await transactional(chain(saver, ask)).ainvoke({"seen": []}, thread)
+    assert race.seen == [100, 50]
     assert (out["seen"], vendor.count) == (["three four"], 2)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from superstep.checkpointer.database.migrate import FOLDER, migrate, pending
+from superstep.checkpointer.database.migrate import migrate, migration_files, pending
 from superstep.runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 FIRST = "CREATE TABLE {schema}.item (id int PRIMARY KEY, place vector(2), extra jsonb DEFAULT '{}');"
 SECOND = "ALTER TABLE {schema}.item ADD COLUMN name text; CREATE INDEX ON {schema}.item (name);"
 ODD = 'we"ird Schema {1}'
-
-
-@pytest.fixture
-async def conn(empty_database_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(empty_database_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
@@ -46,8 +39,9 @@ async def queries(conn: Connection, action: Callable[[], object]) -> list[str]:
 
 
 async def test_the_real_migrations_apply_once(conn: Connection) -> None:
-    names = sorted(path.stem for path in FOLDER.glob("*.sql"))
+    names = [path.stem for path in migration_files()]
     assert names
+    assert names == sorted(names)
     assert await pending(conn) == names
     assert await migrate(conn) == names
     assert await pending(conn) == []

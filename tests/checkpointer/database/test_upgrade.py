@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import pytest
 
-from superstep.checkpointer.database.migrate import FOLDER, migrate
-from superstep.checkpointer.database.sql import queries, statements
+from superstep.checkpointer.database.migrate import migrate, migration_files
+from tests.support.statements import all_statements, statements_of_first_release
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import asyncpg
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
+FIRST = migration_files()[0]
 OLD_STATEMENTS = Path(__file__).with_name("queries_before_0002.sql")
 PARTS = {"tuple_columns", "tuple_joins", "own_root", "own_nested", "own_outside"}  # of statements, not statements
 STATS = {
@@ -30,21 +30,14 @@ STATS = {
 
 
 @pytest.fixture
-async def conn(empty_database_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(empty_database_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 def first(tmp_path: Path) -> Path:
     """The migrations of the first release."""
-    shutil.copy(FOLDER / "0001_core.sql", tmp_path)
+    shutil.copy(FIRST, tmp_path)
     return tmp_path
 
 
 def old(schema: str) -> dict[str, str]:
-    return statements(OLD_STATEMENTS.read_text(), schema)
+    return statements_of_first_release(OLD_STATEMENTS.read_text(), schema)
 
 
 async def fill(conn: Connection, schema: str) -> None:
@@ -71,7 +64,7 @@ async def test_what_was_paid_before_is_still_known(conn: Connection, first: Path
     before = await conn.fetch(old("runtime")["steps"], "t", None)
     assert [tuple(row[key] for key in counted) for row in before] == [(0, 0, 0), (3, 12, 120)]
     assert "0002_model_calls" in await migrate(conn)
-    sql = queries("runtime")
+    sql = all_statements("runtime")
     after = await conn.fetch(sql["steps"], "t", None)
     assert [tuple(row[key] for key in counted) for row in after] == [(0, 0, 0), (3, 12, 120)]
     for since in (None, "2", "3"):
@@ -130,7 +123,7 @@ async def catalog(conn: Connection, schema: str) -> list[str]:
 
 def test_a_migration_that_databases_have_is_never_changed() -> None:
     """Only then does "upgraded" above mean upgraded."""
-    digest = hashlib.sha256((FOLDER / "0001_core.sql").read_bytes()).hexdigest()
+    digest = hashlib.sha256(FIRST.read_bytes()).hexdigest()
     assert digest == "9af27e44edfea28a3170c1764dd4092f91ae3ea595f533f4e491ac2d66bccdfb"
 
 

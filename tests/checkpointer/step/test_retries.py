@@ -14,13 +14,13 @@ from langgraph.types import RetryPolicy, TimeoutPolicy
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
-from tests.support.bank import Bank, make_bank
-from tests.support.graphs import State, chain, fan
+from tests.support.bank import BALANCE, LOG, Bank
+from tests.support.graphs import AGAIN, State, chain, fan, steps_of
+from tests.support.internals import pinned
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
-
-from tests.support.kinds import AGAIN, BALANCE, DEBIT, LOG, Once, graph_of, journal, pinned
 
 
 @pytest.mark.parametrize("second", ["silent", "reads", "stages"])
@@ -45,8 +45,8 @@ async def test_only_the_finishing_attempt_of_a_retried_node_writes(
     graph = chain(saver, node, retry_policy=AGAIN)
     flow = transactional(graph) if wrap else graph
     assert (await flow.ainvoke({"n": 0}, thread))["n"] == 2
-    assert await journal(bank) == (["second"] if second == "stages" else [])
-    (step,) = await saver.asteps(thread["configurable"]["thread_id"])
+    assert await bank.journal() == (["second"] if second == "stages" else [])
+    (step,) = await steps_of(saver, thread)
     assert (step.writes, step.reads) == (int(second == "stages"), int(second == "reads"))
     assert pinned(saver) == 0
 
@@ -63,52 +63,52 @@ async def test_sync_node_that_is_retried_writes_once(
             raise ValueError("try again")
 
     await chain(saver, node, retry_policy=AGAIN).ainvoke({"n": 0}, thread)
-    assert await journal(bank) == ["try 3"]
+    assert await bank.journal() == ["try 3"]
 
 
-async def test_what_an_abandoned_attempt_read_is_nobodys_fact(database_url: str, thread: RunnableConfig) -> None:
+@pytest.mark.parametrize("hold_idle", [0])
+async def test_what_an_abandoned_attempt_read_is_nobodys_fact(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
     """The second attempt decided without those reads, so that they moved is no conflict."""
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        bank = Bank(saver)
-        tries: list[int] = []
+    race = Race(bank, 55)
+    tries: list[int] = []
 
-        async def node(state: Any) -> Any:
-            tries.append(1)
-            if len(tries) == 1:
-                await current_step().fetchval(BALANCE, 1)
-                await bank.set(55)
-                raise ValueError("try again")
-            return {"n": len(tries)}
+    async def node(state: Any) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            await race.read()
+            raise ValueError("try again")
+        return {"n": len(tries)}
 
-        async def sibling(state: Any) -> Any:
-            current_step().stage(LOG, "sibling")
+    async def sibling(state: Any) -> Any:
+        current_step().stage(LOG, "sibling")
 
-        builder = StateGraph(State)
-        builder.add_node("node", node, retry_policy=AGAIN)
-        builder.add_node("sibling", sibling)
-        builder.add_edge(START, "node")
-        builder.add_edge(START, "sibling")
-        graph = builder.compile(checkpointer=saver)
-        assert (await graph.ainvoke({"n": 0}, thread))["n"] == 2
-        assert await journal(bank) == ["sibling"]
+    builder = StateGraph(State)
+    builder.add_node("node", node, retry_policy=AGAIN)
+    builder.add_node("sibling", sibling)
+    builder.add_edge(START, "node")
+    builder.add_edge(START, "sibling")
+    graph = builder.compile(checkpointer=saver)
+    assert (await graph.ainvoke({"n": 0}, thread))["n"] == 2
+    assert await bank.balance() == 55
+    assert await bank.journal() == ["sibling"]
 
 
-async def test_retry_policy_does_not_swallow_a_conflict(database_url: str, thread: RunnableConfig) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        change = Once(Bank(saver), 55)
-        runs: list[int] = []
+@pytest.mark.parametrize("hold_idle", [0])
+async def test_retry_policy_does_not_swallow_a_conflict(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    race = Race(bank, 55)
 
-        async def node(state: Any) -> Any:
-            runs.append(await current_step().fetchval(BALANCE, 1))
-            await change()
-            await current_step().fetchval(BALANCE, 2)
+    async def node(state: Any) -> Any:
+        await race.read()
+        await current_step().fetchval(BALANCE, 2)
 
-        policy = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=5, retry_on=Exception)
-        with pytest.raises(StepConflict):
-            await chain(saver, node, retry_policy=policy).ainvoke({"n": 0}, thread)
-        assert runs == [100]
+    policy = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=5, retry_on=Exception)
+    with pytest.raises(StepConflict):
+        await chain(saver, node, retry_policy=policy).ainvoke({"n": 0}, thread)
+    assert race.seen == [100]
 
 
 async def test_attempts_after_the_last_leave_nothing_and_can_be_resumed(
@@ -124,10 +124,10 @@ async def test_attempts_after_the_last_leave_nothing_and_can_be_resumed(
     flow = transactional(chain(saver, node, retry_policy=AGAIN))
     with pytest.raises(ValueError, match="always"):
         await flow.ainvoke({"n": 0}, thread)
-    assert await journal(bank) == []
+    assert await bank.journal() == []
     broken[0] = False
     await flow.ainvoke(None, thread)
-    assert await journal(bank) == ["written"]
+    assert await bank.journal() == ["written"]
 
 
 async def test_a_node_that_timed_out_leaves_nothing_of_its_attempt(
@@ -149,7 +149,7 @@ async def test_a_node_that_timed_out_leaves_nothing_of_its_attempt(
     policy = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=2, retry_on=Exception)
     graph = chain(saver, node, timeout=timeout, retry_policy=policy)
     assert (await graph.ainvoke({"n": 0}, thread))["n"] == 2
-    assert await journal(bank) == ["try 2"]
+    assert await bank.journal() == ["try 2"]
 
 
 async def test_a_node_that_timed_out_for_good_can_be_resumed(
@@ -169,11 +169,11 @@ async def test_a_node_that_timed_out_for_good_can_be_resumed(
     with pytest.raises(NodeTimeoutError):
         await flow.ainvoke({"n": 0}, thread)
     assert pinned(saver) == 0
-    assert await journal(bank) == []
+    assert await bank.journal() == []
     patient[0] = True
     never.set()
     await flow.ainvoke(None, thread)
-    assert await journal(bank) == ["done"]
+    assert await bank.journal() == ["done"]
 
 
 @pytest.mark.parametrize("wrap", [False, True])
@@ -192,7 +192,7 @@ async def test_inner_node_of_a_caller_that_timed_out_and_was_retried_writes_once
         if len(tries) == 1:
             await never.wait()
 
-    inner = graph_of(None, [inner_node])
+    inner = chain(None, inner_node)
 
     async def caller(state: Any) -> Any:
         await inner.ainvoke({"n": 1})
@@ -201,7 +201,7 @@ async def test_inner_node_of_a_caller_that_timed_out_and_was_retried_writes_once
     graph = chain(saver, caller, timeout=TimeoutPolicy(run_timeout=0.5), retry_policy=policy)
     await (transactional(graph) if wrap else graph).ainvoke({"n": 0}, thread)
     assert len(tries) == 2
-    assert await journal(bank) == ["try 2"]
+    assert await bank.journal() == ["try 2"]
 
 
 async def test_inner_sibling_cancelled_by_a_failure_writes_once_when_the_caller_is_retried(
@@ -224,14 +224,14 @@ async def test_inner_sibling_cancelled_by_a_failure_writes_once_when_the_caller_
         if tries["failing"] == 1:
             raise ValueError("try again")
 
-    inner = fan(None, failing, waiting)  # type: ignore[arg-type]
+    inner = fan(None, failing, waiting)
 
     async def caller(state: Any) -> Any:
         await inner.ainvoke({"n": 1})
 
     await chain(saver, caller, retry_policy=AGAIN).ainvoke({"n": 0}, thread)
     assert tries == {"waiting": 2, "failing": 2}
-    assert await journal(bank) == ["failing 2", "waiting 2"]
+    assert await bank.journal() == ["failing 2", "waiting 2"]
 
 
 @pytest.mark.parametrize("wrap", [False, True])
@@ -255,13 +255,13 @@ async def test_error_handler_writes_and_the_failed_node_does_not(
     graph = builder.compile(checkpointer=saver)
     flow = transactional(graph) if wrap else graph
     assert (await flow.ainvoke({"seen": []}, thread))["seen"] == [100]
-    assert await journal(bank) == ["handled"]
+    assert await bank.journal() == ["handled"]
 
 
 async def test_error_handler_that_conflicts_runs_again(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 55)
+    race = Race(bank, 55)
     runs: Counter[str] = Counter()
 
     async def risky(state: Any) -> Any:
@@ -270,11 +270,7 @@ async def test_error_handler_that_conflicts_runs_again(
 
     async def handler(state: Any) -> Any:
         runs["handler"] += 1
-        step = current_step()
-        value = await step.fetchval(BALANCE, 1)
-        await change()
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"seen": [value]}
+        return {"seen": [await race.decide()]}
 
     builder = StateGraph(State)
     builder.add_node("risky", risky, error_handler=handler)

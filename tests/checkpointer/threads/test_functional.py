@@ -10,12 +10,13 @@ from langgraph.func import entrypoint, task
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from tests.support.bank import Bank
+from tests.support.bank import BALANCE, LOG, Bank
+from tests.support.graphs import steps_of
+from tests.support.internals import from_thread, pinned
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
-
-from tests.support.kinds import BALANCE, DEBIT, LOG, Once, journal, pinned
 
 
 async def test_entrypoint_and_tasks_read_and_write_in_one_super_step(
@@ -43,11 +44,11 @@ async def test_entrypoint_and_tasks_read_and_write_in_one_super_step(
         return seen
 
     assert await flow.ainvoke([1, 2], thread) == [100, 100, 100, 100]
-    assert sorted(await journal(bank)) == ["entry", "task 1", "task 2", "task 4"]
-    steps = await saver.asteps(thread["configurable"]["thread_id"])
+    assert sorted(await bank.journal()) == ["entry", "task 1", "task 2", "task 4"]
+    steps = await steps_of(saver, thread)
     assert sum(s.reads for s in steps) == 4
     assert sum(s.writes for s in steps) == 4
-    assert saver.engine.connections.lent == 0
+    assert pinned(saver) == 0
 
 
 async def test_tasks_called_by_tasks_belong_to_the_entrypoints_super_step(
@@ -68,14 +69,14 @@ async def test_tasks_called_by_tasks_belong_to_the_entrypoints_super_step(
         return await outer(account)
 
     assert await transactional(flow).ainvoke(1, thread) == 100
-    assert sorted(await journal(bank)) == ["inner 1", "outer 1"]
-    assert saver.engine.connections.lent == 0
+    assert sorted(await bank.journal()) == ["inner 1", "outer 1"]
+    assert pinned(saver) == 0
 
 
 async def test_drifted_task_runs_again_and_the_finished_one_does_not(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 7, account=2)
+    race = Race(bank, 7, account=2)
     runs: Counter[str] = Counter()
 
     @task
@@ -88,11 +89,7 @@ async def test_drifted_task_runs_again_and_the_finished_one_does_not(
     @task
     async def drifting() -> int:
         runs["drifting"] += 1
-        step = current_step()
-        value = int(await step.fetchval(BALANCE, 2))
-        await change()
-        step.stage(DEBIT, 2, expect_rows=1)
-        return value
+        return await race.decide()
 
     @entrypoint(checkpointer=saver)
     async def flow(given: str) -> list[int]:
@@ -102,21 +99,20 @@ async def test_drifted_task_runs_again_and_the_finished_one_does_not(
     assert await transactional(flow).ainvoke("go", thread) == [100, 7]
     assert runs["steady"] == 1
     assert runs["drifting"] == 2
-    assert await journal(bank) == ["steady"]
+    assert await bank.journal() == ["steady"]
     assert await bank.balance(2) == 6
-    assert saver.engine.connections.lent == 0
+    assert pinned(saver) == 0
 
 
 async def test_entrypoint_decides_again_on_what_its_drifted_task_returns(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
     """What the entrypoint staged because of a stale answer must not be written."""
-    change = Once(bank, 7)
+    race = Race(bank, 7)
 
     @task
     async def look() -> int:
-        value = int(await current_step().fetchval(BALANCE, 1))
-        await change()
+        value = await race.read()
         current_step().stage("UPDATE account SET balance = balance WHERE id = 1")
         return value
 
@@ -127,20 +123,17 @@ async def test_entrypoint_decides_again_on_what_its_drifted_task_returns(
         return verdict
 
     assert await transactional(flow).ainvoke("go", thread) == "poor"
-    assert await journal(bank) == ["poor"]
+    assert await bank.journal() == ["poor"]
 
 
 async def test_entrypoint_that_reads_nothing_itself_still_follows_its_drifted_task(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 7)
+    race = Race(bank, 7)
 
     @task
     async def look() -> int:
-        value = int(await current_step().fetchval(BALANCE, 1))
-        await change()
-        current_step().stage(DEBIT, 1, expect_rows=1)
-        return value
+        return await race.decide()
 
     @entrypoint(checkpointer=saver)
     async def flow(given: str) -> int:
@@ -161,5 +154,5 @@ def test_entrypoint_without_a_loop(sync_saver: TransactionalSaver, thread: Runna
         return [future.result() for future in [look(i) for i in accounts]]
 
     assert flow.invoke([1, 2], thread, durability="sync") == [100, 100]
-    assert sorted(sync_saver.engine.from_thread(journal(Bank(sync_saver)))) == ["task 1", "task 2"]
+    assert sorted(from_thread(sync_saver, Bank(sync_saver).journal())) == ["task 1", "task 2"]
     assert pinned(sync_saver) == 0

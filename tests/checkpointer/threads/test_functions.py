@@ -10,13 +10,13 @@ import pytest
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import NoActiveStep, StepConflict
-from tests.support.bank import Bank
-from tests.support.graphs import chain
+from tests.support.bank import BALANCE, DEBIT, LOG, Bank
+from tests.support.graphs import chain, steps_of
+from tests.support.internals import from_thread, pinned
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
-
-from tests.support.kinds import BALANCE, DEBIT, LOG, Once, journal, pinned
 
 
 @pytest.mark.parametrize("wrap", [False, True])
@@ -40,18 +40,13 @@ async def test_sync_node_reads_and_writes_in_its_super_step(
 async def test_sync_node_that_conflicts_runs_again(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 55)
-    seen: list[int] = []
+    race = Race(bank, 55)
 
     def node(state: Any) -> Any:
-        step = current_step().sync
-        seen.append(step.fetchval(BALANCE, 1))
-        saver.engine.from_thread(change())
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"seen": [seen[-1]]}
+        return {"seen": [race.decide_sync()]}
 
     assert (await transactional(chain(saver, node)).ainvoke({"seen": []}, thread))["seen"] == [55]
-    assert seen == [100, 55]
+    assert race.seen == [100, 55]
     assert await bank.balance() == 54
 
 
@@ -66,14 +61,10 @@ async def test_sync_step_on_the_loop_itself_is_refused(saver: TransactionalSaver
 
 def test_invoke_without_a_loop_retries_conflicts(sync_saver: TransactionalSaver, thread: RunnableConfig) -> None:
     bank = Bank(sync_saver)
-    change = Once(bank, 55)
+    race = Race(bank, 55)
 
     def first(state: Any) -> Any:
-        step = current_step().sync
-        seen = [step.fetchval(BALANCE, 1)]
-        sync_saver.engine.from_thread(change())
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"seen": seen}
+        return {"seen": [race.decide_sync()]}
 
     async def second(state: Any) -> Any:
         return {"seen": [await current_step().fetchval(BALANCE, 1)]}
@@ -88,14 +79,10 @@ def test_invoke_without_a_loop_retries_conflicts(sync_saver: TransactionalSaver,
 def test_stream_without_a_loop_shows_a_retried_step_once(
     sync_saver: TransactionalSaver, thread: RunnableConfig
 ) -> None:
-    change = Once(Bank(sync_saver), 55)
+    race = Race(Bank(sync_saver), 55)
 
     def first(state: Any) -> Any:
-        step = current_step().sync
-        seen = [step.fetchval(BALANCE, 1)]
-        sync_saver.engine.from_thread(change())
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"seen": seen}
+        return {"seen": [race.decide_sync()]}
 
     def second(state: Any) -> Any:
         return {"seen": [current_step().sync.fetchval(BALANCE, 1)]}
@@ -124,20 +111,16 @@ def test_stream_without_a_loop_can_be_left_early(sync_saver: TransactionalSaver,
 def test_plain_graph_invoke_without_a_loop(sync_saver: TransactionalSaver, thread: RunnableConfig) -> None:
     """LangGraph's own synchronous loop: `get_tuple`, `put` and `put_writes` from its threads."""
     bank = Bank(sync_saver)
-    change = Once(bank, 55)
+    race = Race(bank, 55)
 
     def first(state: Any) -> Any:
-        step = current_step().sync
-        seen = [step.fetchval(BALANCE, 1)]
-        sync_saver.engine.from_thread(change())
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"seen": seen}
+        return {"seen": [race.decide_sync()]}
 
     graph = chain(sync_saver, first)
     with pytest.raises(StepConflict):
         graph.invoke({"seen": []}, thread, durability="sync")
     assert graph.invoke(None, thread, durability="sync")["seen"] == [55]
-    assert sync_saver.engine.from_thread(bank.balance()) == 54
+    assert from_thread(sync_saver, bank.balance()) == 54
     assert list(graph.stream({"n": 1}, thread, stream_mode="updates", durability="sync")) == [{"first": {"seen": [54]}}]
 
 
@@ -155,18 +138,18 @@ async def test_functions_a_node_awaits_share_its_task(
         return {"seen": [*together, apart]}
 
     assert (await chain(saver, node).ainvoke({"seen": []}, thread))["seen"] == [100] * 4
-    assert await journal(bank) == [f"helper {i}" for i in (1, 2, 3, 4)]
-    (step,) = await saver.asteps(thread["configurable"]["thread_id"])
+    assert await bank.journal() == [f"helper {i}" for i in (1, 2, 3, 4)]
+    (step,) = await steps_of(saver, thread)
     assert (step.nodes, step.reads, step.writes) == (["node"], 4, 4)
 
 
 async def test_reads_of_gather_are_all_validated(saver: TransactionalSaver, bank: Bank, thread: RunnableConfig) -> None:
-    change = Once(bank, 7, account=3)
+    race = Race(bank, 7, account=3)
 
     async def node(state: Any) -> Any:
         step = current_step()
         seen = await asyncio.gather(*(step.fetchval(BALANCE, i) for i in (1, 2, 3)))
-        await change()
+        await race.move()
         step.stage("UPDATE account SET balance = $1 WHERE id = 3", sum(seen), expect_rows=1)
         return {"seen": seen}
 

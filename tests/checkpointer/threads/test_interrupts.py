@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,14 +12,14 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
 from superstep.runtime.flow.transactional import Settings
+from tests.support.bank import BALANCE
 from tests.support.graphs import State, chain, fan
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from tests.support.bank import Bank
-
-BALANCE = "SELECT balance FROM account WHERE id = $1"
 
 
 def approval(account: int = 1) -> Any:
@@ -103,15 +102,13 @@ async def test_of_two_answers_only_the_one_on_moved_facts_is_asked_again(
 async def test_an_answer_is_dropped_when_the_facts_move_while_the_answered_node_runs(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    answered = asyncio.Event()
+    race = Race(bank, 700)
 
     async def approve(state: Any) -> Any:
         step = current_step()
         balance = await step.fetchval(BALANCE, 1)
         answer = interrupt(balance)
-        if not answered.is_set():
-            answered.set()
-            await bank.set(700)
+        await race.move()
         step.stage("UPDATE account SET balance = $1 WHERE id = 1", balance - 10, expect_rows=1)
         return {"seen": [[balance, answer]]}
 
@@ -161,7 +158,7 @@ async def test_a_finished_sibling_of_a_question_commits_only_with_the_step(
 async def test_a_stale_answer_to_a_subgraph_is_withdrawn_too(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    inner = chain(None, approval())  # type: ignore[arg-type]  # inherits the checkpointer
+    inner = chain(None, approval())  # inherits the checkpointer
     outer = StateGraph(State)
     outer.add_node("inner", inner)
     outer.add_edge(START, "inner")

@@ -14,15 +14,16 @@ from langgraph.types import Command, Send
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
-from tests.support.graphs import State
+from tests.support.bank import BALANCE, DEBIT, LOG
+from tests.support.graphs import State, steps_of
+from tests.support.internals import pinned
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
 
     from tests.support.bank import Bank
-
-from tests.support.kinds import BALANCE, DEBIT, LOG, Once, journal, pinned
 
 
 class MapState(TypedDict, total=False):
@@ -45,7 +46,7 @@ def map_reduce(saver: TransactionalSaver, worker: Any) -> CompiledStateGraph[Any
 async def test_only_the_drifted_send_task_runs_again(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 7, account=2)
+    race = Race(bank, 7, account=2)
     all_have_read = asyncio.Barrier(3)
     runs: Counter[int] = Counter()
 
@@ -54,10 +55,10 @@ async def test_only_the_drifted_send_task_runs_again(
         runs[account] += 1
         step = current_step()
         value = await step.fetchval(BALANCE, account)
-        if not change.done:
+        if not race.over:
             await all_have_read.wait()
             if account == 2:
-                await change()
+                await race.move()
         step.stage(DEBIT, account, expect_rows=1)
         return {"found": [(account, value)]}
 
@@ -66,8 +67,8 @@ async def test_only_the_drifted_send_task_runs_again(
     assert [tuple(pair) for pair in result["found"]] == [(1, 100), (2, 7), (3, 100)]
     assert runs == {1: 1, 2: 2, 3: 1}
     assert [await bank.balance(i) for i in (1, 2, 3)] == [99, 6, 99]
-    assert await journal(bank) == ["207"]
-    workers, total = await saver.asteps(thread["configurable"]["thread_id"])
+    assert await bank.journal() == ["207"]
+    workers, total = await steps_of(saver, thread)
     assert (workers.nodes, workers.attempts, workers.drifts, workers.reads, workers.writes) == (["worker"], 2, 1, 3, 3)
     assert (total.nodes, total.attempts) == (["total"], 1)
 
@@ -75,7 +76,7 @@ async def test_only_the_drifted_send_task_runs_again(
 async def test_plain_graph_names_the_drifted_send_task(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 7, account=2)
+    race = Race(bank, 7, account=2)
     runs: Counter[int] = Counter()
 
     async def worker(state: Any) -> Any:
@@ -83,7 +84,7 @@ async def test_plain_graph_names_the_drifted_send_task(
         runs[account] += 1
         value = await current_step().fetchval(BALANCE, account)
         if account == 2:
-            await change()
+            await race.move()
             current_step().stage(DEBIT, account, expect_rows=1)
         return {"found": [(account, value)]}
 
@@ -99,12 +100,11 @@ async def test_plain_graph_names_the_drifted_send_task(
 async def test_command_routes_and_updates_with_the_commit(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 5)
+    race = Race(bank, 5)
 
     async def decide(state: Any) -> Command[Any]:
         step = current_step()
-        value = await step.fetchval(BALANCE, 1)
-        await change()
+        value = await race.read()
         step.stage(LOG, f"decided on {value}")
         step.stage(DEBIT, 1, expect_rows=1)
         return Command(goto="rich" if value > 50 else "poor", update={"seen": [value]})
@@ -122,7 +122,7 @@ async def test_command_routes_and_updates_with_the_commit(
     builder.add_edge(START, "decide")
     result = await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
     assert result["seen"] == [5]
-    assert await journal(bank) == ["decided on 5", "poor"]
+    assert await bank.journal() == ["decided on 5", "poor"]
 
 
 @pytest.mark.parametrize("wrap", [False, True])
@@ -157,21 +157,17 @@ async def test_command_to_the_parent_applies_what_the_inner_node_staged(
     flow = transactional(graph) if wrap else graph
     result = await flow.ainvoke({"seen": []}, thread)
     assert [tuple(pair) for pair in result["seen"]] == [("leave", 100), ("target", 1)]
-    assert await journal(bank) == ["leaving"]
+    assert await bank.journal() == ["leaving"]
     assert pinned(saver) <= 1
 
 
 async def test_command_to_the_parent_conflicts_when_what_the_inner_node_read_moved(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
-    change = Once(bank, 55)
+    race = Race(bank, 55)
 
     async def leave(state: Any) -> Command[Any]:
-        step = current_step()
-        value = await step.fetchval(BALANCE, 1)
-        await change()
-        step.stage(DEBIT, 1, expect_rows=1)
-        return Command(graph=Command.PARENT, goto=END, update={"seen": [value]})
+        return Command(graph=Command.PARENT, goto=END, update={"seen": [await race.decide()]})
 
     inner = StateGraph(State)
     inner.add_node("leave", leave)
@@ -182,3 +178,18 @@ async def test_command_to_the_parent_conflicts_when_what_the_inner_node_read_mov
     result = await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
     assert result["seen"] == [55]
     assert await bank.balance() == 54
+
+
+@pytest.mark.parametrize("stateful", [None, True])
+async def test_leaving_a_subgraph_for_its_parent_keeps_what_was_staged(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, stateful: bool | None
+) -> None:
+    async def inner(state: Any) -> Any:
+        current_step().stage(LOG, "inner")
+        return Command(graph=Command.PARENT, goto=END, update={"seen": ["inner"]})
+
+    sub = StateGraph(State).add_node(inner).add_edge(START, "inner").compile(checkpointer=stateful)
+    graph = StateGraph(State).add_node("sub", sub, destinations=(END,)).add_edge(START, "sub")
+    result = await transactional(graph.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
+    assert result["seen"] == ["inner"]
+    assert await bank.journal() == ["inner"]

@@ -12,15 +12,14 @@ from langgraph.prebuilt import ToolNode
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from superstep.runtime.faults import ReadFailed, StepConflict
-from tests.support.bank import Bank, make_bank
-from tests.support.graphs import chain
+from superstep.runtime.faults import StepConflict
+from tests.support.bank import BALANCE, LOG, Bank
+from tests.support.graphs import steps_of
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
-
-from tests.support.kinds import BALANCE, LOG, Once, journal, pinned
 
 
 def calls(*arguments: tuple[str, dict[str, Any]]) -> dict[str, Any]:
@@ -54,53 +53,50 @@ async def test_tools_read_and_stage_in_the_step_of_their_node(
     graph = tool_graph(saver, balance, balance_sync)
     result = await graph.ainvoke(calls(("balance", {"account": 1}), ("balance_sync", {"account": 2})), thread)
     assert [m.content for m in result["messages"][1:]] == ["100", "100"]
-    assert sorted(await journal(bank)) == ["async 1", "sync 2"]
-    (step,) = await saver.asteps(thread["configurable"]["thread_id"])
+    assert sorted(await bank.journal()) == ["async 1", "sync 2"]
+    (step,) = await steps_of(saver, thread)
     assert (step.nodes, step.reads, step.writes) == (["tools"], 2, 2)
 
 
 @pytest.mark.parametrize("handle", [True, "sorry", Exception, (ValueError, StepConflict)])
+@pytest.mark.parametrize("hold_idle", [0])
 async def test_conflict_inside_a_tool_is_no_tool_message(
-    database_url: str, thread: RunnableConfig, handle: Any
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, handle: Any
 ) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        change = Once(Bank(saver), 55)
+    race = Race(bank, 55)
 
-        @tool
-        async def balance() -> str:
-            """The balance."""
-            first = await current_step().fetchval(BALANCE, 1)
-            await change()
-            await current_step().fetchval(BALANCE, 2)  # here the first read is found to have moved
-            return str(first)
+    @tool
+    async def balance() -> str:
+        """The balance."""
+        first = await race.read()
+        await current_step().fetchval(BALANCE, 2)  # here the first read is found to have moved
+        return str(first)
 
-        graph = tool_graph(saver, balance, handle_tool_errors=handle)
-        with pytest.raises(StepConflict) as caught:
-            await graph.ainvoke(calls(("balance", {})), thread)
-        assert caught.value.tasks == ("tools",)
-        assert len((await graph.aget_state(thread)).values["messages"]) == 1
-        result = await graph.ainvoke(None, thread)
-        assert [m.content for m in result["messages"] if isinstance(m, ToolMessage)] == ["55"]
+    graph = tool_graph(saver, balance, handle_tool_errors=handle)
+    with pytest.raises(StepConflict) as caught:
+        await graph.ainvoke(calls(("balance", {})), thread)
+    assert caught.value.tasks == ("tools",)
+    assert len((await graph.aget_state(thread)).values["messages"]) == 1
+    result = await graph.ainvoke(None, thread)
+    assert [m.content for m in result["messages"] if isinstance(m, ToolMessage)] == ["55"]
 
 
-async def test_conflict_inside_a_sync_tool_is_retried(database_url: str, thread: RunnableConfig) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        change = Once(Bank(saver), 55)
+@pytest.mark.parametrize("hold_idle", [0])
+async def test_conflict_inside_a_sync_tool_is_retried(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    race = Race(bank, 55)
 
-        @tool
-        def balance() -> str:
-            """The balance."""
-            step = current_step().sync
-            first = step.fetchval(BALANCE, 1)
-            saver.engine.from_thread(change())
-            step.fetchval(BALANCE, 2)
-            return str(first)
+    @tool
+    def balance() -> str:
+        """The balance."""
+        first = race.read_sync()
+        current_step().sync.fetchval(BALANCE, 2)
+        return str(first)
 
-        flow = transactional(tool_graph(saver, balance, handle_tool_errors=True))
-        result = await flow.ainvoke(calls(("balance", {})), thread)
-        assert [m.content for m in result["messages"] if isinstance(m, ToolMessage)] == ["55"]
+    flow = transactional(tool_graph(saver, balance, handle_tool_errors=True))
+    result = await flow.ainvoke(calls(("balance", {})), thread)
+    assert [m.content for m in result["messages"] if isinstance(m, ToolMessage)] == ["55"]
 
 
 async def test_an_error_of_a_tool_still_is_a_tool_message(
@@ -116,44 +112,3 @@ async def test_an_error_of_a_tool_still_is_a_tool_message(
     (message,) = [m for m in result["messages"] if isinstance(m, ToolMessage)]
     assert message.status == "error"
     assert "out of paper" in message.content
-
-
-@pytest.mark.parametrize("wrap", [False, True])
-async def test_a_conflict_in_the_middle_of_a_node_gives_its_connection_back(
-    database_url: str, thread: RunnableConfig, *, wrap: bool
-) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0) as saver:
-        await make_bank(saver)
-        change = Once(Bank(saver), 55)
-
-        async def node(state: Any) -> Any:
-            first = await current_step().fetchval(BALANCE, 1)
-            await change()
-            await current_step().fetchval(BALANCE, 2)
-            return {"seen": [first]}
-
-        graph = chain(saver, node)
-        if wrap:
-            assert (await transactional(graph).ainvoke({"seen": []}, thread))["seen"] == [55]
-        else:
-            with pytest.raises(StepConflict):
-                await graph.ainvoke({"seen": []}, thread)
-        held = pinned(saver)
-        # A connection nobody will ever give back would make closing the pool wait for ever: cut it here.
-        if held:
-            saver.engine.connections.pool.terminate()
-        assert held == 0
-
-
-async def test_a_rejected_read_does_not_keep_its_connection(database_url: str, thread: RunnableConfig) -> None:
-    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0, pool_max=1) as saver:
-        await make_bank(saver)
-        held: list[int] = []
-
-        async def node(state: Any) -> Any:
-            with pytest.raises(ReadFailed):
-                await current_step().fetch("SELECT 1 / 0")
-            held.append(pinned(saver))
-
-        await chain(saver, node).ainvoke({"seen": []}, thread)
-        assert held == [0]

@@ -12,17 +12,13 @@ from superstep.checkpointer import TransactionalSaver
 from superstep.prompts import CANARY, PromptStore, point_of
 from superstep.runtime.author.prompts import prompt, prompt_sync
 from superstep.runtime.faults import NoActiveStep, PromptInvalid, PromptNotFound, StepConflict
-from tests.support.graphs import chain, fan
+from tests.support.graphs import chain, config_of, fan
 from tests.support.prompts import HELLO, toml
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from langchain_core.runnables import RunnableConfig
-
-
-def on(thread: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": thread}}
 
 
 async def text(name: str = "p", **which: Any) -> str:
@@ -54,7 +50,7 @@ async def test_the_record_of_the_step_names_what_was_used(saver: TransactionalSa
         return {"seen": [await text(label="staging")]}
 
     await store.promote("p", 2, label="staging")
-    result = await chain(saver, node, after).ainvoke({"seen": []}, on("t"))
+    result = await chain(saver, node, after).ainvoke({"seen": []}, config_of("t"))
     assert result["seen"] == ["p@1: Hello Ada", "p@2: Hi Ada", "p@1: Hello Ada", "p@2: Hi Ada"]
     assert [step.prompts for step in await saver.asteps("t")] == [["p@1", "p@2"], ["p@2"]]
 
@@ -71,7 +67,7 @@ async def test_a_promotion_takes_effect_on_the_next_super_step(
     async def after(state: Any) -> Any:
         return {"seen": [await text()]}
 
-    result = await chain(restless, before, promotes, after).ainvoke({"seen": []}, on("t"))
+    result = await chain(restless, before, promotes, after).ainvoke({"seen": []}, config_of("t"))
     assert result["seen"] == ["p@1: Hello Ada", "p@2: Hi Ada"]
 
 
@@ -91,7 +87,7 @@ async def test_a_super_step_that_holds_its_transaction_never_mixes_versions(
         return {"seen": [await text()]}
 
     async with TransactionalSaver.from_conn_string(database_url, hold_idle="forever") as saver:
-        result = await fan(saver, early, late).ainvoke({"seen": []}, on("t"))
+        result = await fan(saver, early, late).ainvoke({"seen": []}, config_of("t"))
     assert result["seen"] == ["p@1: Hello Ada"] * 3
 
 
@@ -125,7 +121,7 @@ async def test_tasks_run_again_that_used_a_version_which_was_replaced_during_the
 
     await store.add([toml(HELLO, "q")], label="production")
     flow = transactional(fan(restless, early, other, late))
-    result = await flow.ainvoke({"seen": []}, on("t"))
+    result = await flow.ainvoke({"seen": []}, config_of("t"))
     assert dict(result["seen"]) == {
         "early": "p@2: Hi Ada",
         "other": "q@1: Hello Ada",
@@ -146,9 +142,9 @@ async def test_without_a_retrying_flow_the_promotion_is_a_conflict(
 
     graph = chain(restless, node)
     with pytest.raises(StepConflict) as caught:
-        await graph.ainvoke({"seen": []}, on("t"))
+        await graph.ainvoke({"seen": []}, config_of("t"))
     assert caught.value.tasks == ("node",)
-    assert (await graph.ainvoke(None, on("t")))["seen"] == ["p@2: Hi Ada"]
+    assert (await graph.ainvoke(None, config_of("t")))["seen"] == ["p@2: Hi Ada"]
 
 
 async def test_only_what_was_used_counts(restless: TransactionalSaver, store: PromptStore) -> None:
@@ -164,7 +160,7 @@ async def test_only_what_was_used_counts(restless: TransactionalSaver, store: Pr
         await store.promote("p", 2, label=CANARY)
         return {"seen": seen}
 
-    result = await chain(restless, node).ainvoke({"seen": []}, on("t"))
+    result = await chain(restless, node).ainvoke({"seen": []}, config_of("t"))
     assert result["seen"] == ["p@1: Hello Ada"]
     assert len(runs) == 1
     assert len(await store.versions("p")) == 3
@@ -187,7 +183,7 @@ async def test_an_answer_is_paid_once_when_only_other_facts_moved(
             await store.promote("p", 2)
         return {"seen": [answer.text]}
 
-    result = await transactional(chain(restless, node)).ainvoke({"seen": []}, on("t"))
+    result = await transactional(chain(restless, node)).ainvoke({"seen": []}, config_of("t"))
     assert len(runs) == 2
     assert result["seen"] == ['[offline] Hello {"a": 2, "b": 1}']
     [step] = await restless.asteps("t")
@@ -199,7 +195,7 @@ async def test_rendered_messages_are_no_output_of_the_node(saver: TransactionalS
     async def p(state: Any) -> Any:  # called like the prompt that it uses
         return {"seen": [await text()]}
 
-    streamed = [each async for each in chain(saver, p).astream({"seen": []}, on("t"), stream_mode="messages")]
+    streamed = [each async for each in chain(saver, p).astream({"seen": []}, config_of("t"), stream_mode="messages")]
     assert streamed == []
 
 
@@ -211,7 +207,7 @@ async def test_synchronous_nodes(saver: TransactionalSaver) -> None:
         with pytest.raises(PromptNotFound):
             prompt_sync("q")
 
-    result = await chain(saver, node, wrong).ainvoke({"seen": []}, on("t"))
+    result = await chain(saver, node, wrong).ainvoke({"seen": []}, config_of("t"))
     assert result["seen"] == ["p@1", "p@2"]
     assert [step.prompts for step in await saver.asteps("t")] == [["p@1", "p@2"], []]
 
@@ -220,7 +216,7 @@ async def test_a_version_is_compiled_once(saver: TransactionalSaver) -> None:
     async def node(state: Any) -> Any:
         return {"seen": [id(await prompt("p")), id(await prompt("p"))]}
 
-    result = await chain(saver, node).ainvoke({"seen": []}, on("t"))
+    result = await chain(saver, node).ainvoke({"seen": []}, config_of("t"))
     assert len(set(result["seen"])) == 1
 
 
@@ -241,7 +237,7 @@ async def test_what_is_not_there_says_what_to_run(saver: TransactionalSaver, whi
         await prompt(**which)
 
     with pytest.raises(PromptNotFound, match=says):
-        await chain(saver, node).ainvoke({"seen": []}, on("t"))
+        await chain(saver, node).ainvoke({"seen": []}, config_of("t"))
 
 
 async def test_a_database_without_the_tables_says_what_to_run(saver: TransactionalSaver) -> None:
@@ -252,7 +248,7 @@ async def test_a_database_without_the_tables_says_what_to_run(saver: Transaction
         await prompt("p")
 
     with pytest.raises(PromptNotFound, match="runtime db migrate"):
-        await chain(saver, node).ainvoke({"seen": []}, on("t"))
+        await chain(saver, node).ainvoke({"seen": []}, config_of("t"))
 
 
 async def test_wrong_variables_are_an_error_before_any_call(saver: TransactionalSaver) -> None:
@@ -260,7 +256,7 @@ async def test_wrong_variables_are_an_error_before_any_call(saver: Transactional
         await ((await prompt("p")) | chat_model("fast")).ainvoke({"whom": "Ada"})
 
     with pytest.raises(PromptInvalid, match=r"p@1 cannot be rendered: who is missing \(str\); whom is not"):
-        await chain(saver, node).ainvoke({"seen": []}, on("t"))
+        await chain(saver, node).ainvoke({"seen": []}, config_of("t"))
     assert await saver.asteps("t") == []
 
 
@@ -282,7 +278,7 @@ async def used(saver: TransactionalSaver, **which: Any) -> list[str]:
         return {"seen": [(await prompt("p", **which)).title]}
 
     graph = chain(saver, node)
-    results = await asyncio.gather(*(graph.ainvoke({"seen": []}, on(thread)) for thread in THREADS))
+    results = await asyncio.gather(*(graph.ainvoke({"seen": []}, config_of(thread)) for thread in THREADS))
     return [each["seen"][-1] for each in results]
 
 
@@ -319,7 +315,7 @@ async def test_a_new_share_is_a_fact_only_for_threads_whose_choice_changes(
         return {"seen": [seen]}
 
     flow = transactional(chain(restless, node))
-    results = await asyncio.gather(*(flow.ainvoke({"seen": []}, on(thread)) for thread in THREADS))
+    results = await asyncio.gather(*(flow.ainvoke({"seen": []}, config_of(thread)) for thread in THREADS))
     assert [each["seen"] for each in results] == [["p@2"]] * 7 + [["p@1"]] * 5
     assert sorted(runs) == sorted([*THREADS, *THREADS[4:7]])
 

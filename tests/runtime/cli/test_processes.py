@@ -59,9 +59,9 @@ def test_a_signal_stops_the_run_and_the_thread_goes_on_later(
 def test_a_stopped_run_prints_its_object_too(start: Any, database_url: str) -> None:
     given = '{"gate": "/nowhere"}'
     process = start("run", f"{GRAPHS}.failing:slow", "--input", given, "--thread", "t", "--json", "--db", database_url)
-    watch = start("threads", "--json", "--db", database_url)
-    while json.loads(watch.communicate()[0]) == []:
-        watch = start("threads", "--json", "--db", database_url)
+    listed = start("threads", "--json", "--db", database_url)
+    while json.loads(listed.communicate()[0]) == []:
+        listed = start("threads", "--json", "--db", database_url)
     process.send_signal(signal.SIGTERM)
     report = json.loads(process.communicate(timeout=20)[0])
     assert process.returncode == 143

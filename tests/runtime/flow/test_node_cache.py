@@ -1,8 +1,7 @@
-"""Cached results never stand for facts; durability modes."""
+"""Cached results never stand for facts."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,9 +11,10 @@ from langgraph.types import CachePolicy
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from superstep.checkpointer.database import failpoints
-from superstep.runtime.faults import ConfigError, StagedWriteFailed, StepConflict
-from tests.support.graphs import State, chain, fan
+from superstep.runtime.faults import ConfigError
+from tests.support.bank import BALANCE, DEBIT
+from tests.support.graphs import State
+from tests.support.race import Race
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 
     from tests.support.bank import Bank
 
-from tests.support.kinds import BALANCE, DEBIT, Once, pinned
-
 
 def cached(saver: TransactionalSaver, node: Any) -> CompiledStateGraph[Any]:
     builder = StateGraph(State)
     builder.add_node("node", node, cache_policy=CachePolicy(key_func=lambda state: b"same"))
     builder.add_edge(START, "node")
     return builder.compile(checkpointer=saver, cache=InMemoryCache())
+
+
+async def debit(state: Any) -> Any:
+    step = current_step()
+    step.stage(DEBIT, 1, expect_rows=1)
+    return {"n": await step.fetchval(BALANCE, 1)}
 
 
 async def test_cached_node_that_touches_no_facts_is_not_run_twice(saver: TransactionalSaver, new_thread: Any) -> None:
@@ -49,18 +53,13 @@ async def test_conflict_of_a_cached_node_is_not_answered_from_the_cache(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
 ) -> None:
     """LangGraph caches a result before the super-step commits; a result that was taken back must not come back."""
-    change = Once(bank, 55)
-    runs: list[int] = []
+    race = Race(bank, 55)
 
     async def node(state: Any) -> Any:
-        step = current_step()
-        runs.append(await step.fetchval(BALANCE, 1))
-        await change()
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"n": runs[-1]}
+        return {"n": await race.decide()}
 
     assert (await transactional(cached(saver, node)).ainvoke({"n": 0}, thread))["n"] == 55
-    assert runs == [100, 55]
+    assert race.seen == [100, 55]
     assert await bank.balance() == 54
 
 
@@ -69,12 +68,7 @@ async def test_cached_result_never_stands_for_facts_and_writes(
 ) -> None:
     """A second thread hits the cache: its node must not pass for one that read and wrote."""
 
-    async def node(state: Any) -> Any:
-        step = current_step()
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"n": await step.fetchval(BALANCE, 1)}
-
-    flow = transactional(cached(saver, node))
+    flow = transactional(cached(saver, debit))
     assert (await flow.ainvoke({"n": 0}, new_thread()))["n"] == 100
     assert (await flow.ainvoke({"n": 0}, new_thread()))["n"] == 99
     assert await bank.balance() == 98
@@ -83,120 +77,8 @@ async def test_cached_result_never_stands_for_facts_and_writes(
 async def test_plain_graph_refuses_a_cached_result_that_rests_on_facts(
     saver: TransactionalSaver, bank: Bank, new_thread: Any
 ) -> None:
-    async def node(state: Any) -> Any:
-        step = current_step()
-        step.stage(DEBIT, 1, expect_rows=1)
-        return {"n": await step.fetchval(BALANCE, 1)}
-
-    graph = cached(saver, node)
+    graph = cached(saver, debit)
     assert (await graph.ainvoke({"n": 0}, new_thread()))["n"] == 100
     with pytest.raises(ConfigError, match="cache"):
         await graph.ainvoke({"n": 0}, new_thread())
     assert await bank.balance() == 99
-
-
-@pytest.mark.parametrize("wrap", [False, True])
-async def test_durability_exit_is_refused(saver: TransactionalSaver, thread: RunnableConfig, *, wrap: bool) -> None:
-    runs: list[int] = []
-
-    async def node(state: Any) -> Any:
-        runs.append(1)
-
-    graph = chain(saver, node)
-    flow = transactional(graph) if wrap else graph
-    with pytest.raises(ConfigError, match='durability="exit"'):
-        await flow.ainvoke({"n": 0}, thread, durability="exit")
-    assert runs == []
-
-
-async def test_first_read_waits_for_the_commit_before_it_under_async_durability(
-    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
-) -> None:
-    order: list[str] = []
-    second_runs = asyncio.Event()
-
-    async def hold_back() -> None:
-        if "first" in order and "committed" not in order:
-            async with asyncio.timeout(10):
-                await second_runs.wait()
-            assert await bank.balance() == 100  # round trips, during which the second node's read could slip through
-            order.append("committed")
-
-    async def first(state: Any) -> Any:
-        current_step().stage("UPDATE account SET balance = 1 WHERE id = 1", expect_rows=1)
-        order.append("first")
-
-    async def second(state: Any) -> Any:
-        second_runs.set()
-        value = await current_step().fetchval(BALANCE, 1)
-        order.append("read")
-        return {"seen": [value]}
-
-    failpoints.arm("commit.before_commit", hold_back)
-    result = await chain(saver, first, second).ainvoke({"seen": []}, thread, durability="async")
-    assert result["seen"] == [1]
-    assert order == ["first", "committed", "read"]
-
-
-async def test_failing_commit_fails_the_next_step_and_the_run_under_async_durability(
-    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
-) -> None:
-    reached: list[str] = []
-    amount = [1000]
-    second_runs = asyncio.Event()
-
-    async def hold_back() -> None:
-        if "first" in reached and not second_runs.is_set():
-            async with asyncio.timeout(10):
-                await second_runs.wait()
-
-    async def first(state: Any) -> Any:
-        reached.append("first")
-        current_step().stage("UPDATE account SET balance = balance - $1 WHERE id = 1", amount[0], expect_rows=1)
-
-    async def second(state: Any) -> Any:
-        second_runs.set()
-        reached.append("second")
-        value = await current_step().fetchval(BALANCE, 1)
-        reached.append("read")
-        return {"seen": [value]}
-
-    failpoints.arm("commit.begun", hold_back)
-    graph = chain(saver, first, second)
-    with pytest.raises(StagedWriteFailed) as caught:
-        await graph.ainvoke({"seen": []}, thread, durability="async")
-    assert (caught.value.task, caught.value.sqlstate) == ("first", "23514")
-    assert reached == ["first", "second"]
-    assert await bank.balance() == 100
-    amount[0] = 1
-    assert (await graph.ainvoke(None, thread, durability="async"))["seen"] == [99]
-    assert reached == ["first", "second", "first", "second", "read"]
-    assert pinned(saver) == 0
-
-
-async def test_conflict_under_async_durability_reruns_the_drifted_step(
-    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
-) -> None:
-    change = Once(bank, 55)
-    runs: list[str] = []
-
-    async def first(state: Any) -> Any:
-        step = current_step()
-        value = await step.fetchval(BALANCE, 1)
-        await change()
-        step.stage(DEBIT, 1, expect_rows=1)
-        runs.append("first")
-        return {"seen": [value]}
-
-    async def second(state: Any) -> Any:
-        value = await current_step().fetchval(BALANCE, 1)
-        runs.append("second")
-        return {"seen": [value]}
-
-    graph = chain(saver, first, second)
-    with pytest.raises(StepConflict):
-        await graph.ainvoke({"seen": []}, thread, durability="async")
-    assert (await graph.ainvoke(None, thread, durability="async"))["seen"] == [55, 54]
-    assert runs == ["first", "first", "second"]
-    flow = transactional(fan(saver, first))
-    assert (await flow.ainvoke({"seen": []}, {"configurable": {"thread_id": "x"}}, durability="async"))["seen"] == [54]

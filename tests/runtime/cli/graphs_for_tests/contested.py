@@ -1,4 +1,4 @@
-"""A graph whose step reads a row that somebody else changes each time before it can commit, until `left` is used up."""
+"""A graph whose step reads a row that another session changes before each commit, until `left` is used up."""
 
 import os
 from typing import TypedDict

@@ -7,8 +7,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.graph import END, START, StateGraph
 
-from superstep.checkpointer import current_step
-from superstep.checkpointer.calls.records import record_call
+from superstep.checkpointer import current_step, record_call
 
 LEFT = {"deployment": "strong/openai:gpt", "why": "status 503", "status": 503, "ms": 1.0}
 RECORD = {

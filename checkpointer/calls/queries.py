@@ -1,0 +1,89 @@
+"""Statements about calls of models. Each is one round trip; `schema` is the saver's, unquoted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from superstep.runtime.sqlfile import beside
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    import asyncpg
+
+    from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.threads.current import CurrentTask
+
+__all__ = ["CallKey", "CallRow", "Remembered", "deployment_health", "record_call", "remember", "remembered", "spend"]
+
+_sql = beside(__file__)
+
+
+class CallKey(NamedTuple):
+    """Where a call belongs: the execution of a task in a super-step. `token` is the right to store something there."""
+
+    thread_id: str
+    ns: str
+    checkpoint_id: str
+    task_id: str
+    attempt: int
+    token: int | None
+
+    @classmethod
+    def of(cls, task: CurrentTask) -> CallKey:
+        """Of the execution that is running."""
+        place, run = task.place, task.run
+        return cls(run.thread_id, place.ns, task.checkpoint_id, place.task_id, place.attempt, run.token)
+
+
+class CallRow(NamedTuple):
+    """The columns that say what a call was; `record` is the rest, as JSON."""
+
+    id: UUID
+    node: str
+    outcome: str
+    model: str | None
+    offline: bool
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    route: str | None
+    record: str
+
+
+class Remembered(NamedTuple):
+    """An answer: digest of the request, which of its identical requests it answers, kind and bytes of the answer."""
+
+    request: bytes
+    nth: int
+    kind: str
+    answer: bytes
+
+
+async def remembered(conn: Connection, schema: str, key: CallKey, request: bytes, nth: int) -> asyncpg.Record | None:
+    """`kind` and `answer`, null if there is none, and whether the run still has the thread (`owned`)."""
+    return await conn.fetchrow(_sql(schema)["memo_get"], *key[:-1], request, nth, key.token)
+
+
+async def remember(conn: Connection, schema: str, key: CallKey, row: CallRow, answer: Remembered) -> bool:
+    """Store an answer and the record of its call, once; false without the right to."""
+    return bool(await conn.fetchval(_sql(schema)["memo_put"], *key, *row, *answer))
+
+
+async def record_call(conn: Connection, schema: str, key: CallKey, row: CallRow) -> bool:
+    """Store the record of a call, once; false without the right to."""
+    return bool(await conn.fetchval(_sql(schema)["record_call"], *key, *row))
+
+
+async def spend(
+    conn: Connection, schema: str, thread_id: str, route: str | None, seconds: float | None
+) -> asyncpg.Record:
+    """What a thread (`tokens`, `usd`), its latest run (`run_…`) and a route within a window (`route_…`) have cost."""
+    (row,) = await conn.fetch(_sql(schema)["spent"], thread_id, route, seconds)
+    return row
+
+
+async def deployment_health(conn: Connection, schema: str, seconds: float) -> Sequence[Any]:
+    """How each deployment did in the last `seconds`. See `deployment_health.DeploymentHealth`."""
+    return await conn.fetch(_sql(schema)["deployment_health"], seconds)

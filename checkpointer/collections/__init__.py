@@ -1,0 +1,1 @@
+"""Search by meaning: tables with embeddings, read in a step's snapshot."""

@@ -1,0 +1,41 @@
+"""What turns texts into vectors for `nearest(text=...)`: set once for the process, or for one saver."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from superstep.runtime.faults import ConfigError
+
+__all__ = ["Embed", "Embedder", "set_embedder"]
+
+Embed: TypeAlias = Callable[[list[str]], Awaitable[list[list[float]]]]
+
+_of_process: list[Embed | None] = [None]
+
+
+def set_embedder(embed: Embed) -> None:
+    """Set what embeds texts in this process, for savers that have no embedder of their own."""
+    _of_process[0] = embed
+
+
+class Embedder:
+    """The embedder of one saver. Shared by the saver's clones.
+
+    Attributes:
+        own: embeds texts for this saver, instead of the process's `set_embedder`.
+    """
+
+    def __init__(self) -> None:
+        self.own: Embed | None = None
+
+    async def embed(self, text: str) -> list[float]:
+        """The embedding of a text.
+
+        Raises:
+            ConfigError: no embedder is set.
+        """
+        embed = self.own or _of_process[0]
+        if embed is None:
+            raise ConfigError("nearest(text=...) needs an embedder: import `superstep`, or set saver.embedder.own.")
+        return (await embed([text]))[0]

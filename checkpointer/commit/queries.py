@@ -1,0 +1,75 @@
+"""Statements that commit a checkpoint. Each is one round trip; `schema` is the saver's, unquoted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from superstep.checkpointer.langgraph.codec import WriteRows
+from superstep.runtime.sqlfile import beside
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.langgraph.codec import CheckpointRow
+
+__all__ = ["NewCheckpoint", "checkpoint_exists", "put_as_owner", "put_outside"]
+
+_sql = beside(__file__)
+
+
+class NewCheckpoint(NamedTuple):
+    """A checkpoint to be stored: where it belongs, and its columns.
+
+    Attributes:
+        thread_id: the thread.
+        ns: the namespace, "" for the outermost graph.
+        checkpoint_id: its id.
+        parent_id: the checkpoint that its super-step started from.
+        row: what it says, and its new channel values.
+    """
+
+    thread_id: str
+    ns: str
+    checkpoint_id: str
+    parent_id: str | None
+    row: CheckpointRow
+
+    def parameters(self, stats: str | None, writes: WriteRows) -> list[Any]:
+        """As every put takes them: the record of the super-step, as JSON, stands between the columns of the row."""
+        return [*self[:4], *self.row[:5], stats, *self.row[5:], *writes]
+
+
+async def put_as_owner(
+    conn: Connection,
+    schema: str,
+    new: NewCheckpoint,
+    stats: str | None,
+    writes: WriteRows,
+    *,
+    token: int | None,
+    head: str | None,
+) -> bool:
+    """Store a checkpoint of a run, its values and `writes`; false if the run has no right to, or it is there already.
+
+    The right: `token` is the thread's, and for the outermost graph `head` is still its latest checkpoint.
+    """
+    parameters = [*new.parameters(stats, writes), token]
+    if new.ns == "":
+        return await conn.fetchval(_sql(schema)["put_root"], *parameters, head) is not None
+    return await conn.fetchval(_sql(schema)["put_nested"], *parameters) is not None
+
+
+async def put_outside(conn: Connection, schema: str, new: NewCheckpoint, *, continues: bool) -> bool:
+    """Store a checkpoint that no run makes, and fence every run of the thread.
+
+    False if it `continues` a checkpoint that is not the thread's latest any more. Update, fork and input may start from
+    anywhere.
+    """
+    parameters = new.parameters(None, WriteRows.none())
+    return await conn.fetchval(_sql(schema)["put_outside"], *parameters, continues) is not None
+
+
+async def checkpoint_exists(conn: Connection, schema: str, new: NewCheckpoint) -> bool:
+    """Whether a checkpoint of that thread, namespace and id is stored."""
+    return bool(await conn.fetchval(_sql(schema)["exists"], *new[:3]))

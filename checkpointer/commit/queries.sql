@@ -1,0 +1,64 @@
+-- What commits a checkpoint. `{schema}` is the quoted schema. Parameters are listed where the order is not
+-- obvious. Each is one round trip; those that write are single statements, hence atomic by themselves.
+
+-- name: own_root
+-- Commit right of a run on the root namespace: still the owner, and nobody moved the head. Takes the row lock, so two
+-- commits of one thread queue here, and the second sees the first one's head.
+-- $21 token  $22 head the run knows
+UPDATE {schema}.thread SET head = $3, updated_at = now()
+WHERE thread_id = $1 AND token = $21 AND head IS NOT DISTINCT FROM $22 RETURNING thread_id
+
+-- name: own_nested
+-- Commit right of a run on a subgraph's namespace: still the owner of the thread.
+-- $21 token
+SELECT thread_id FROM {schema}.thread WHERE thread_id = $1 AND token = $21 FOR SHARE
+
+-- name: own_outside
+-- A put that no run makes (update_state, a fork, a script): fences any run on the thread. A `loop` checkpoint with a
+-- parent must continue the head; update, fork and input may start from anywhere, as in any saver.
+-- $21 must continue the head
+INSERT INTO {schema}.thread AS t (thread_id, head)
+VALUES ($1, CASE WHEN $2 = '' THEN $3 END)
+ON CONFLICT (thread_id) DO UPDATE
+    SET token = DEFAULT, head = CASE WHEN $2 = '' THEN $3 ELSE t.head END, updated_at = now()
+    WHERE NOT $21::boolean OR $2 <> '' OR t.head IS NULL OR t.head = $4
+RETURNING thread_id
+
+-- name: put
+-- A checkpoint, its new channel values and the writes of its tasks that are not stored yet; nothing at all without the
+-- commit right `own`, which stands in front of it in each of the three statements below.
+-- $1 thread $2 ns $3 id $4 parent $5 kind $6 payload $7 channels $8 versions $9 metadata $10 stats
+-- $11-$14 new channel values (channel, version, kind, value)  $15-$20 writes (task, idx, path, channel, kind, value)
+vals AS (
+    INSERT INTO {schema}.channel_value (thread_id, ns, channel, version, kind, value)
+    SELECT $1, $2, v.* FROM own, unnest($11::text[], $12::text[], $13::text[], $14::bytea[]) AS v
+    ON CONFLICT DO NOTHING
+), writes AS (
+    INSERT INTO {schema}.task_write (thread_id, ns, checkpoint_id, task_id, idx, task_path, channel, kind, value)
+    SELECT $1, $2, $4, w.*
+    FROM own, unnest($15::text[], $16::integer[], $17::text[], $18::text[], $19::text[], $20::bytea[]) AS w
+    ON CONFLICT (thread_id, ns, checkpoint_id, task_id, idx) DO UPDATE
+        SET task_path = EXCLUDED.task_path, channel = EXCLUDED.channel, kind = EXCLUDED.kind, value = EXCLUDED.value
+)
+INSERT INTO {schema}.checkpoint
+    (thread_id, ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata, stats)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10::text::jsonb FROM own
+ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE
+    SET kind = EXCLUDED.kind, payload = EXCLUDED.payload, channels = EXCLUDED.channels,
+        versions = EXCLUDED.versions, metadata = EXCLUDED.metadata
+RETURNING 1
+
+-- name: put_root
+WITH own AS ({own_root}),
+{put}
+
+-- name: put_nested
+WITH own AS ({own_nested}),
+{put}
+
+-- name: put_outside
+WITH own AS ({own_outside}),
+{put}
+
+-- name: exists
+SELECT EXISTS (SELECT 1 FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = $3)

@@ -1,0 +1,46 @@
+"""What is kept of a super-step beside its checkpoint: who ran, how often, on how many reads. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from superstep.checkpointer.langgraph.codec import for_jsonb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from superstep.checkpointer.step.costs import Costs
+    from superstep.checkpointer.step.read_set import Effect
+
+__all__ = ["step_record"]
+
+
+def step_record(nodes: Sequence[str], costs: Costs, effects: Sequence[Effect], *, commit: str, ms: float) -> str:
+    """The record as JSON for a jsonb column. `history.StepRecord` says what the fields mean.
+
+    Args:
+        nodes: names of the nodes that ran.
+        costs: of all attempts.
+        effects: what the commit rests on.
+        commit: "direct" or "replay".
+        ms: milliseconds of all attempts.
+    """
+    prompts = sorted({what for effect in effects for what in effect.uses})
+    text = json.dumps(
+        {
+            "nodes": nodes,
+            "attempts": costs.attempts,
+            "repairs": costs.repairs,
+            "drifts": costs.drifts,
+            "escalated": False,
+            "commit": commit,
+            "reads": sum(len(effect.reads) for effect in effects),
+            "writes": sum(len(effect.staged) for effect in effects),
+            "llm_reused": costs.llm_reused,
+            "ms": round(ms, 3),
+            **({"prompts": prompts} if prompts else {}),
+        },
+        ensure_ascii=False,
+    )
+    return for_jsonb(text)

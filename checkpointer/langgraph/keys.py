@@ -1,0 +1,131 @@
+"""Names that LangGraph uses inside itself and that we depend on. Pure.
+
+`tests/checkpointer/langgraph/test_keys.py` compares each with the installed LangGraph. What the
+checkpoint library exports (`ERROR`, `RESUME`, `WRITES_IDX_MAP`) is imported where it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from langgraph.checkpoint.base import WRITES_IDX_MAP
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from langchain_core.runnables import RunnableConfig
+
+__all__ = [
+    "CACHE",
+    "CACHED_MARK",
+    "CHECKPOINTER",
+    "CHECKPOINT_MAP",
+    "DELTA_COUNTERS",
+    "DURABILITY",
+    "ERROR_HANDLER",
+    "ERROR_SOURCE_NODE",
+    "INTERRUPT",
+    "NO_WRITES",
+    "NULL_TASK",
+    "PUSH",
+    "RUNTIME",
+    "SEND",
+    "SENDS",
+    "TASK_ID",
+    "RunOptions",
+    "control_of",
+    "is_marked",
+    "is_private_channel",
+    "is_output",
+    "unmark",
+]
+
+# Keys of `configurable`.
+RUNTIME: Final = "__pregel_runtime"
+CHECKPOINTER: Final = "__pregel_checkpointer"
+TASK_ID: Final = "__pregel_task_id"
+SEND: Final = "__pregel_send"
+CACHE: Final = "__pregel_cache"
+DURABILITY: Final = "__pregel_durability"
+CHECKPOINT_MAP: Final = "checkpoint_map"
+
+# Channels.
+SENDS: Final = "__pregel_tasks"
+NO_WRITES: Final = "__no_writes__"  # for "finished without output"; its values are ignored
+ERROR_SOURCE_NODE: Final = "__error_source_node__"
+
+# Of a checkpoint's metadata: its delta channels, with the supersteps since each was stored as a whole.
+DELTA_COUNTERS: Final = "counters_since_delta_snapshot"
+
+# In streamed updates: marks results that were kept from an earlier attempt.
+CACHED_MARK: Final = "__metadata__"
+
+# Parts of task paths and namespaces, and the task that a human's answer is written for before its own is known.
+PUSH: Final = "__pregel_push"
+ERROR_HANDLER: Final = "node_error_handler"
+NULL_TASK: Final = "00000000-0000-0000-0000-000000000000"
+
+_ABOUT_CONTROL = frozenset({ERROR, INTERRUPT, RESUME, ERROR_SOURCE_NODE})
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the caller of a run tells the saver, in `configurable` under `KEY`.
+
+    Attributes:
+        graph: name of the graph, kept with the thread; a thread of another graph is refused.
+        accept_stale_answers: an answer to an interrupt counts even if the facts its question showed have moved.
+    """
+
+    KEY = "__superstep_options"
+
+    graph: str | None = None
+    accept_stale_answers: bool = False
+
+
+def is_private_channel(name: str) -> bool:
+    """Whether a channel is LangGraph's own, no part of the state that a graph declares."""
+    return name.startswith(("__", "branch:"))
+
+
+def control_of(config: RunnableConfig) -> object | None:
+    """The object that identifies a run: LangGraph makes one run control a run and hands it to subgraphs too."""
+    runtime = config.get("configurable", {}).get(RUNTIME)
+    return getattr(runtime, "control", None)
+
+
+def is_output(writes: Iterable[tuple[str, Any]]) -> bool:
+    """Whether these writes say that the task finished: it has one that is not about control."""
+    channels = {channel for channel, _ in writes}
+    return bool(channels - set(WRITES_IDX_MAP) - {ERROR_SOURCE_NODE}) and not channels & {ERROR, INTERRUPT}
+
+
+# LangGraph clears a task's writes when it starts the task anew, and hands them to the saver when the task is done. A
+# mark among them, a text in a channel whose values it ignores, says which execution it was that finished: the only
+# reliable way to tell.
+
+
+def is_marked(writes: Iterable[tuple[str, Any]]) -> bool:
+    """Whether a task's writes carry our mark: the task used its step, so its result may rest on facts."""
+    return any(channel == NO_WRITES and isinstance(value, str) for channel, value in writes)
+
+
+def unmark(writes: Iterable[tuple[str, Any]]) -> tuple[str | None, list[tuple[str, Any]]]:
+    """Take our mark out of a task's writes; of a task that failed keep nothing but the failure.
+
+    Returns:
+        The mark, or `None`; the writes as LangGraph would have made them without it.
+    """
+    mark: str | None = None
+    clean: list[tuple[str, Any]] = []
+    failed = any(channel == ERROR for channel, _ in writes)
+    for channel, value in writes:
+        if channel == NO_WRITES and isinstance(value, str):
+            mark = value
+        elif not failed or channel in _ABOUT_CONTROL:
+            clean.append((channel, value))
+    if mark is not None and not failed and not any(channel not in _ABOUT_CONTROL for channel, _ in clean):
+        clean.append((NO_WRITES, None))
+    return mark, clean

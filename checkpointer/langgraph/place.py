@@ -1,0 +1,115 @@
+"""Where in a run some code is executing, read off the config that LangGraph gives it. Pure.
+
+A task's namespace is its graph's plus one segment `node:task_id`. Which of the segments belong to the graph decides
+whose barrier ends the task:
+
+- a node, a tool, a `Send`: all but the last;
+- a `@task` call: its caller's namespace plus one segment, and its path nests the caller's, so each level of calls adds
+  one more that is not the graph's;
+- a node's error handler: the failed task's namespace plus one segment, and its path plus two elements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langgraph.config import get_config
+
+from superstep.checkpointer.langgraph.keys import (
+    CHECKPOINT_MAP,
+    CHECKPOINTER,
+    ERROR_HANDLER,
+    PUSH,
+    RUNTIME,
+    SEND,
+    TASK_ID,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["TaskPlace", "graph_namespace", "node_of_callback", "task_place"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlace:
+    """The task that some code belongs to.
+
+    Attributes:
+        saver: the graph's checkpointer, of whatever kind.
+        control: identifies the run.
+        thread_id: the thread.
+        ns: namespace of the graph whose barrier ends the task.
+        checkpoint_map: per namespace, the checkpoint that its running super-step started from.
+        task_id: LangGraph's id of the task.
+        node: its name.
+        attempt: which execution of the node this is, by LangGraph's count.
+        callers: of a `@task` call, the tasks (id to node) that called it, outermost first.
+        send: adds writes to those that LangGraph hands to the saver when the task is done.
+    """
+
+    saver: object
+    control: object
+    thread_id: str
+    ns: str
+    checkpoint_map: Mapping[str, str]
+    task_id: str
+    node: str
+    attempt: int
+    callers: dict[str, str]
+    send: Callable[[Sequence[tuple[str, Any]]], None]
+
+
+def task_place() -> TaskPlace | None:
+    """The place of the calling code; `None` in a task of a graph without a checkpointer.
+
+    Raises:
+        RuntimeError: the code belongs to no graph at all.
+    """
+    config = get_config()
+    conf: Mapping[str, Any] = config.get("configurable", {})
+    runtime = conf.get(RUNTIME)
+    if runtime is None or TASK_ID not in conf or conf.get(CHECKPOINTER) is None:
+        return None
+    metadata = config.get("metadata", {})
+    path = metadata.get("langgraph_path", ())
+    ns = graph_namespace(conf["checkpoint_ns"], path)
+    info = runtime.execution_info
+    return TaskPlace(
+        saver=conf[CHECKPOINTER],
+        control=runtime.control,
+        thread_id=str(conf["thread_id"]),
+        ns=ns,
+        checkpoint_map=conf[CHECKPOINT_MAP],
+        task_id=conf[TASK_ID],
+        node=str(metadata.get("langgraph_node", "?")),
+        attempt=info.node_attempt if info is not None else 1,
+        callers={} if ERROR_HANDLER in path else _callers(conf["checkpoint_ns"], ns),
+        send=conf[SEND],
+    )
+
+
+def node_of_callback(name: str | None, tags: Sequence[str] | None, metadata: Mapping[str, Any] | None) -> str | None:
+    """The node that LangChain's callbacks say has started, by what they carry; runnables inside a node give `None`."""
+    node: str | None = (metadata or {}).get("langgraph_node")
+    return node if node and name == node and any(tag.startswith("graph:step:") for tag in tags or ()) else None
+
+
+def graph_namespace(task_ns: str, path: Sequence[Any]) -> str:
+    """The namespace of the graph whose barrier ends a task, from the task's own namespace and path."""
+    parts = task_ns.split("|")
+    depth = 1
+    if ERROR_HANDLER in path:
+        depth += 1
+        path = path[: path.index(ERROR_HANDLER)]
+    while len(path) == 4 and path[0] == PUSH and path[3] is True:
+        depth += 1
+        path = path[1]
+    return "|".join(parts[:-depth])
+
+
+def _callers(task_ns: str, graph_ns: str) -> dict[str, str]:
+    """The tasks (id to node) between a graph's namespace and a task in it."""
+    above = task_ns.split("|")[len(graph_ns.split("|")) if graph_ns else 0 : -1]
+    return {task_id: node for node, _, task_id in (part.rpartition(":") for part in above)}

@@ -1,0 +1,58 @@
+"""What a super-step needs of the run it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from superstep.checkpointer.database.database import Database
+    from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.step.costs import Costs
+
+__all__ = ["Owner", "Withdrawal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """Results to take back, durably.
+
+    Attributes:
+        ns: namespace of the super-step.
+        checkpoint_id: the checkpoint it started from.
+        tasks: all drifted tasks of the super-step, id to node.
+        asked: those that had asked a human: their answers are taken back as well.
+        costs: of the super-step so far.
+        ms: milliseconds of all its attempts, this one included.
+    """
+
+    ns: str
+    checkpoint_id: str
+    tasks: Mapping[str, str]
+    asked: Sequence[str]
+    costs: Costs
+    ms: float
+
+
+class Owner(Protocol):
+    """A run, as its super-steps see it."""
+
+    @property
+    def thread_id(self) -> str:
+        """The thread."""
+
+    @property
+    def database(self) -> Database:
+        """Where the thread is."""
+
+    async def committed(self, ns: str, checkpoint_id: str) -> None:
+        """Wait until a checkpoint is committed; fail with the commit if that fails."""
+
+    async def take_back(self, what: Withdrawal, conn: Connection) -> None:
+        """Discard results on this very connection.
+
+        Raises:
+            StaleRun: the run does not own the thread any more.
+        """

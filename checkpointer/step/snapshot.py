@@ -1,0 +1,233 @@
+"""The transaction that all reads of a super-step see, held between reads or given back and taken again.
+
+*One snapshot.* All reads of all tasks go through one SERIALIZABLE transaction, one after the other (`lock`). When that
+transaction was given back (`Connections`), the next `pin` opens another and first runs the whole read log again. Rows
+that come back the same make the newer snapshot indistinguishable from the older one, for every task (snapshot
+extension, as in the LSA and TL2 software transactional memories). Tasks whose rows differ have drifted.
+
+*Reads cannot write.* Reads run in a subtransaction that is read-only; ROLLBACK TO it ends that, keeps the snapshot, and
+also repairs the transaction after a read the database rejected. The snapshot is taken before read-only is set, since
+SSI decides at that moment whether to treat a transaction as read-only for good.
+
+    CLOSED ── acquire ──▶ BARE ── begin, log holds ──▶ OPEN ◀── mend ── DIRTY (a statement failed or was cancelled)
+       ▲                   ▲ └─── log moved: roll back ──┘ └──────────────▲
+       └── given back ─────┴─────── lost, committed, released ──────────── from every state
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.database.errors import (
+    DRIVER_ERRORS,
+    Connection,
+    is_closed,
+    is_lost,
+    is_serialization_failure,
+)
+from superstep.checkpointer.step.read_set import Read, digest_result
+from superstep.checkpointer.step.transitions import check_transition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from superstep.checkpointer.database.database import Database
+
+__all__ = ["Snapshot", "SnapshotState"]
+
+_OPEN = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1; SAVEPOINT reads; SET LOCAL transaction_read_only = on"
+_MEND = "ROLLBACK TO SAVEPOINT reads; SET LOCAL transaction_read_only = on"
+
+
+class SnapshotState(Enum):
+    """See the diagram above."""
+
+    CLOSED = "closed"  # no connection
+    BARE = "bare"  # a connection, and no transaction in it
+    OPEN = "open"
+    DIRTY = "dirty"
+
+
+_ALLOWED = {
+    SnapshotState.CLOSED: frozenset({SnapshotState.BARE, SnapshotState.CLOSED}),
+    SnapshotState.BARE: frozenset({SnapshotState.OPEN, SnapshotState.CLOSED}),
+    SnapshotState.OPEN: frozenset(SnapshotState) - {SnapshotState.OPEN},
+    SnapshotState.DIRTY: frozenset(SnapshotState),
+}
+
+
+class Snapshot:
+    """See the module. All methods but `release` and `close` are called with `lock` held.
+
+    Attributes:
+        lock: one user of the transaction at a time.
+        state: see `SnapshotState`.
+        conn: the connection, unless CLOSED.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.lock = asyncio.Lock()
+        self.state = SnapshotState.CLOSED
+        self.conn: Connection | None = None
+        self._database = database
+        self._connections = database.connections
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the transaction of the reads so far is still there."""
+        return self.state in (SnapshotState.OPEN, SnapshotState.DIRTY)
+
+    async def pin(self, log: Iterable[tuple[str, str, Sequence[Read]]]) -> dict[str, str]:
+        """Make the snapshot OPEN, if the whole log (task id, node, reads) still holds.
+
+        Returns:
+            The tasks (id to node) for which the log says something else now. With any, the snapshot is BARE: taking
+            results back happens outside its transaction and on this very connection, since a step that waited for a
+            second one could wait for ever.
+        """
+        self._connections.busy(self)
+        self._stop_timer()
+        if self.state is SnapshotState.DIRTY:
+            await self._mend()
+        if self.state is SnapshotState.CLOSED:
+            self.conn = await self._connections.acquire()
+            self._become(SnapshotState.BARE)
+        if self.state is SnapshotState.OPEN:
+            return {}
+        try:
+            return await self._open(self._connection(), log)
+        except BaseException:
+            await self.lost()  # failed or cancelled half way: the state of the transaction is not known any more
+            raise
+
+    async def fetch(self, sql: str, args: Sequence[Any]) -> list[asyncpg.Record]:
+        """Rows of a statement in the open transaction."""
+        try:
+            return await self._connection().fetch(sql, *args)
+        except BaseException:
+            if self.state is SnapshotState.OPEN:
+                self._become(SnapshotState.DIRTY)  # the subtransaction of the reads is aborted
+            raise
+
+    async def rest(self) -> None:
+        """Between reads: keep the transaction for a while, unless a task waits for its connection."""
+        if self.state is SnapshotState.CLOSED:
+            return
+        if self._connections.hold_idle == 0 or self._connections.wanted:
+            await self._give_back()
+            return
+        self._connections.idle(self)
+        if self._connections.hold_idle != float("inf"):
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._connections.hold_idle, self._database.home.spawn, self.release)
+
+    async def release(self) -> None:
+        """Roll back and give the connection back. Nothing is lost: the read log says what was seen."""
+        async with self.lock:
+            await self._give_back()
+
+    async def close(self) -> None:
+        """Give the transaction up, even if nobody waits for its connection."""
+        self._stop_timer()
+        await self.release()
+
+    async def roll_back(self) -> Connection:
+        """End the transaction and keep the connection, for statements that must not be part of it."""
+        conn = self._connection()
+        await conn.execute("ROLLBACK")
+        self._become(SnapshotState.BARE)
+        return conn
+
+    async def lost(self) -> None:
+        """The transaction failed; the next `pin` opens another."""
+        if self.conn is not None and is_closed(self.conn):
+            await self._connections.give_back(self._leave())  # the pool replaces a closed connection
+        else:
+            await self._give_back()
+
+    async def committed(self) -> None:
+        """The transaction was committed."""
+        await self._connections.give_back(self._leave())
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    async def _open(self, conn: Connection, log: Iterable[tuple[str, str, Sequence[Read]]]) -> dict[str, str]:
+        await conn.execute(_OPEN)
+        self._become(SnapshotState.OPEN)
+        await failpoints.hit("step.pinned")
+        moved = await self._replay(log)
+        if moved:
+            await self.roll_back()
+        return moved
+
+    async def _replay(self, log: Iterable[tuple[str, str, Sequence[Read]]]) -> dict[str, str]:
+        """Run the read log in the new transaction: the tasks for which it says something else."""
+        seen: dict[tuple[str, str], bytes] = {}
+        moved: dict[str, str] = {}
+        for task_id, node, reads in log:
+            for read in reads:
+                if task_id in moved:
+                    break
+                if read.key not in seen:
+                    seen[read.key] = await self._digest_again(read)
+                if seen[read.key] != read.digest:
+                    moved[task_id] = node
+        return moved
+
+    async def _digest_again(self, read: Read) -> bytes:
+        try:
+            rows = await self.fetch(read.sql, read.args)
+        except asyncpg.PostgresError as e:
+            if is_serialization_failure(e) or is_lost(e, self.conn):
+                raise
+            # It worked before and fails now (a table dropped, a division by a new zero): surely a changed fact.
+            await self._mend()
+            return b""
+        return digest_result(read.sql, rows)
+
+    async def _mend(self) -> None:
+        await self._connection().execute(_MEND)
+        self._become(SnapshotState.OPEN)
+
+    async def _give_back(self) -> None:
+        if self.state is SnapshotState.CLOSED:
+            return
+        in_transaction = self.state is not SnapshotState.BARE
+        conn = self._leave()
+        try:
+            if in_transaction:
+                await conn.execute("ROLLBACK")
+        except DRIVER_ERRORS:
+            await self._connections.discard(conn)
+        except BaseException:  # cancelled: the connection must not be lost with us
+            await self._connections.discard(conn)
+            raise
+        else:
+            await self._connections.give_back(conn)
+
+    def _leave(self) -> Connection:
+        """Part with the connection; what becomes of it is the caller's to see to."""
+        conn, self.conn = self._connection(), None
+        self._connections.busy(self)
+        self._become(SnapshotState.CLOSED)
+        return conn
+
+    def _connection(self) -> Connection:
+        if self.conn is None:
+            raise AssertionError("a snapshot without a connection was used")
+        return self.conn
+
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _become(self, state: SnapshotState) -> None:
+        check_transition(_ALLOWED, self.state, state, "A snapshot")
+        self.state = state

@@ -1,0 +1,123 @@
+"""Which run, super-step and task some code belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from superstep.checkpointer.langgraph.keys import NO_WRITES
+from superstep.checkpointer.langgraph.place import task_place
+from superstep.checkpointer.step.step import Step
+from superstep.checkpointer.threads.registry import Registry
+from superstep.runtime.faults import ConfigError, NoActiveStep, StaleRun
+
+if TYPE_CHECKING:
+    from superstep.checkpointer.langgraph.place import TaskPlace
+    from superstep.checkpointer.step.superstep import SuperStep
+    from superstep.checkpointer.step.task import Attempt
+    from superstep.checkpointer.threads.run import Run
+
+__all__ = ["CurrentTask", "current_step", "current_task", "refuse_blocking"]
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentTask:
+    """The task that some code belongs to, the run that the task is part of, and where that run is registered."""
+
+    runs: Registry
+    run: Run
+    place: TaskPlace
+
+    @property
+    def checkpoint_id(self) -> str:
+        """The checkpoint that the task's super-step started from."""
+        return self.place.checkpoint_map[self.place.ns]
+
+    @property
+    def root_checkpoint_id(self) -> str:
+        """The same for the super-step of the outermost graph."""
+        return self.place.checkpoint_map.get("", "")
+
+    def enter(self) -> tuple[SuperStep, Attempt]:
+        """The super-step and the log of this very execution of the task.
+
+        Raises:
+            StepConflict: the task's facts have changed.
+            NoActiveStep: the super-step is over.
+        """
+        place = self.place
+        step = self.run.step(place.ns, self.checkpoint_id)
+        return step, step.attempt(place.task_id, place.node, place.attempt, place.callers)
+
+
+def current_step() -> Step:
+    """The step of the task that is running here.
+
+    Raises:
+        NoActiveStep: not called from a task of a graph that runs with a `TransactionalSaver`.
+        StaleRun: the run has lost its thread to a later one.
+        StepConflict: what the task has read has changed. Do not catch it: it makes the task run again.
+    """
+    here = current_task()
+    step, attempt = here.enter()
+    if not attempt.marked:
+        attempt.marked, attempt.runner = True, _asyncio_task()
+        here.place.send([(NO_WRITES, attempt.mark)])  # see `langgraph.keys`
+    return Step(step, attempt, here.runs.database, here.runs.embedder)
+
+
+def current_task() -> CurrentTask:
+    """The task that the calling code belongs to.
+
+    Raises:
+        NoActiveStep: none that a `TransactionalSaver` knows.
+        StaleRun: its run has ended.
+        ConfigError: it is of a subgraph without a barrier.
+    """
+    try:
+        place = task_place()
+    except RuntimeError as e:
+        raise NoActiveStep("No super-step is running here: call this inside a node, or in what a node awaits.") from e
+    runs: Any = getattr(place.saver, "runs", None) if place is not None else None
+    if place is None or not isinstance(runs, Registry):
+        raise NoActiveStep(
+            "The graph running here has no TransactionalSaver: compile it with checkpointer=saver and invoke it with "
+            "a thread_id."
+        )
+    run = runs.find(place.control, place.thread_id)
+    if run is None:
+        raise StaleRun(f"The run of thread {place.thread_id!r} that this task belongs to has ended.")
+    if not run.has_loaded(place.ns):
+        raise ConfigError(
+            f"Node {place.node!r} belongs to a subgraph without a checkpointer of its own (or to a kind of task this "
+            f"version does not know), so no barrier would ever commit what it stages. Compile that subgraph without "
+            f"checkpointer=False."
+        )
+    return CurrentTask(runs, run, place)
+
+
+def refuse_blocking() -> None:
+    """Raise `NoActiveStep` if code that blocks here would block the loop that serves its own super-step.
+
+    Does nothing outside of super-steps: there a call needs no loop but its own.
+    """
+    try:
+        here = current_task()
+    except NoActiveStep:
+        return
+    try:
+        here.run.database.home.refuse_blocking()
+    except NoActiveStep:
+        raise NoActiveStep(
+            f"Node {here.place.node!r} called a model with invoke or stream on the event loop that has to serve the "
+            f"super-step, so both would wait for ever. Await ainvoke, iterate astream, or make the node a plain "
+            f"`def`: LangGraph runs those in threads."
+        ) from None
+
+
+def _asyncio_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # a synchronous node, in a thread
+        return None

@@ -1,0 +1,31 @@
+"""Taking back, durably, what drifted tasks have left in the database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from superstep.checkpointer.threads.ownership import stale
+from superstep.checkpointer.threads.queries import running
+
+if TYPE_CHECKING:
+    from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.step.ports import Withdrawal
+
+__all__ = ["discard"]
+
+
+async def discard(conn: Connection, schema: str, thread_id: str, token: int | None, what: Withdrawal) -> None:
+    """Take back the results of drifted tasks; of those that asked a human, the answers as well.
+
+    Also forgets the checkpoints of subgraphs that a drifted task ran, so that it runs them again on the new facts,
+    unless those have committed domain writes: these stay, or running them again would write twice.
+
+    Raises:
+        StaleRun: the run does not own the thread.
+    """
+    if not await running.discard(conn, schema, thread_id, token, what):
+        raise stale(thread_id)
+    for task_id, node in what.tasks.items():
+        nested = running.Nested.of(what.ns, what.checkpoint_id, task_id, node)
+        if not await running.nested_domain_writes(conn, schema, thread_id, nested):
+            await running.forget_nested(conn, schema, thread_id, nested)

@@ -1,0 +1,92 @@
+"""One graph of a run, the outermost or a subgraph, as a chain of checkpoints.
+
+LangGraph starts a super-step while the checkpoint before it is still being saved: always after the input, and under
+durability "async" after every step. Reading before that commit could show a state without it, so whatever belongs to a
+super-step waits here for the checkpoint that it starts from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from langgraph.checkpoint.base import Checkpoint, copy_checkpoint
+
+from superstep.checkpointer.langgraph.progress import NO_PROGRESS, nodes_between, progress
+
+if TYPE_CHECKING:
+    from superstep.checkpointer.langgraph.progress import Progress
+
+__all__ = ["Namespace"]
+
+_RECENT = 8  # checkpoints remembered as committed; only the last one or two are ever asked for
+
+
+class Namespace:
+    """See the module.
+
+    Attributes:
+        loaded: LangGraph has loaded it for the run: its super-steps have barriers.
+        caller: id of the task that runs it as a subgraph; `None` for the outermost graph.
+    """
+
+    def __init__(self) -> None:
+        self.loaded = False
+        self.caller: str | None = None
+        self._recent: deque[str | None] = deque(maxlen=_RECENT)
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._failure: BaseException | None = None
+        self._progress: Progress = NO_PROGRESS
+        self._since: float | None = None
+
+    def load(self, checkpoint: Checkpoint | None, caller: str | None) -> None:
+        """LangGraph loaded this checkpoint to go on from it; `None` if there is none yet."""
+        self.loaded = True
+        self.caller = caller
+        self._failure = None
+        self._recent.append(checkpoint["id"] if checkpoint else None)
+        self._progress = progress(copy_checkpoint(checkpoint)) if checkpoint else NO_PROGRESS
+        self._since = time.perf_counter()
+
+    def advance(self, checkpoint: Checkpoint) -> set[str]:
+        """A checkpoint is about to be committed: names of the nodes whose super-step it ends."""
+        before, self._progress = self._progress, progress(checkpoint)
+        return nodes_between(before, self._progress)
+
+    async def committed(self, checkpoint_id: str) -> None:
+        """Wait until the checkpoint is committed; fail as the commit does."""
+        if checkpoint_id in self._recent:
+            return
+        if self._failure is not None:
+            raise self._failure
+        waiting = self._waiting.get(checkpoint_id)
+        if waiting is None:
+            waiting = self._waiting[checkpoint_id] = asyncio.get_running_loop().create_future()
+        await asyncio.shield(waiting)
+
+    def arrived(self, checkpoint_id: str) -> None:
+        """The checkpoint is committed."""
+        self._recent.append(checkpoint_id)
+        self._since = time.perf_counter()
+        waiting = self._waiting.pop(checkpoint_id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        """A commit failed: what waits for it, or for one after it, fails with it."""
+        self._failure = error
+        while self._waiting:
+            _, waiting = self._waiting.popitem()
+            if not waiting.done():
+                waiting.set_exception(error)
+                waiting.exception()  # the failed commit itself is what reports it
+
+    def stands_at(self, checkpoint_id: str) -> bool:
+        """Whether this is the checkpoint that was loaded or committed last."""
+        return bool(self._recent) and self._recent[-1] == checkpoint_id
+
+    def ms_since_last(self) -> float:
+        """Milliseconds since the last checkpoint was loaded or committed."""
+        return 0.0 if self._since is None else round((time.perf_counter() - self._since) * 1000, 3)

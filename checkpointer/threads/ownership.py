@@ -1,0 +1,21 @@
+"""One writer per thread: what a run is told that has lost its thread.
+
+Loading a thread to run it raises the fencing token in its row (`claim`). Every statement that stores something for a
+run requires that token under the row's lock, so a worker that was paused and wakes up late, or that lost the thread to
+`runtime resume`, stores nothing: not a checkpoint, not a pending write, not a discard.
+"""
+
+from __future__ import annotations
+
+from superstep.runtime.faults import StaleRun
+
+__all__ = ["stale"]
+
+
+def stale(thread_id: str) -> StaleRun:
+    """The error for a run that lost its thread."""
+    return StaleRun(
+        f"Thread {thread_id!r} was taken over by a later run, or its state was changed from outside, so this run was "
+        f"stopped before committing anything more. The later run carries on; to continue from the thread's latest "
+        f"state use `runtime resume`, or invoke the graph with input None."
+    )

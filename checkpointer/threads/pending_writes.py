@@ -1,0 +1,136 @@
+"""Results of tasks on their way to the database: alone, or with the commit that follows them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.threads.ownership import stale
+from superstep.checkpointer.threads.queries import running
+
+if TYPE_CHECKING:
+    from superstep.checkpointer.database.database import Database
+    from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.step.ports import Withdrawal
+    from superstep.checkpointer.threads.result import Result
+
+__all__ = ["Batch", "PendingWrites"]
+
+_TICKS = 4
+
+
+@dataclass(slots=True)
+class Batch:
+    """Results of one super-step that are stored together."""
+
+    results: list[Result] = field(default_factory=list)
+    stored: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def settle(self, error: BaseException | None = None) -> None:
+        """Tell the waiting `save` calls how it went. Only the first word counts."""
+        if self.stored.done():
+            return
+        if error is None:
+            self.stored.set_result(None)
+        else:
+            self.stored.set_exception(error)
+            self.stored.exception()  # the failed commit reports it too
+
+
+class PendingWrites:
+    """The results of one run that are not stored yet, and those that were taken back.
+
+    Args:
+        database: to store them in.
+        thread_id: the run's thread.
+        token: its fencing token; `None` for a caller that is no run.
+    """
+
+    def __init__(self, database: Database, thread_id: str, token: int | None) -> None:
+        self._database = database
+        self._thread_id = thread_id
+        self._token = token
+        self._batches: dict[tuple[str, str], Batch] = {}
+        self._storing: set[asyncio.Future[None]] = set()
+        self._withdrawn: set[tuple[str, str, str]] = set()
+        self._answers_withdrawn = False
+
+    async def save(self, ns: str, checkpoint_id: str, result: Result) -> None:
+        """Store a task's result durably.
+
+        The last task of a super-step finishes just before the commit, so results wait a few turns of the event loop
+        for that commit to take them along; that makes a step without reads one round trip. If none comes (a sibling
+        still runs, the step was interrupted), they are stored by themselves.
+
+        Raises:
+            StaleRun: the thread has another owner by now.
+        """
+        key = (ns, checkpoint_id)
+        batch = self._batches.get(key)
+        if batch is None:
+            batch = self._batches[key] = Batch()
+            self._database.home.loop.call_soon(self._tick, key, batch, _TICKS)
+        batch.results.append(result)
+        await asyncio.shield(batch.stored)
+
+    def take(self, ns: str, checkpoint_id: str) -> Batch | None:
+        """The results that are not stored yet, now the caller's to store and to settle."""
+        return self._batches.pop((ns, checkpoint_id), None)
+
+    async def store(self, conn: Connection, ns: str, checkpoint_id: str, results: list[Result]) -> None:
+        """Write results with their effects: one statement, nothing unless the run owns the thread.
+
+        Results that were taken back while they waited are left out. `withdraw` waits for a statement that is already
+        under way, so a result never comes back after it was taken back.
+
+        Raises:
+            StaleRun: the run does not own the thread.
+        """
+        kept = [r for r in results if not self.is_withdrawn(ns, checkpoint_id, r.task_id)]
+        if self._answers_withdrawn:
+            kept = [r for r in kept if not r.is_answer]
+        if not kept:
+            return
+        under_way = asyncio.get_running_loop().create_future()
+        self._storing.add(under_way)
+        try:
+            owned = await running.put_writes(
+                conn, self._database.schema, self._thread_id, ns, checkpoint_id, kept, self._token
+            )
+        finally:
+            under_way.set_result(None)
+            self._storing.discard(under_way)
+        if not owned:
+            raise stale(self._thread_id)
+
+    def is_withdrawn(self, ns: str, checkpoint_id: str, task_id: str) -> bool:
+        """Whether the task's result was taken back. Outlives the super-step: a result can still be on its way then."""
+        return (ns, checkpoint_id, task_id) in self._withdrawn
+
+    async def withdraw(self, what: Withdrawal) -> None:
+        """From now on these results are not stored; when it returns, no statement that stores them is under way."""
+        self._answers_withdrawn = self._answers_withdrawn or bool(what.asked)
+        self._withdrawn.update((what.ns, what.checkpoint_id, task_id) for task_id in what.tasks)
+        if self._storing:
+            await asyncio.wait(set(self._storing))
+
+    def _tick(self, key: tuple[str, str], batch: Batch, left: int) -> None:
+        if self._batches.get(key) is not batch:
+            return  # a commit took it along
+        if left:
+            self._database.home.loop.call_soon(self._tick, key, batch, left - 1)
+        else:
+            del self._batches[key]
+            self._database.home.spawn(lambda: self._flush(key, batch))
+
+    async def _flush(self, key: tuple[str, str], batch: Batch) -> None:
+        try:
+            await failpoints.hit("writes.before_flush")
+            await self._database.autocommit(lambda conn: self.store(conn, *key, batch.results))
+            await failpoints.hit("writes.flushed")
+        except BaseException as e:  # noqa: BLE001 - handed to every caller that waits for it
+            batch.settle(e)
+        else:
+            batch.settle()

@@ -1,0 +1,59 @@
+"""Statements that delete, copy and prune. Each is one round trip; `schema` is the saver's, unquoted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from superstep.runtime.sqlfile import beside
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import asyncpg
+
+    from superstep.checkpointer.database.errors import Connection
+
+__all__ = ["chain", "checkpoints_of_runs", "copy_thread", "delete_checkpoints", "delete_threads", "lock_thread"]
+
+_sql = beside(__file__)
+
+
+async def delete_threads(conn: Connection, schema: str, thread_ids: Sequence[str]) -> None:
+    """Delete threads with all that belongs to them."""
+    await conn.execute(_sql(schema)["delete_thread"], list(thread_ids))
+
+
+async def lock_thread(conn: Connection, schema: str, thread_id: str) -> None:
+    """Keep commits of the thread out until the transaction ends."""
+    await conn.fetchval(_sql(schema)["lock_thread"], thread_id)
+
+
+async def checkpoints_of_runs(conn: Connection, schema: str, run_ids: Sequence[str]) -> Sequence[asyncpg.Record]:
+    """`thread_id`, `ns` and `checkpoint_id` of checkpoints whose metadata names one of the runs."""
+    return await conn.fetch(_sql(schema)["checkpoints_of_runs"], list(run_ids))
+
+
+async def chain(conn: Connection, schema: str, thread_id: str) -> Sequence[asyncpg.Record]:
+    """The checkpoints of a thread with what pruning needs to know, newest first."""
+    return await conn.fetch(_sql(schema)["chain"], thread_id)
+
+
+async def delete_checkpoints(
+    conn: Connection, schema: str, thread_id: str, checkpoints: Sequence[tuple[str, str]]
+) -> None:
+    """Delete checkpoints (namespace, id) and what only they needed, and fence runs that might continue from them.
+
+    Four statements: call it in a transaction, under `lock_thread`.
+    """
+    sql = _sql(schema)
+    await conn.execute(
+        sql["delete_checkpoints"], thread_id, [ns for ns, _ in checkpoints], [each for _, each in checkpoints]
+    )
+    await conn.execute(sql["orphan_parents"], thread_id)
+    await conn.execute(sql["sweep"], thread_id)
+    await conn.execute(sql["reset_head"], thread_id)
+
+
+async def copy_thread(conn: Connection, schema: str, source: str, target: str) -> None:
+    """Copy a thread with everything but its claims on routes' spend."""
+    await conn.execute(_sql(schema)["copy_thread"], source, target)

@@ -1,0 +1,86 @@
+-- Deleting, copying, pruning. `{schema}` is the quoted schema. Parameters are listed where the order is not
+-- obvious. Each is one round trip; those that write are single statements, hence atomic by themselves.
+
+-- name: delete_thread
+WITH a AS (DELETE FROM {schema}.checkpoint WHERE thread_id = ANY ($1::text[])),
+     b AS (DELETE FROM {schema}.channel_value WHERE thread_id = ANY ($1::text[])),
+     c AS (DELETE FROM {schema}.task_write WHERE thread_id = ANY ($1::text[])),
+     d AS (DELETE FROM {schema}.task_effect WHERE thread_id = ANY ($1::text[])),
+     e AS (DELETE FROM {schema}.llm_call WHERE thread_id = ANY ($1::text[])),
+     f AS (DELETE FROM {schema}.step_attempt WHERE thread_id = ANY ($1::text[])),
+     g AS (DELETE FROM {schema}.model_call WHERE thread_id = ANY ($1::text[]))
+DELETE FROM {schema}.thread WHERE thread_id = ANY ($1::text[])
+
+-- name: lock_thread
+SELECT 1 FROM {schema}.thread WHERE thread_id = $1 FOR UPDATE
+
+-- name: checkpoints_of_runs
+SELECT DISTINCT thread_id, ns, checkpoint_id FROM {schema}.checkpoint WHERE metadata ->> 'run_id' = ANY ($1::text[])
+
+-- name: chain
+-- The checkpoints of a thread with what pruning needs to know, newest first.
+SELECT ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata::text AS metadata
+FROM {schema}.checkpoint WHERE thread_id = $1 ORDER BY checkpoint_id DESC
+
+-- name: delete_checkpoints
+-- $1 thread $2 namespaces $3 ids, pairwise
+WITH gone AS (SELECT * FROM unnest($2::text[], $3::text[]) AS g (ns, checkpoint_id)),
+     a AS (DELETE FROM {schema}.task_write t USING gone g
+           WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id),
+     b AS (DELETE FROM {schema}.task_effect t USING gone g
+           WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id),
+     c AS (DELETE FROM {schema}.llm_call t USING gone g
+           WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id),
+     d AS (DELETE FROM {schema}.step_attempt t USING gone g
+           WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id),
+     e AS (DELETE FROM {schema}.model_call t USING gone g
+           WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id)
+DELETE FROM {schema}.checkpoint t USING gone g
+WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id
+
+-- name: orphan_parents
+-- A checkpoint whose parent was pruned becomes a root.
+UPDATE {schema}.checkpoint c SET parent_id = NULL
+WHERE c.thread_id = $1 AND c.parent_id IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM {schema}.checkpoint p
+    WHERE p.thread_id = $1 AND p.ns = c.ns AND p.checkpoint_id = c.parent_id)
+
+-- name: sweep
+-- After checkpoints went: values no checkpoint names, then the head, then the thread itself if it has nothing left.
+-- $1 thread
+DELETE FROM {schema}.channel_value x
+WHERE x.thread_id = $1 AND NOT EXISTS (
+    SELECT 1 FROM {schema}.checkpoint c, unnest(c.channels, c.versions) AS ref (channel, version)
+    WHERE c.thread_id = $1 AND c.ns = x.ns AND ref.channel = x.channel AND ref.version = x.version)
+
+-- name: reset_head
+-- Whoever deletes checkpoints fences the runs that might continue from them.
+UPDATE {schema}.thread t SET token = DEFAULT, updated_at = now(), head = (
+    SELECT max(checkpoint_id) FROM {schema}.checkpoint c WHERE c.thread_id = $1 AND c.ns = '')
+WHERE t.thread_id = $1
+
+-- name: copy_thread
+-- What the source cost is shown for the copy too, but not charged to any route again.
+-- $1 source $2 target
+WITH a AS (INSERT INTO {schema}.checkpoint
+               (thread_id, ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata, stats, created_at)
+           SELECT $2, ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata, stats, created_at
+           FROM {schema}.checkpoint WHERE thread_id = $1),
+     b AS (INSERT INTO {schema}.channel_value SELECT $2, ns, channel, version, kind, value
+           FROM {schema}.channel_value WHERE thread_id = $1),
+     c AS (INSERT INTO {schema}.task_write SELECT $2, ns, checkpoint_id, task_id, idx, task_path, channel, kind, value
+           FROM {schema}.task_write WHERE thread_id = $1),
+     d AS (INSERT INTO {schema}.task_effect SELECT $2, ns, checkpoint_id, task_id, kind, effect
+           FROM {schema}.task_effect WHERE thread_id = $1),
+     e AS (INSERT INTO {schema}.llm_call
+               (thread_id, ns, checkpoint_id, task_id, attempt, request, nth, kind, answer, created_at)
+           SELECT $2, ns, checkpoint_id, task_id, attempt, request, nth, kind, answer, created_at
+           FROM {schema}.llm_call WHERE thread_id = $1),
+     f AS (INSERT INTO {schema}.model_call
+               (id, thread_id, ns, checkpoint_id, task_id, attempt, node, outcome, model, offline, input_tokens,
+                output_tokens, usd, record, created_at)
+           SELECT gen_random_uuid(), $2, ns, checkpoint_id, task_id, attempt, node, outcome, model, offline, input_tokens,
+                  output_tokens, usd, record, created_at
+           FROM {schema}.model_call WHERE thread_id = $1)
+INSERT INTO {schema}.thread (thread_id, head, graph, status, error)
+SELECT $2, head, graph, status, error FROM {schema}.thread WHERE thread_id = $1

@@ -1,0 +1,131 @@
+"""Statements of a run: taking a thread, loading it, and what is stored on the way to a commit.
+
+Each is one round trip. `schema` is the unquoted name of the saver's schema. `token` is a run's fencing token, `None`
+for a caller that is no run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from superstep.checkpointer.langgraph.codec import WriteRows
+from superstep.runtime.sqlfile import beside
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import asyncpg
+
+    from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.step.ports import Withdrawal
+    from superstep.checkpointer.threads.result import Result
+
+__all__ = [
+    "Nested",
+    "checkpoint",
+    "claim",
+    "discard",
+    "finish",
+    "forget_nested",
+    "hypotheses",
+    "nested_domain_writes",
+    "put_writes",
+]
+
+_sql = beside(__file__, "parts.sql")
+
+
+async def claim(conn: Connection, schema: str, thread_id: str, graph: str | None) -> asyncpg.Record | None:
+    """Take the thread: `token` and `head`; `None` if the thread belongs to another graph."""
+    return await conn.fetchrow(_sql(schema)["claim"], thread_id, graph)
+
+
+async def finish(conn: Connection, schema: str, thread_id: str, token: int, status: str, error: str | None) -> None:
+    """Record how a run ended, unless another has taken the thread since."""
+    await conn.execute(_sql(schema)["finish"], thread_id, token, status, error)
+
+
+async def checkpoint(
+    conn: Connection, schema: str, thread_id: str, ns: str, checkpoint_id: str | None
+) -> asyncpg.Record | None:
+    """A checkpoint with its values and pending writes, as `codec.checkpoint_tuple` takes it; by default the latest."""
+    if checkpoint_id:
+        return await conn.fetchrow(_sql(schema)["get_one"], thread_id, ns, checkpoint_id)
+    return await conn.fetchrow(_sql(schema)["get_latest"], thread_id, ns)
+
+
+async def hypotheses(
+    conn: Connection, schema: str, thread_id: str, ns: str, checkpoint_id: str
+) -> Sequence[asyncpg.Record]:
+    """What saved results of a super-step rest on (rows with `task_id`), and what its attempts cost (one without)."""
+    return await conn.fetch(_sql(schema)["hypotheses"], thread_id, ns, checkpoint_id)
+
+
+async def put_writes(
+    conn: Connection,
+    schema: str,
+    thread_id: str,
+    ns: str,
+    checkpoint_id: str,
+    results: Sequence[Result],
+    token: int | None,
+) -> bool:
+    """Store results with their effects, in the place of what is there for finished tasks; false without ownership."""
+    finished = {r.task_id: sum(i >= 0 for i in r.rows.idx) for r in results if r.finished}
+    effects = [(r.task_id, *r.effect) for r in results if r.effect is not None]
+    owned = await conn.fetchval(
+        _sql(schema)["put_writes"],
+        *(thread_id, ns, checkpoint_id),
+        *WriteRows.merged(r.rows for r in results),
+        *(list(finished), list(finished.values())),
+        *([effect[column] for effect in effects] for column in range(3)),
+        [r.task_id for r in results if r.forget_memo],
+        token,
+    )
+    return bool(owned)
+
+
+async def discard(conn: Connection, schema: str, thread_id: str, token: int | None, what: Withdrawal) -> bool:
+    """Take back results and note what the super-step has cost; false without ownership."""
+    costs = what.costs
+    owned = await conn.fetchval(
+        _sql(schema)["discard"],
+        *(thread_id, what.ns, what.checkpoint_id, token, list(what.tasks)),
+        *(costs.attempts, costs.repairs, costs.drifts, costs.llm_reused, what.ms),
+        list(what.asked),
+    )
+    return bool(owned)
+
+
+class Nested(NamedTuple):
+    """The namespaces of the subgraphs that a task ran, as the statements below take them.
+
+    A subgraph with `checkpointer=True` keeps its namespace, named after the node, from call to call: of it only what
+    was made since this super-step began is meant.
+    """
+
+    of_task: str
+    kept: str
+    below_kept: str
+    ns: str
+    checkpoint_id: str
+
+    @classmethod
+    def of(cls, ns: str, checkpoint_id: str, task_id: str, node: str) -> Nested:
+        """Of a task by its node, in the super-step that started from a checkpoint of a namespace."""
+        kept = _like(f"{ns}|{node}" if ns else node)
+        return cls(f"%:{_like(task_id)}%", kept, f"{kept}|%", ns, checkpoint_id)
+
+
+async def nested_domain_writes(conn: Connection, schema: str, thread_id: str, nested: Nested) -> int:
+    """How many domain writes the super-steps of the subgraphs have committed."""
+    return int(await conn.fetchval(_sql(schema)["nested_domain_writes"], thread_id, *nested))
+
+
+async def forget_nested(conn: Connection, schema: str, thread_id: str, nested: Nested) -> None:
+    """Delete the checkpoints of the subgraphs."""
+    await conn.execute(_sql(schema)["forget_nested"], thread_id, *nested)
+
+
+def _like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -1,0 +1,117 @@
+-- Taking a thread, loading it, and what is stored on the way to a commit. `{schema}` is the quoted schema. Parameters are listed where the order is not
+-- obvious. Each is one round trip; those that write are single statements, hence atomic by themselves.
+
+-- name: claim
+-- Take the thread for a run: raise the fencing token, remember the graph. No row: the thread belongs to another graph.
+-- $1 thread  $2 graph name or null
+INSERT INTO {schema}.thread AS t (thread_id, graph) VALUES ($1, $2)
+ON CONFLICT (thread_id) DO UPDATE
+    SET token = DEFAULT, graph = COALESCE(t.graph, $2), status = 'unfinished', error = NULL, updated_at = now()
+    WHERE $2::text IS NULL OR t.graph IS NULL OR t.graph = $2
+RETURNING token, head
+
+-- name: finish
+-- How a run ended, unless another has taken the thread since.
+UPDATE {schema}.thread SET status = $3, error = $4, updated_at = now() WHERE thread_id = $1 AND token = $2
+
+-- name: get_latest
+-- The head of the root namespace, whatever the clocks of those who made the ids; in the others the greatest id.
+-- $1 thread $2 ns
+SELECT c.thread_id, {tuple_columns}
+FROM (SELECT * FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = COALESCE(
+          (SELECT head FROM {schema}.thread WHERE thread_id = $1 AND $2 = ''),
+          (SELECT max(checkpoint_id) FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2))) c
+{tuple_joins}
+
+-- name: get_one
+-- $1 thread $2 ns $3 id
+SELECT c.thread_id, {tuple_columns}
+FROM (SELECT * FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = $3) c
+{tuple_joins}
+
+-- name: hypotheses
+-- What the saved results of a super-step rest on, and what its earlier attempts cost.
+-- $1 thread $2 ns $3 checkpoint
+SELECT e.task_id, e.kind, e.effect, NULL::integer AS attempts, NULL::integer AS repairs, NULL::integer AS drifts,
+       NULL::integer AS llm_reused, NULL::double precision AS ms, NULL::text[] AS asked_again
+FROM {schema}.task_effect e WHERE e.thread_id = $1 AND e.ns = $2 AND e.checkpoint_id = $3
+UNION ALL
+SELECT NULL, NULL, NULL, a.attempts, a.repairs, a.drifts, a.llm_reused, a.ms, a.asked_again
+FROM {schema}.step_attempt a WHERE a.thread_id = $1 AND a.ns = $2 AND a.checkpoint_id = $3
+
+-- name: put_writes
+-- The results of tasks, each with its effect. Replaces whatever another worker left for the same tasks. Nothing without
+-- the commit right: $16 is the token of the run, or null for a caller outside any run.
+-- $1 thread $2 ns $3 checkpoint $4-$9 writes (task, idx, path, channel, kind, value)
+-- $10 tasks whose older output goes  $11 how many output rows each of them has now
+-- $12-$14 effects (task, kind, effect)  $15 tasks whose LLM memo goes
+WITH own AS (SELECT 1 WHERE $16::bigint IS NULL OR EXISTS (
+        SELECT 1 FROM {schema}.thread WHERE thread_id = $1 AND token = $16 FOR SHARE)),
+gone AS (
+    DELETE FROM {schema}.task_write w USING own, unnest($10::text[], $11::integer[]) AS k (task_id, kept)
+    WHERE w.thread_id = $1 AND w.ns = $2 AND w.checkpoint_id = $3 AND w.task_id = k.task_id AND w.idx >= k.kept
+), old_effects AS (
+    DELETE FROM {schema}.task_effect e USING own
+    WHERE e.thread_id = $1 AND e.ns = $2 AND e.checkpoint_id = $3 AND e.task_id = ANY ($10::text[])
+      AND e.task_id <> ALL ($12::text[])
+), memo AS (
+    DELETE FROM {schema}.llm_call m USING own
+    WHERE m.thread_id = $1 AND m.ns = $2 AND m.checkpoint_id = $3 AND m.task_id = ANY ($15::text[])
+), effects AS (
+    INSERT INTO {schema}.task_effect (thread_id, ns, checkpoint_id, task_id, kind, effect)
+    SELECT $1, $2, $3, e.* FROM own, unnest($12::text[], $13::text[], $14::bytea[]) AS e
+    ON CONFLICT (thread_id, ns, checkpoint_id, task_id) DO UPDATE SET kind = EXCLUDED.kind, effect = EXCLUDED.effect
+), writes AS (
+    INSERT INTO {schema}.task_write (thread_id, ns, checkpoint_id, task_id, idx, task_path, channel, kind, value)
+    SELECT $1, $2, $3, w.*
+    FROM own, unnest($4::text[], $5::integer[], $6::text[], $7::text[], $8::text[], $9::bytea[]) AS w
+    ON CONFLICT (thread_id, ns, checkpoint_id, task_id, idx) DO UPDATE
+        SET task_path = EXCLUDED.task_path, channel = EXCLUDED.channel, kind = EXCLUDED.kind, value = EXCLUDED.value
+)
+SELECT count(*) FROM own
+
+-- name: discard
+-- Take back the results of tasks (their answers to interrupts included), and note what the attempt has cost.
+-- $1 thread $2 ns $3 checkpoint $4 token or null $5 tasks  $6 attempts $7 repairs $8 drifts $9 llm_reused $10 ms
+-- $11 tasks that had asked a human: with any, the answers on their way go too (the null task's RESUME, index -4, which
+-- is kept with the root's checkpoint also when the question came from a subgraph)
+WITH own AS (SELECT 1 WHERE $4::bigint IS NULL OR EXISTS (
+        SELECT 1 FROM {schema}.thread WHERE thread_id = $1 AND token = $4 FOR SHARE)),
+writes AS (
+    DELETE FROM {schema}.task_write w USING own
+    WHERE w.thread_id = $1
+      AND (w.ns = $2 AND w.checkpoint_id = $3 AND w.task_id = ANY ($5::text[])
+           OR cardinality($11::text[]) > 0 AND w.idx = -4 AND w.task_id = '00000000-0000-0000-0000-000000000000')
+), effects AS (
+    DELETE FROM {schema}.task_effect e USING own
+    WHERE e.thread_id = $1 AND e.ns = $2 AND e.checkpoint_id = $3 AND e.task_id = ANY ($5::text[])
+)
+INSERT INTO {schema}.step_attempt AS a
+    (thread_id, ns, checkpoint_id, attempts, repairs, drifts, llm_reused, ms, asked_again)
+SELECT $1, $2, $3, $6, $7, $8, $9, $10, $11 FROM own
+ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE
+    SET attempts = EXCLUDED.attempts, repairs = EXCLUDED.repairs, drifts = EXCLUDED.drifts,
+        llm_reused = EXCLUDED.llm_reused, ms = EXCLUDED.ms, asked_again = a.asked_again || EXCLUDED.asked_again
+RETURNING 1
+
+-- name: nested_domain_writes
+-- How many domain writes the super-steps of the subgraphs that a task ran have committed.
+-- $1 thread  $2 LIKE pattern of namespaces with the task's id  $3, $4 LIKE patterns of those that are kept from call to
+-- call  $5 namespace and $6 checkpoint that the task's super-step started from: of the kept ones, only what came after
+SELECT COALESCE(sum((stats ->> 'writes')::integer), 0) FROM {schema}.checkpoint c
+WHERE thread_id = $1
+  AND (ns LIKE $2 OR (ns LIKE $3 OR ns LIKE $4) AND metadata -> 'parents' ->> $5::text = $6::text)
+
+-- name: forget_nested
+-- Parameters as above. Values that no checkpoint names any more are left for pruning: a kept namespace shares them.
+WITH gone AS (
+    DELETE FROM {schema}.checkpoint
+    WHERE thread_id = $1
+      AND (ns LIKE $2 OR (ns LIKE $3 OR ns LIKE $4) AND metadata -> 'parents' ->> $5::text = $6::text)
+    RETURNING ns, checkpoint_id
+), b AS (
+    DELETE FROM {schema}.task_write w USING gone g
+    WHERE w.thread_id = $1 AND w.ns = g.ns AND w.checkpoint_id = g.checkpoint_id
+)
+DELETE FROM {schema}.task_effect e USING gone g
+WHERE e.thread_id = $1 AND e.ns = g.ns AND e.checkpoint_id = g.checkpoint_id

@@ -1,0 +1,91 @@
+"""What is told of threads, of their super-steps and of their latest run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = ["LatestRun", "StepRecord", "ThreadSummary"]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadSummary:
+    """One thread. `steps` counts its committed super-steps; `status` is how its last run ended."""
+
+    thread_id: str
+    graph: str | None
+    status: str
+    error: str | None
+    steps: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One committed super-step.
+
+    Attributes:
+        step: LangGraph's number of it.
+        nodes: names of the nodes that ran.
+        checkpoint_id: the checkpoint it committed.
+        checkpoint_ns: "" for the graph itself, else the subgraph's namespace.
+        attempts: how often it was tried, 1 without conflicts.
+        repairs: commits that had to be repeated although no fact had changed.
+        drifts: tasks that had to run again because their facts had changed.
+        escalated: it took exclusive turns.
+        commit: "direct" in the transaction of its reads, or "replay" in a later one that repeated them.
+        reads: reads that the commit validated.
+        writes: staged writes that it applied.
+        prompts: named versions that its tasks used, such as "verify@3".
+        llm_paid: calls of language models that were answered, over all attempts.
+        llm_reused: answers served again instead.
+        input_tokens: of all calls.
+        output_tokens: of all calls.
+        usd: what they cost, as far as prices are known; 0 for offline models, `None` where none is known.
+        calls: the record of each call, failed ones included, oldest first: `node`, `outcome`, `model`, `input_tokens`,
+            `output_tokens`, `usd`, and what else its maker recorded: `route`, `deployment`, `tried`, `ms`, …
+        ms: milliseconds from its first activity to its commit, over all attempts.
+        committed_at: when, by the database's clock.
+    """
+
+    step: int
+    nodes: list[str]
+    checkpoint_id: str
+    checkpoint_ns: str
+    attempts: int
+    repairs: int
+    drifts: int
+    escalated: bool
+    commit: str
+    reads: int
+    writes: int
+    prompts: list[str]
+    llm_paid: int
+    llm_reused: int
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    calls: list[dict[str, Any]]
+    ms: float
+    committed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LatestRun:
+    """The latest run of a thread, from its input on; a resume continues the run.
+
+    Attributes:
+        thread: the thread; `None` if it has no committed checkpoint.
+        steps: its committed super-steps, oldest first.
+        usage: `llm_paid`, `input_tokens`, `output_tokens`, `usd`, and `offline` if no real model was called.
+        asked_again: ids of tasks whose question to a human was withdrawn because its facts had moved.
+    """
+
+    thread: ThreadSummary | None
+    steps: list[StepRecord]
+    usage: dict[str, Any]
+    asked_again: set[str]

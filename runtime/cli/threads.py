@@ -1,0 +1,61 @@
+"""Threads by their id: the summary, the graph they were started with, and their state at a checkpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from superstep.runtime.cli.session import where
+from superstep.runtime.faults import GraphNotFound, ThreadNotFound
+
+if TYPE_CHECKING:
+    from langgraph.types import StateSnapshot
+
+    from superstep.checkpointer import ThreadSummary, TransactionalSaver
+    from superstep.runtime.loading.loader import LoadedGraph
+    from superstep.runtime.settings.settings import CommandSettings
+
+__all__ = ["checkpoint_state", "recorded_graph", "thread_config", "thread_summary"]
+
+
+async def thread_summary(saver: TransactionalSaver, thread: str, settings: CommandSettings) -> ThreadSummary:
+    """Return the summary of a thread.
+
+    Raises:
+        ThreadNotFound: There is no such thread.
+    """
+    summary = await saver.athread(thread)
+    if summary is None:
+        raise ThreadNotFound(f"There is no thread {thread} in {where(settings)}. List them with: runtime threads")
+    return summary
+
+
+def recorded_graph(summary: ThreadSummary) -> str:
+    """Return the name of the graph a thread was started with.
+
+    Raises:
+        GraphNotFound: Something else than these commands started it, and gave no name.
+    """
+    if summary.graph is None:
+        raise GraphNotFound(f"The thread {summary.thread_id} does not say which graph it belongs to.")
+    return summary.graph
+
+
+def thread_config(thread: str, checkpoint: str | None = None) -> Any:
+    """Return the LangGraph config of a thread, at one of its checkpoints or else at its head."""
+    at = {"checkpoint_id": checkpoint, "checkpoint_ns": ""} if checkpoint else {}
+    return {"configurable": {"thread_id": thread, **at}}
+
+
+async def checkpoint_state(
+    saver: TransactionalSaver, loaded: LoadedGraph, thread: str, checkpoint: str | None
+) -> StateSnapshot:
+    """Return LangGraph's snapshot of a thread, at its checkpoint if one is named.
+
+    Raises:
+        ThreadNotFound: The thread has no such checkpoint.
+    """
+    config = thread_config(thread, checkpoint)
+    if await saver.aget_tuple(config) is None:
+        missing = f"checkpoint {checkpoint}" if checkpoint else "checkpoint yet"
+        raise ThreadNotFound(f"The thread {thread} has no {missing}. See: runtime history {thread}")
+    return await loaded.compile(saver).aget_state(config)

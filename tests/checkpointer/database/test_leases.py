@@ -1,0 +1,96 @@
+"""Connections of the pool: given back in time, shared while nodes think."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.runtime.faults import ReadFailed, StepConflict
+from tests.support.bank import BALANCE, Bank, make_bank
+from tests.support.graphs import chain, config_of
+from tests.support.internals import assert_nothing_pinned, pinned
+from tests.support.race import Race
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_core.runnables import RunnableConfig
+
+
+async def test_idle_steps_yield_to_us_when_others_took_the_rest_of_a_shared_pool(
+    database_url: str, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    async with asyncpg.create_pool(database_url, min_size=0, max_size=2) as pool:
+        saver = TransactionalSaver(pool, hold_idle="forever")
+        await make_bank(saver)
+        both = asyncio.Barrier(2)
+
+        async def node(state: Any) -> Any:
+            await current_step().fetchval(BALANCE, 1)
+            await both.wait()
+            return {"n": 1}
+
+        async with pool.acquire(), asyncio.timeout(20):
+            graph = chain(saver, node)
+            await asyncio.gather(*(graph.ainvoke({"n": 0}, new_thread()) for _ in range(2)))
+        await saver.aclose()
+
+
+async def test_many_thinking_steps_share_one_connection(database_url: str) -> None:
+    """No connection while thinking: steps in flight outnumber connections, and none waits for ever."""
+    async with TransactionalSaver.from_conn_string(database_url, pool_max=1, hold_idle="forever") as saver:
+        await make_bank(saver)
+        everybody = asyncio.Barrier(30)
+
+        async def node(state: Any) -> Any:
+            step = current_step()
+            first = await step.fetchval(BALANCE, 1)
+            await everybody.wait()  # all thirty have read and think at the same time
+            step.stage("INSERT INTO journal (line) VALUES ($1)", str(first))
+            return {"seen": [first, await step.fetchval(BALANCE, 2)]}
+
+        graph = chain(saver, node)
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(graph.ainvoke({"seen": []}, config_of(f"t{i}")) for i in range(30)))
+        async with saver.transaction() as tx:
+            assert await tx.fetchval("SELECT count(*) FROM journal") == 30
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("hold_idle", [0])
+async def test_a_conflict_in_the_middle_of_a_node_gives_its_connection_back(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, *, wrap: bool
+) -> None:
+    race = Race(bank, 55)
+
+    async def node(state: Any) -> Any:
+        first = await race.read()
+        await current_step().fetchval(BALANCE, 2)
+        return {"seen": [first]}
+
+    graph = chain(saver, node)
+    if wrap:
+        assert (await transactional(graph).ainvoke({"seen": []}, thread))["seen"] == [55]
+    else:
+        with pytest.raises(StepConflict):
+            await graph.ainvoke({"seen": []}, thread)
+    assert_nothing_pinned(saver)
+
+
+async def test_a_rejected_read_does_not_keep_its_connection(database_url: str, thread: RunnableConfig) -> None:
+    async with TransactionalSaver.from_conn_string(database_url, hold_idle=0, pool_max=1) as saver:
+        await make_bank(saver)
+        held: list[int] = []
+
+        async def node(state: Any) -> Any:
+            with pytest.raises(ReadFailed):
+                await current_step().fetch("SELECT 1 / 0")
+            held.append(pinned(saver))
+
+        await chain(saver, node).ainvoke({"seen": []}, thread)
+        assert held == [0]

@@ -1,0 +1,113 @@
+"""Where a server's data and sockets are, and who can enter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from superstep.checkpointer.embedded import EmbeddedServer, bin_dir, stop
+from superstep.checkpointer.embedded.place import can_enter, digest, find, prepare
+from tests.checkpointer.embedded.processes import (
+    AS_ROOT,
+    PROJECT,
+    ask,
+)
+
+
+def test_only_the_server_account_can_enter_data_and_sockets(root: Path) -> None:
+    with EmbeddedServer.acquire(root):
+        place = find(root)
+        assert place is not None
+        for folder in (place.data, place.sockets):
+            assert folder.stat().st_mode & 0o777 == 0o700
+            assert folder.stat().st_uid == place.account.uid
+        assert place.log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_path_too_long_for_a_socket_is_no_obstacle(root: Path) -> None:
+    deep = root / ("d" * 90)
+    deep.mkdir()
+    with EmbeddedServer.acquire(deep) as server:
+        assert ask(server.url, "SELECT 1") == 1
+        place = find(deep)
+        assert place is not None
+        assert place.sockets.stat().st_mode & 0o777 == 0o700
+    stop(deep)
+    shutil.rmtree(place.sockets)
+
+
+def test_odd_characters_in_the_path(root: Path) -> None:
+    odd = root / "a b%20ü&c"
+    with EmbeddedServer.acquire(odd) as server:
+        assert ask(server.url, "SELECT 1") == 1
+    stop(odd)
+
+
+@AS_ROOT
+class TestAsRoot:
+    """What is different when PostgreSQL has to run as another account."""
+
+    def test_a_folder_that_nobody_may_enter_gets_a_link_and_keeps_its_mode(self, root: Path) -> None:
+        private = root / "private"
+        private.mkdir(mode=0o700)
+        with EmbeddedServer.acquire(private / ".runtime") as server:
+            assert ask(server.url, "SELECT 1") == 1
+            link = private / ".runtime" / "pg"
+            home = link.resolve()
+            assert link.is_symlink()
+            assert home.name == f"superstep-{digest(link)}"
+        with EmbeddedServer.acquire(private / ".runtime") as again:
+            assert again.url == server.url
+        stop(private / ".runtime")
+        assert private.stat().st_mode & 0o777 == 0o700
+        shutil.rmtree(home)
+
+    def test_a_deleted_link_target_is_made_anew(self, root: Path) -> None:
+        private = root / "private"
+        private.mkdir(mode=0o700)
+        with EmbeddedServer.acquire(private):
+            home = (private / "pg").resolve()
+        stop(private)
+        shutil.rmtree(home)
+        with EmbeddedServer.acquire(private) as server:
+            assert ask(server.url, "SELECT 1") == 1
+        stop(private)
+        shutil.rmtree(home)
+
+    def test_an_ordinary_user_needs_none_of_this(self, root: Path) -> None:
+        account = prepare(root).account
+        mine = root / "mine"
+        mine.mkdir()
+        os.chown(mine, account.uid, account.gid)
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        interpreters = [Path(sys.executable), *Path("/usr/bin").glob(version), *Path("/usr/local/bin").glob(version)]
+        interpreter = next((each for each in interpreters if can_enter(each.resolve().parent, account)), None)
+        if interpreter is None or not all(can_enter(Path(each), account) for each in (PROJECT, bin_dir())):
+            pytest.skip("Python or this project is out of the reach of ordinary users")
+        program = "import superstep.checkpointer.embedded as e; s = e.EmbeddedServer.acquire(); print(s.home)"
+        done = subprocess.run(
+            [str(interpreter), "-c", program],
+            cwd=mine,
+            env={
+                "PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, sys.path)]),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+            user=account.uid,
+            group=account.gid,
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == str(mine / ".runtime" / "pg")
+        # Root joins what belongs to the user, and leaves it usable for them.
+        with EmbeddedServer.acquire(mine / ".runtime") as server:
+            assert ask(server.url, "SELECT 1") == 1
+        stop(mine / ".runtime")
+        assert not [each for each in (mine / ".runtime").rglob("*") if each.lstat().st_uid != account.uid]

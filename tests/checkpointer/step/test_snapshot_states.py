@@ -1,0 +1,125 @@
+"""A snapshot through random events on a real server: no connection is lost, none given back in a transaction."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+from superstep.checkpointer.database.errors import is_closed
+from superstep.checkpointer.step.read_set import Read, digest_result
+from superstep.checkpointer.step.snapshot import _ALLOWED, Snapshot, SnapshotState
+from superstep.checkpointer.step.transitions import IllegalTransition
+
+if TYPE_CHECKING:
+    from superstep.checkpointer import TransactionalSaver
+    from tests.support.bank import Bank
+
+BALANCE = "SELECT balance FROM account WHERE id = 1"
+
+
+class Walk:
+    """Events on one snapshot, and what must hold after each."""
+
+    def __init__(self, saver: TransactionalSaver, bank: Bank) -> None:
+        self.snapshot = Snapshot(saver.database)
+        self.connections = saver.database.connections
+        self.bank = bank
+        self.log: list[Read] = []
+        self.facts_moved = False
+        given_back = self.connections.give_back
+
+        async def checked(conn: Any) -> None:
+            assert is_closed(conn) or not conn.is_in_transaction()
+            await given_back(conn)
+
+        self.connections.give_back = checked  # type: ignore[method-assign]
+
+    async def pin(self) -> None:
+        was_held = self.snapshot.is_held
+        moved = await self.snapshot.pin([("task", "node", self.log)])
+        assert bool(moved) == (self.facts_moved and not was_held and bool(self.log))
+        assert self.snapshot.state is (SnapshotState.BARE if moved else SnapshotState.OPEN)
+        if moved:
+            self.log.clear()  # the task has drifted: nothing of its log counts
+        self.facts_moved = self.facts_moved and was_held
+
+    async def read(self) -> None:
+        if self.snapshot.state is SnapshotState.OPEN:
+            rows = await self.snapshot.fetch(BALANCE, ())
+            self.log.append(Read(BALANCE, (), digest_result(BALANCE, rows)))
+            assert len({read.digest for read in self.log}) == 1  # one snapshot
+
+    async def fail(self) -> None:
+        if self.snapshot.state is SnapshotState.OPEN:
+            with pytest.raises(asyncpg.DivisionByZeroError):
+                await self.snapshot.fetch("SELECT 1/0", ())
+            assert self.snapshot.state is SnapshotState.DIRTY
+
+    async def move(self) -> None:
+        if self.snapshot.state is SnapshotState.CLOSED:  # so that the change is in nobody's way
+            await self.bank.set(await self.bank.balance() + 1)
+            self.facts_moved = True
+
+    async def rest(self) -> None:
+        await self.snapshot.rest()
+
+    async def lost(self) -> None:
+        await self.snapshot.lost()
+        assert self.snapshot.state is SnapshotState.CLOSED
+
+    async def cut(self) -> None:
+        """The connection dies."""
+        if self.snapshot.conn is not None:
+            self.snapshot.conn.terminate()
+            await self.snapshot.lost()
+
+    async def roll_back(self) -> None:
+        if self.snapshot.is_held:
+            await self.snapshot.roll_back()
+            assert self.snapshot.state is SnapshotState.BARE
+
+    async def commit(self) -> None:
+        if self.snapshot.state is SnapshotState.OPEN:
+            assert self.snapshot.conn is not None
+            await self.snapshot.conn.execute("COMMIT")
+            await self.snapshot.committed()
+            assert self.snapshot.state is SnapshotState.CLOSED
+
+    def check(self) -> None:
+        held = self.snapshot.state is not SnapshotState.CLOSED
+        assert (self.snapshot.conn is not None) == held
+        assert self.connections.lent == int(held)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_random_events_lose_no_connection(seed: int, saver: TransactionalSaver, bank: Bank) -> None:
+    walk = Walk(saver, bank)
+    chance = random.Random(seed)
+    events = [walk.pin, walk.pin, walk.read, walk.read, walk.fail, walk.move, walk.rest, walk.lost, walk.cut]
+    events += [walk.roll_back, walk.commit]
+    for _ in range(60):
+        async with walk.snapshot.lock:
+            await chance.choice(events)()
+        walk.check()
+    await walk.snapshot.close()
+    walk.check()
+
+
+async def test_what_needs_a_connection_is_refused_without_one(saver: TransactionalSaver) -> None:
+    snapshot = Snapshot(saver.database)
+    with pytest.raises(AssertionError):
+        await snapshot.fetch("SELECT 1", ())
+    with pytest.raises(AssertionError):
+        await snapshot.committed()
+    assert saver.database.connections.lent == 0
+
+
+def test_a_closed_snapshot_opens_only_by_way_of_a_connection() -> None:
+    assert SnapshotState.OPEN not in _ALLOWED[SnapshotState.CLOSED]
+    snapshot = Snapshot.__new__(Snapshot)
+    snapshot.state = SnapshotState.CLOSED
+    with pytest.raises(IllegalTransition, match="A snapshot is closed and cannot become open"):
+        snapshot._become(SnapshotState.OPEN)

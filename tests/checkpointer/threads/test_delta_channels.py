@@ -1,0 +1,130 @@
+"""Delta channels: histories, forks, copies and pruned threads say what LangGraph's own saver says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+import pytest
+from langgraph.channels.delta import DeltaChannel
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+
+from superstep import transactional
+from tests.support.graphs import config_of
+from tests.support.race import Race
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.graph.state import CompiledStateGraph
+
+    from superstep.checkpointer import TransactionalSaver
+    from tests.support.bank import Bank
+
+
+def extend(items: list[Any], writes: Sequence[Any]) -> list[Any]:
+    return [*items, *(item for write in writes for item in write)]
+
+
+def delta_graph(saver: Any, frequency: int) -> CompiledStateGraph[Any]:
+    """Two parallel writers of a delta channel, then a third; `n` says which turn it is."""
+
+    delta = DeltaChannel(extend, list, snapshot_frequency=frequency)
+    turns = TypedDict("turns", {"n": int, "log": Annotated[list[str], delta]}, total=False)  # noqa: UP013 - resolved here
+
+    def writer(name: str) -> Any:
+        async def write(state: Any) -> Any:
+            return {"log": [f"{name}{state['n']}:{len(state.get('log', []))}"]}
+
+        return write
+
+    builder = StateGraph(turns)
+    for name in ("left", "right", "last"):
+        builder.add_node(name, writer(name))
+    builder.add_edge(START, "left")
+    builder.add_edge(START, "right")
+    builder.add_edge(["left", "right"], "last")
+    return builder.compile(checkpointer=saver)
+
+
+async def values_of(graph: CompiledStateGraph[Any], config: RunnableConfig) -> list[Any]:
+    return [snapshot.values async for snapshot in graph.aget_state_history(config)]
+
+
+@pytest.mark.parametrize("frequency", [1, 3, 1000])
+async def test_delta_channel_of_a_linear_thread(saver: TransactionalSaver, frequency: int) -> None:
+    histories = []
+    for checkpointer in (saver, InMemorySaver()):
+        graph = delta_graph(checkpointer, frequency)
+        for n in range(6):
+            await graph.ainvoke({"n": n, "log": [f"in{n}"]}, config_of("t"))
+        histories.append(await values_of(graph, config_of("t")))
+    assert histories[0] == histories[1]
+    assert len(histories[0][0]["log"]) == 24
+
+
+@pytest.mark.parametrize("frequency", [2, 1000])
+async def test_delta_channel_of_a_forked_thread(saver: TransactionalSaver, frequency: int) -> None:
+    """Both branches, and everything before them, say what LangGraph's own saver says."""
+    histories = []
+    for checkpointer in (saver, InMemorySaver()):
+        graph = delta_graph(checkpointer, frequency)
+        for n in range(3):
+            await graph.ainvoke({"n": n, "log": [f"in{n}"]}, config_of("t"))
+        snapshots = [snapshot async for snapshot in graph.aget_state_history(config_of("t"))]
+        old = snapshots[len(snapshots) // 2].config
+        branch = await graph.aupdate_state(old, {"log": ["fork"]}, as_node="last")
+        await graph.ainvoke({"n": 7, "log": ["on the fork"]}, branch)
+        again = await graph.aupdate_state(snapshots[3].config, {"log": ["other fork"]}, as_node="last")
+        await graph.ainvoke({"n": 8, "log": ["on the other fork"]}, again)
+        tips = [
+            (await graph.aget_state(tip)).values for tip in (config_of("t"), branch, again, old, snapshots[0].config)
+        ]
+        histories.append((tips, await values_of(graph, config_of("t"))))
+    assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize("frequency", [2, 4, 1000])
+async def test_delta_channel_after_pruning_and_going_on(saver: TransactionalSaver, frequency: int) -> None:
+    graph, twin = delta_graph(saver, frequency), delta_graph(InMemorySaver(), frequency)
+    for n in range(4):
+        for each in (graph, twin):
+            await each.ainvoke({"n": n, "log": [f"in{n}"]}, config_of("t"))
+        await saver.aprune(["t"], strategy="keep_latest")
+        assert (await graph.aget_state(config_of("t"))).values == (await twin.aget_state(config_of("t"))).values
+    kept = len([found async for found in saver.alist(config_of("t"))])
+    everything = len(await values_of(twin, config_of("t")))
+    assert kept == everything if frequency == 1000 else kept < everything  # without a snapshot all of it is needed
+
+
+async def test_delta_channel_in_a_copied_thread(saver: TransactionalSaver) -> None:
+    graph = delta_graph(saver, 1000)
+    for n in range(3):
+        await graph.ainvoke({"n": n, "log": [f"in{n}"]}, config_of("source"))
+    await saver.acopy_thread("source", "copy")
+    before = await values_of(graph, config_of("source"))
+    assert await values_of(graph, config_of("copy")) == before
+    await graph.ainvoke({"n": 3, "log": ["in3"]}, config_of("copy"))
+    await saver.adelete_thread("source")
+    assert (await values_of(graph, config_of("copy")))[-len(before) :] == before
+    assert len((await graph.aget_state(config_of("copy"))).values["log"]) == 16
+
+
+async def test_delta_channel_of_a_step_that_conflicted(saver: TransactionalSaver, bank: Bank) -> None:
+    """The writes of the abandoned attempt are not replayed."""
+    race = Race(bank, 55)
+
+    class Log(TypedDict, total=False):
+        log: Annotated[list[int], DeltaChannel(extend, list, snapshot_frequency=1000)]
+
+    async def node(state: Any) -> Any:
+        return {"log": [await race.decide()]}
+
+    builder = StateGraph(Log)
+    builder.add_node("node", node)
+    builder.add_edge(START, "node")
+    flow = transactional(builder.compile(checkpointer=saver))
+    await flow.ainvoke({"log": [0]}, config_of("t"))
+    await flow.ainvoke({"log": [1]}, config_of("t"))
+    assert (await flow.aget_state(config_of("t"))).values["log"] == [0, 55, 1, 54]
