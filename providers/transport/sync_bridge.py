@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import threading
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from superstep.providers.records.ports import hooks
+from superstep.runtime import blocking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Iterator
 
-__all__ = ["iterate", "pumped", "wait_for"]
+__all__ = ["iterate", "wait_for"]
 
 T = TypeVar("T")
 
@@ -72,12 +71,7 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
     except BaseException:
         work.close()
         raise
-    future = asyncio.run_coroutine_threadsafe(work, _loop())
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
+    return blocking.wait_for(work, _loop())
 
 
 def iterate(items: AsyncGenerator[T, None]) -> Iterator[T]:
@@ -87,52 +81,4 @@ def iterate(items: AsyncGenerator[T, None]) -> Iterator[T]:
         NoActiveStep: blocking here would block an event loop that the generator needs.
     """
     _check()
-    yield from pumped(items, _loop())
-
-
-def pumped(
-    items: AsyncGenerator[T, None], loop: asyncio.AbstractEventLoop, *, leave_within: float = 0.0
-) -> Iterator[T]:
-    """The items of an asynchronous generator that runs on another thread's loop, in the context of the caller.
-
-    Left early, it is cancelled and closed there.
-
-    Args:
-        items: the generator; it must not have been started.
-        loop: runs in another thread, or this one would wait for ever.
-        leave_within: seconds to wait, at most, until a generator that was left early has been closed.
-    """
-    ready: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
-    running: list[asyncio.Task[None]] = []
-    ended = threading.Event()
-
-    def start() -> None:
-        running.append(loop.create_task(_pump(items, ready)))
-        running[0].add_done_callback(lambda _: ended.set())
-
-    loop.call_soon_threadsafe(start)
-    try:
-        while True:
-            more, item = ready.get()
-            if more:
-                yield item
-            elif item is None:
-                return
-            else:
-                raise item
-    finally:
-        if not ended.is_set():
-            loop.call_soon_threadsafe(lambda: running[0].cancel())
-            ended.wait(leave_within)
-
-
-async def _pump(items: AsyncGenerator[T, None], ready: queue.SimpleQueue[tuple[bool, Any]]) -> None:
-    """Put (True, item) for each item, then (False, `None` or the error that ended them)."""
-    end: BaseException | None = None
-    try:
-        async with aclosing(items):
-            async for item in items:
-                ready.put((True, item))
-    except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
-        end = error
-    ready.put((False, end))
+    yield from blocking.iterate(items, _loop())
