@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from superstep.prompts.model.labels import CANARY, PRODUCTION, check_label, not_found
+from superstep.prompts.store import queries
 from superstep.prompts.store.rows import Added, Label, Move, PromptSummary, Target, Version
-from superstep.prompts.store.statements import Statements
 from superstep.prompts.store.transactions import Begin, Connection, in_transaction
 from superstep.runtime.faults import PromptConflict, PromptInvalid, PromptNotFound
 
@@ -41,7 +41,7 @@ class PromptStore:
 
     def __init__(self, begin: Begin, schema: str = "runtime") -> None:
         self._begin = begin
-        self._statements = Statements(schema)
+        self._schema = schema
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -49,8 +49,8 @@ class PromptStore:
         """All prompts, by name."""
 
         async def look(conn: Connection) -> list[PromptSummary]:
-            found = await self._statements.prompts(conn)
-            labels = await self._statements.labels(conn)
+            found = await queries.prompts(conn, self._schema)
+            labels = await queries.labels(conn, self._schema)
             return [replace(each, labels=tuple(label for name, label in labels if name == each.name)) for each in found]
 
         return await in_transaction(self._begin, look)
@@ -63,7 +63,7 @@ class PromptStore:
         """
 
         async def look(conn: Connection) -> list[Version]:
-            rows = await self._statements.versions(conn, name)
+            rows = await queries.versions(conn, self._schema, name)
             if not rows:
                 raise await self._missing(conn, name)
             labels = await self._labels(conn, name)
@@ -83,7 +83,7 @@ class PromptStore:
             pointed = {each.label: each.target.version for each in labels}
             if label is not None and label not in pointed:
                 raise await self._missing(conn, name, label=label)
-            rows = await self._statements.versions(conn, name, version if label is None else pointed[label])
+            rows = await queries.versions(conn, self._schema, name, version if label is None else pointed[label])
             if not rows:
                 raise await self._missing(conn, name, version=version)
             return Version.of_row(rows[-1], labels)
@@ -173,36 +173,36 @@ class PromptStore:
     # -- inside a transaction ------------------------------------------------------------------------------------
 
     async def _add(self, conn: Connection, draft: Draft, label: str | None) -> Added:
-        found = await self._statements.same_content(conn, draft)
+        found = await queries.same_content(conn, self._schema, draft)
         if found is None:
-            version, replaced = await self._statements.insert_version(conn, draft), False
+            version, replaced = await queries.insert_version(conn, self._schema, draft), False
         else:
             version, replaced = found[0], not found[1]
             if replaced:
-                await self._statements.replace_notes(conn, version, draft)
+                await queries.replace_notes(conn, self._schema, version, draft)
         move = None
         if label is not None:
-            before = await self._statements.lock_label(conn, draft.name, label)
+            before = await queries.lock_label(conn, self._schema, draft.name, label)
             after = Target(version, before.weight if before is not None else None)
             move = await self._move(conn, Move(draft.name, label, before, after))
         return Added(draft.name, version, found is None, replaced, move)
 
     async def _promote(self, conn: Connection, name: str, label: str, wanted: Target, seen: Target | None) -> Move:
-        if not await self._statements.versions(conn, name, wanted.version):
+        if not await queries.versions(conn, self._schema, name, wanted.version):
             raise await self._missing(conn, name, version=wanted.version)
-        before = await self._statements.lock_label(conn, name, label)
+        before = await queries.lock_label(conn, self._schema, name, label)
         after = replace(wanted, weight=before.weight) if before is not None and wanted.weight is None else wanted
         if before not in (seen, after):
             raise _moved(name, label, before)
         return await self._move(conn, Move(name, label, before, after))
 
     async def _rollback(self, conn: Connection, name: str, label: str, seen: Target | None) -> Move:
-        before = await self._statements.lock_label(conn, name, label)
+        before = await queries.lock_label(conn, self._schema, name, label)
         if before is None:
             raise await self._missing(conn, name, label=label)
         if before != seen:
             raise _moved(name, label, before)
-        last = await self._statements.last_move(conn, name, label)
+        last = await queries.last_move(conn, self._schema, name, label)
         if last is None:
             raise PromptNotFound(
                 f"Label {label!r} of {name!r} points at version {before.version} and has pointed at nothing before "
@@ -214,17 +214,17 @@ class PromptStore:
     async def _move(self, conn: Connection, move: Move, undoes: int | None = None) -> Move:
         """Write a label whose row is locked, unless it is there already."""
         if move.changed or undoes is not None:
-            await self._statements.write_label(conn, move)
-            await self._statements.log_move(conn, move, undoes)
+            await queries.write_label(conn, self._schema, move)
+            await queries.log_move(conn, self._schema, move, undoes)
         return move
 
     async def _labels(self, conn: Connection, name: str) -> tuple[Label, ...]:
-        return tuple(label for _, label in await self._statements.labels(conn, name))
+        return tuple(label for _, label in await queries.labels(conn, self._schema, name))
 
     async def _missing(
         self, conn: Connection, name: str, *, version: int | None = None, label: str | None = None
     ) -> PromptNotFound:
-        return not_found(name, version=version, label=label, **await self._statements.known(conn, name))
+        return not_found(name, version=version, label=label, **await queries.known(conn, self._schema, name))
 
 
 def _moved(name: str, label: str, now: Target | None) -> PromptConflict:
