@@ -35,18 +35,18 @@ def test_models_serve_one_event_loop_after_the_other(bed: Bed) -> None:
 
 FORK = """
 import os, signal
-from superstep.providers.transport import sync_bridge as background
+from superstep.providers.transport import sync_bridge
 
 async def one():
     return 1
 
-assert background.wait_for(one()) == 1
-with background._lock:  # as if another thread were just beginning its first call
+assert sync_bridge.wait_for(one()) == 1
+with sync_bridge._lock:  # as if another thread were just beginning its first call
     child = os.fork()
 if child == 0:
     signal.alarm(60)  # ends a child that waits for ever
-    os._exit(7 if background.wait_for(one()) == 1 else 1)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), background.wait_for(one()))
+    os._exit(7 if sync_bridge.wait_for(one()) == 1 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), sync_bridge.wait_for(one()))
 """
 
 
