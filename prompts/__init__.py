@@ -23,7 +23,6 @@ from superstep.prompts.model.rules import Answer, failures
 from superstep.prompts.rendering.prompt import Prompt, VersionedPromptValue, load_prompt
 from superstep.prompts.rendering.text import differences, readable
 from superstep.prompts.store import in_step
-from superstep.prompts.store.queries import sql as queries
 from superstep.prompts.store.rows import Added, Label, Move, PromptSummary, Target, Version
 from superstep.prompts.store.store import PromptStore
 
@@ -46,7 +45,6 @@ __all__ = [
     "readable",
     "differences",
     "load_prompt",
-    "queries",
     "in_step",
     "not_found",
     "point_of",

@@ -22,6 +22,7 @@ from superstep.checkpointer.calls import queries
 from superstep.checkpointer.langgraph.codec import for_jsonb
 from superstep.checkpointer.threads.current import current_task
 from superstep.runtime.faults import NoActiveStep
+from superstep.runtime.formats import RECORD_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Spend", "Spent", "record_call", "row_of_answer", "spent"]
 
-_ROUTING = "routing"
 _MOST = 2**63 - 1
 _EVER = 1e9  # seconds, more than thirty years; an interval in Postgres cannot be much longer
 
@@ -141,8 +141,8 @@ def row_of_answer(node: str, answer: Sequence[Generation]) -> queries.CallRow:
             if usage := message.usage_metadata:
                 tokens_in += usage["input_tokens"]
                 tokens_out += usage["output_tokens"]
-            if not record and isinstance(metadata.get(_ROUTING), dict):
-                record = metadata[_ROUTING]
+            if not record and isinstance(metadata.get(RECORD_KEY), dict):
+                record = metadata[RECORD_KEY]
     said = {"model": model, "input_tokens": tokens_in, "output_tokens": tokens_out}
     return _row(node, "answered", {**said, **record}, record)
 

@@ -9,13 +9,12 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from superstep.runtime.formats import NOT_ASKED
+
 if TYPE_CHECKING:
     from superstep.checkpointer.step.task import Attempt
 
 __all__ = ["answered", "number", "request_digest"]
-
-# Fields of messages. An artifact is what a tool keeps from the model.
-_NOT_ASKED = ("id", "response_metadata", "usage_metadata", "artifact", "tool_call_chunks", "chunk_position")
 
 # Who waits for an answer, to which request of which execution (its mark), and under which number.
 _waiting: WeakKeyDictionary[asyncio.Task[Any] | threading.Thread, tuple[str, bytes, int]] = WeakKeyDictionary()
@@ -43,7 +42,7 @@ def _canonical(prompt: str) -> str:
     for message in messages:
         fields = message["kwargs"]
         message["id"] = fields["type"] = str(fields.get("type")).removesuffix("MessageChunk").lower()
-        for name in _NOT_ASKED:
+        for name in NOT_ASKED:
             fields.pop(name, None)
     return json.dumps(messages)
 

@@ -28,6 +28,7 @@ from superstep.providers.routing.budgets import Reservation, held_reservations
 from superstep.providers.transport import sync_bridge
 from superstep.providers.transport.structured import read_value
 from superstep.providers.transport.wire import SCHEMA
+from superstep.runtime.formats import NOT_ASKED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -60,7 +61,6 @@ class _CallContext:
     cached: bool = False
 
 
-_NO_INPUT = {"id", "response_metadata", "usage_metadata", "artifact", "tool_call_chunks", "chunk_position"}
 _METHODS = (None, "function_calling", "json_schema")
 _FRAMEWORK_TAGS = ("seq:", "map:", "branch:", "graph:", "langsmith:")
 
@@ -313,7 +313,7 @@ def _neutral(tool: Any) -> dict[str, Any]:
 
 def _input_of(messages: Sequence[BaseMessage]) -> str:
     """Everything in the messages that an answer can depend on."""
-    return repr([message.model_dump(exclude=_NO_INPUT) for message in messages])
+    return repr([message.model_dump(exclude=set(NOT_ASKED)) for message in messages])
 
 
 def _context(input: Any, config: RunnableConfig | None, *, streamed: bool = False) -> _CallContext:  # noqa: A002

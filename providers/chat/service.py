@@ -17,7 +17,6 @@ from superstep.providers.chat.call import Call, ChatRequest, Output
 from superstep.providers.chat.stream_accumulator import StreamAccumulator
 from superstep.providers.policy.estimate import tokens_of
 from superstep.providers.policy.failures import Action
-from superstep.providers.records.call_record import RECORD_KEY
 from superstep.providers.records.redaction import Redaction, without_secret
 from superstep.providers.routing.ask import Ask
 from superstep.providers.routing.attempt_log import AttemptLog
@@ -27,6 +26,7 @@ from superstep.providers.transport.clients import Clients, missing_key, secret_o
 from superstep.providers.transport.invoke import Caller, OpenedStream
 from superstep.providers.transport.wire import SCHEMA, Wire
 from superstep.runtime.faults import ProviderExhausted, RuntimeFault
+from superstep.runtime.formats import RECORD_KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from superstep.runtime.formats import RECORD_KEY
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from langchain_core.messages import BaseMessage
 
-__all__ = ["RECORD_KEY", "CallRecord", "Tried", "counted", "left", "record_of"]
-
-RECORD_KEY = "routing"  # of a message's `response_metadata`; a public format, see docs/models.md
+__all__ = ["CallRecord", "Tried", "counted", "left", "record_of"]
 
 
 class Tried(TypedDict):

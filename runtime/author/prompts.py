@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from superstep.checkpointer import current_step
-from superstep.prompts import PRODUCTION, load_prompt, not_found, point_of, queries
+from superstep.prompts import PRODUCTION, in_step, load_prompt, not_found
 from superstep.runtime.faults import PromptNotFound, ReadFailed
 
 if TYPE_CHECKING:
@@ -44,48 +44,47 @@ async def prompt(name: str, *, label: str = PRODUCTION, version: int | None = No
         StepConflict: What the task read before has changed. Do not catch it: it makes the task run again.
     """
     step = current_step()
-    asked = _Asked(step, name, label, version)
+    wanted = _Wanted(step, name, label, version)
     try:
-        rows = await step.fetch(*asked.question)
-        return asked.answered(rows) if rows else asked.refuse(await step.fetch(*asked.what_there_is))
+        rows = await step.fetch(*wanted.statement)
+        return wanted.found(rows) if rows else wanted.refuse(await step.fetch(*wanted.what_there_is))
     except ReadFailed as error:
-        raise asked.unreadable(error) from error
+        raise wanted.unreadable(error) from error
 
 
 def prompt_sync(name: str, *, label: str = PRODUCTION, version: int | None = None) -> Prompt:
     """See `prompt`. For synchronous nodes: it blocks the calling thread."""
     step = current_step()
-    asked = _Asked(step, name, label, version)
+    wanted = _Wanted(step, name, label, version)
     try:
-        rows = step.sync.fetch(*asked.question)
-        return asked.answered(rows) if rows else asked.refuse(step.sync.fetch(*asked.what_there_is))
+        rows = step.sync.fetch(*wanted.statement)
+        return wanted.found(rows) if rows else wanted.refuse(step.sync.fetch(*wanted.what_there_is))
     except ReadFailed as error:
-        raise asked.unreadable(error) from error
+        raise wanted.unreadable(error) from error
 
 
-class _Asked:
-    """One question for a prompt: the statements to read, and what to make of their rows."""
+class _Wanted:
+    """One prompt that a task wants: the statements to read, and what to make of their rows."""
 
     def __init__(self, step: Step, name: str, label: str, version: int | None) -> None:
         self._step = step
         self._name = name
         self._label = label
         self._version = version
-        self._sql = queries(step.schema)
 
     @property
-    def question(self) -> tuple[Any, ...]:
+    def statement(self) -> tuple[Any, ...]:
         """Statement and arguments that find the one row."""
         if self._version is not None:
-            return self._sql["in_step_by_version"], self._name, self._version
-        return self._sql["in_step_by_label"], self._name, self._label, point_of(self._step.thread_id, self._name)
+            return in_step.by_version(self._step.schema, self._name, self._version)
+        return in_step.by_label(self._step.schema, self._name, self._label, self._step.thread_id)
 
     @property
     def what_there_is(self) -> tuple[Any, ...]:
         """Statement and argument that find what to say if there is no such row."""
-        return self._sql["known"], self._name
+        return in_step.known(self._step.schema, self._name)
 
-    def answered(self, rows: Sequence[Any]) -> Prompt:
+    def found(self, rows: Sequence[Any]) -> Prompt:
         """The prompt of the row, noted as used by the task."""
         found = load_prompt(self._name, rows[0]["version"], rows[0]["digest"], rows[0]["content"])
         self._step.uses(found.title)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from superstep.prompts import Answer, failures
 from superstep.runtime.author.face import chat_model
 from superstep.runtime.faults import PromptInvalid
+from superstep.runtime.formats import RECORD_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,5 +94,5 @@ def _case_answer(case: Case, message: AIMessage, ms: float) -> CaseAnswer:
     tokens = message.usage_metadata["output_tokens"] if message.usage_metadata else None
     record = message.response_metadata
     model = str(record.get("model_name") or record.get("model") or "?")
-    offline = bool(record.get("routing", {}).get("offline")) or model == "offline"
+    offline = bool(record.get(RECORD_KEY, {}).get("offline")) or model == "offline"
     return CaseAnswer(case, Answer(message.text, tokens), round(ms, 1), model, offline)
