@@ -82,7 +82,7 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
 
     # -- running -------------------------------------------------------------------------------------------------
 
-    # Over 40 lines: half of them are LangGraph's signature and the contract, and a generator more would cost each chunk.
+    # Over 40 lines: half are LangGraph's signature and the contract, and one more generator would cost each chunk.
     async def astream(  # type: ignore[override]  # one signature for LangGraph's overloads
         self,
         input: Any,  # noqa: A002 - LangGraph's name
