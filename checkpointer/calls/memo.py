@@ -85,7 +85,7 @@ class StepMemo(BaseCache):
         run, database = call.run, call.run.database
         # The key has the checkpoint that the super-step starts from, and a crash before that is committed gives the
         # step another one, under which a paid answer would not be found.
-        await run.committed(call.task.place.ns, call.task.checkpoint_id)
+        await run.begun(call.task.place.ns, call.task.checkpoint_id)
         key = CallKey.of(call.task)
         row = await database.autocommit(lambda conn: remembered(conn, database.schema, key, call.request, call.nth))
         if row is None or not row["owned"]:

@@ -33,14 +33,14 @@ from superstep.checkpointer.database.errors import DRIVER_ERRORS, Connection, is
 from superstep.checkpointer.database.retry import retry
 from superstep.checkpointer.langgraph.codec import WriteRows
 from superstep.checkpointer.step.costs import Costs
-from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault, StepConflict
+from superstep.checkpointer.step.superstep import Drift, SuperStep
+from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from superstep.checkpointer.langgraph.codec import CheckpointRow
     from superstep.checkpointer.step.read_set import Effect
-    from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.threads.pending_writes import Batch
     from superstep.checkpointer.threads.run import Run
 
@@ -91,6 +91,7 @@ class Barrier:
         """
         if self.run.poison is not None:
             raise self.run.poison
+        await self.run.begun_above(self.ns)
         step = await self._step()
         batch = self.run.writes.take(self.ns, self.parent_id or "")
         try:
@@ -183,7 +184,7 @@ class Barrier:
     def _refuse_drift(self, step: SuperStep) -> None:
         if drifted := step.drifted:
             names = sorted(set(drifted.values()))
-            raise StepConflict(
+            raise Drift(
                 f"Facts that {', '.join(names)} had read in thread {self.run.thread_id!r} changed before the "
                 f"super-step could commit. Nothing was written; only these tasks run again when the thread "
                 f"is run with input None (transactional(graph) does that).",
@@ -254,8 +255,8 @@ class Barrier:
         else:
             batch.settle()
 
-    def _contended(self, step: SuperStep) -> StepConflict:
-        return StepConflict(
+    def _contended(self, step: SuperStep) -> Drift:
+        return Drift(
             f"Other transactions kept getting in the way of a super-step of thread {self.run.thread_id!r}: {_REPAIRS} "
             f"commits failed although no fact had changed. All results are kept; run the thread again with input None "
             f"(transactional(graph) does that).",

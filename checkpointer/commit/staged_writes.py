@@ -14,18 +14,18 @@ from superstep.checkpointer.database.errors import (
     plain,
     short,
 )
-from superstep.runtime.faults import StagedWriteFailed, StepConflict
+from superstep.checkpointer.step.superstep import Drift, SuperStep
+from superstep.runtime.faults import StagedWriteFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from superstep.checkpointer.step.read_set import Effect, Staged
-    from superstep.checkpointer.step.superstep import SuperStep
 
 __all__ = ["MismatchedRows", "apply_staged"]
 
 
-class MismatchedRows(StepConflict):
+class MismatchedRows(Drift):
     """A staged write touched another number of rows than it expected."""
 
 

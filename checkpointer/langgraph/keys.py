@@ -6,16 +6,14 @@ checkpoint library exports (`ERROR`, `RESUME`, `WRITES_IDX_MAP`) is imported whe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from langchain_core.runnables import RunnableConfig
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "CACHE",
@@ -35,10 +33,10 @@ __all__ = [
     "SENDS",
     "TASK_ID",
     "RunOptions",
-    "control_of",
     "is_marked",
     "is_private_channel",
     "is_output",
+    "run_key",
     "unmark",
 ]
 
@@ -77,12 +75,15 @@ class RunOptions:
     Attributes:
         graph: name of the graph, kept with the thread; a thread of another graph is refused.
         accept_stale_answers: an answer to an interrupt counts even if the facts its question showed have moved.
+        attempt: identifies the run, instead of LangGraph's run control: a caller that enters a thread again after a
+            conflict makes new options, so what is left over of the attempt before belongs to a run that is over.
     """
 
     KEY = "__superstep_options"
 
     graph: str | None = None
     accept_stale_answers: bool = False
+    attempt: object = field(default_factory=object, compare=False)
 
 
 def is_private_channel(name: str) -> bool:
@@ -90,10 +91,15 @@ def is_private_channel(name: str) -> bool:
     return name.startswith(("__", "branch:"))
 
 
-def control_of(config: RunnableConfig) -> object | None:
-    """The object that identifies a run: LangGraph makes one run control a run and hands it to subgraphs too."""
-    runtime = config.get("configurable", {}).get(RUNTIME)
-    return getattr(runtime, "control", None)
+def run_key(conf: Mapping[str, Any]) -> object | None:
+    """The object that identifies a run, from the `configurable` of anything that belongs to it; `None` outside of runs.
+
+    LangGraph makes one run control a run and hands it to subgraphs too, and whatever is in `configurable`, so options
+    of ours identify a run as well, and more closely: several attempts may share a control that the caller has given.
+    """
+    control = getattr(conf.get(RUNTIME), "control", None)
+    options = conf.get(RunOptions.KEY)
+    return options.attempt if control is not None and isinstance(options, RunOptions) else control
 
 
 def is_output(writes: Iterable[tuple[str, Any]]) -> bool:

@@ -24,6 +24,7 @@ from superstep.checkpointer.langgraph.keys import (
     RUNTIME,
     SEND,
     TASK_ID,
+    run_key,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class TaskPlace:
 
     Attributes:
         saver: the graph's checkpointer, of whatever kind.
-        control: identifies the run.
+        run_key: identifies the run.
         thread_id: the thread.
         ns: namespace of the graph whose barrier ends the task.
         checkpoint_map: per namespace, the checkpoint that its running super-step started from.
@@ -50,7 +51,7 @@ class TaskPlace:
     """
 
     saver: object
-    control: object
+    run_key: object
     thread_id: str
     ns: str
     checkpoint_map: Mapping[str, str]
@@ -78,7 +79,7 @@ def task_place() -> TaskPlace | None:
     info = runtime.execution_info
     return TaskPlace(
         saver=conf[CHECKPOINTER],
-        control=runtime.control,
+        run_key=run_key(conf),
         thread_id=str(conf["thread_id"]),
         ns=ns,
         checkpoint_map=conf[CHECKPOINT_MAP],

@@ -30,7 +30,7 @@ from superstep.checkpointer.database import migrate
 from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
 from superstep.checkpointer.langgraph.codec import checkpoint_row
-from superstep.checkpointer.langgraph.keys import control_of
+from superstep.checkpointer.langgraph.keys import run_key
 from superstep.checkpointer.saver.lifecycle import Lifetime
 from superstep.checkpointer.saver.sync import SyncBridge
 from superstep.checkpointer.threads import claim, delta_history, history, maintenance
@@ -181,8 +181,8 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """Checkpoints, newest first, that match thread, namespace, id and metadata."""
-        control = control_of(config) if config else None
-        run = self.runs.find(control, str(config["configurable"]["thread_id"])) if config and control else None
+        key = run_key(config["configurable"]) if config else None
+        run = self.runs.find(key, str(config["configurable"]["thread_id"])) if config and key else None
         if run is not None and config is not None:
             run.namespaces[config["configurable"].get("checkpoint_ns", "")].loaded = True
         return history.list_checkpoints(self.database, self.serde, config, filter, before, limit)
@@ -281,8 +281,8 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         Raises:
             StaleRun: it belongs to a run that has ended.
         """
-        control = control_of(config)
-        return self.runs.of(control, str(config["configurable"]["thread_id"])) if control is not None else None
+        key = run_key(config["configurable"])
+        return self.runs.of(key, str(config["configurable"]["thread_id"])) if key is not None else None
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
@@ -332,14 +332,13 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         """How deployments of models did in the last `seconds`, by the records of their calls."""
         return await self.database.home.call(deployment_health(self.database, seconds=seconds))
 
-    async def afinish(self, config: RunnableConfig, control: object, status: str, error: str | None) -> None:
+    async def afinish(self, thread_id: str, key: object, status: str, error: str | None) -> None:
         """Record how a run ended, unless a later run has the thread, and release what it still holds."""
-        thread_id = str(config["configurable"]["thread_id"])
-        await self.database.home.call(self._finish(thread_id, control, status, error))
+        await self.database.home.call(self._finish(thread_id, key, status, error))
 
-    async def _finish(self, thread_id: str, control: object, status: str, error: str | None) -> None:
-        run = self.runs.find(control, thread_id)
-        await self.runs.end(control)
+    async def _finish(self, thread_id: str, key: object, status: str, error: str | None) -> None:
+        run = self.runs.find(key, thread_id)
+        await self.runs.end(key)
         if run is None or run.token is None:
             return
         said = None if error is None else error.encode(errors="replace").decode().replace("\0", "")

@@ -47,8 +47,8 @@ class Owner(Protocol):
     def database(self) -> Database:
         """Where the thread is."""
 
-    async def committed(self, ns: str, checkpoint_id: str) -> None:
-        """Wait until a checkpoint is committed; fail with the commit if that fails."""
+    async def begun(self, ns: str, checkpoint_id: str) -> None:
+        """Wait until the checkpoint that a super-step started from is committed, and those of its callers."""
 
     async def take_back(self, what: Withdrawal, conn: Connection) -> None:
         """Discard results on this very connection.

@@ -227,6 +227,7 @@ class SuperStep:
                 raise read_error(error, sql) from error
             await self.snapshot.lost()
 
+        await self.begun()
         async with self.snapshot.lock:
             try:
                 rows = await retry(once, failed, tries=_READ_TRIES)
@@ -235,13 +236,18 @@ class SuperStep:
                 await self.snapshot.rest()
         return rows
 
+    async def begun(self) -> None:
+        """Wait until what the step started from is committed; fail as that commit does.
+
+        Before any lock is taken or connection acquired: the commit that is waited for needs both.
+        """
+        await self.owner.begun(self.ns, self.checkpoint_id)
+
     async def pin(self) -> Connection:
         """The connection with the step's open, validated transaction. Call with the snapshot's lock held.
 
         Tasks whose facts have changed drift on the way.
         """
-        if self.snapshot.conn is None:
-            await self.owner.committed(self.ns, self.checkpoint_id)
         while moved := await self.snapshot.pin(self._log()):
             try:
                 await self.drift(moved)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.codec import checkpoint_tuple
-from superstep.checkpointer.langgraph.keys import DURABILITY, TASK_ID, RunOptions, control_of
+from superstep.checkpointer.langgraph.keys import CHECKPOINT_MAP, DURABILITY, RUNTIME, TASK_ID, RunOptions, run_key
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.read_set import Effect
 from superstep.checkpointer.threads.queries import running
@@ -29,40 +29,56 @@ __all__ = ["load"]
 
 
 async def load(runs: Registry, serde: SerializerProtocol, config: RunnableConfig) -> CheckpointTuple | None:
-    """A checkpoint with its pending writes. See `TransactionalSaver.aget_tuple`."""
-    ns = config["configurable"].get("checkpoint_ns", "")
-    run, row = await runs.database.autocommit(lambda conn: _load(runs, serde, conn, config))
+    """A checkpoint with its pending writes. See `TransactionalSaver.aget_tuple`.
+
+    LangGraph loads each graph of a run once to go on from it. A second time, within the same invocation, it only looks:
+    a run that was addressed to an older checkpoint asks whether the thread has moved past that.
+    """
+    conf = config["configurable"]
+    thread_id, ns = str(conf["thread_id"]), conf.get("checkpoint_ns", "")
+    key = run_key(conf)
+    run = runs.find(key, thread_id) if key is not None else None
+    if key is None or (run is not None and run.is_entered(ns, conf[RUNTIME])):
+        row = await runs.database.autocommit(
+            lambda conn: running.checkpoint(conn, runs.database.schema, thread_id, ns, conf.get("checkpoint_id"))
+        )
+        return checkpoint_tuple(serde, dict(row)) if row else None
+    if run is not None and ns == "" and TASK_ID not in conf:
+        # A re-entry with the same key: what its last attempt left open goes. Before a connection is in hand: closing
+        # waits for steps, which may wait for connections.
+        await run.close()
+        run = None
+    owner, row = await runs.database.autocommit(lambda conn: _load(runs, serde, conn, conf, key, run))
     loaded = checkpoint_tuple(serde, dict(row)) if row else None
-    if run is not None:
-        caller = config["configurable"].get(TASK_ID)
-        run.namespaces[ns].load(loaded.checkpoint if loaded else None, caller)
+    above = {each: id_ for each, id_ in conf.get(CHECKPOINT_MAP, {}).items() if each != ns}
+    owner.namespaces[ns].load(loaded.checkpoint if loaded else None, conf.get(TASK_ID), conf[RUNTIME], above)
     return loaded
 
 
 async def _load(
-    runs: Registry, serde: SerializerProtocol, conn: Connection, config: RunnableConfig
-) -> tuple[Run | None, asyncpg.Record | None]:
+    runs: Registry,
+    serde: SerializerProtocol,
+    conn: Connection,
+    conf: Mapping[str, Any],
+    key: object,
+    run: Run | None,
+) -> tuple[Run, asyncpg.Record | None]:
     """The row, and the run that loads it, which owns the thread from here on.
 
     First the claim, then the row: no earlier owner can commit between the two, so the row is the thread's head.
     """
-    conf = config["configurable"]
     thread_id, ns = str(conf["thread_id"]), conf.get("checkpoint_ns", "")
-    control = control_of(config)
-    run = None
-    if control is not None:
-        run = runs.find(control, thread_id)
-        if run is None or (ns == "" and TASK_ID not in conf):
-            run = await _claim(runs, serde, conn, control, conf)
+    if run is None:
+        run = await _claim(runs, serde, conn, key, conf)
     schema = runs.database.schema
     row = await running.checkpoint(conn, schema, thread_id, ns, conf.get("checkpoint_id"))
-    if run is not None and row and (row["write_tasks"] or row["tried_before"]):
+    if row and (row["write_tasks"] or row["tried_before"]):
         await _hypothesize(conn, run, ns, row["checkpoint_id"])
     return run, row
 
 
 async def _claim(
-    runs: Registry, serde: SerializerProtocol, conn: Connection, control: object, conf: Mapping[str, Any]
+    runs: Registry, serde: SerializerProtocol, conn: Connection, key: object, conf: Mapping[str, Any]
 ) -> Run:
     """Take the thread over: raise its fencing token."""
     thread_id = str(conf["thread_id"])
@@ -81,15 +97,13 @@ async def _claim(
     await failpoints.hit("run.claimed")
     run = Run(
         runs.database,
-        control,
+        key,
         thread_id,
         token=owner["token"],
         head=owner["head"],
         options=options,
         serde=serde,
     )
-    if (before := runs.find(control, thread_id)) is not None:
-        await before.close()  # a re-entry with the same control: what its last attempt left open
     runs.register(run)
     return run
 

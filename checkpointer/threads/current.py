@@ -85,7 +85,7 @@ def current_task() -> CurrentTask:
             "The graph running here has no TransactionalSaver: compile it with checkpointer=saver and invoke it with "
             "a thread_id."
         )
-    run = runs.find(place.control, place.thread_id)
+    run = runs.find(place.run_key, place.thread_id)
     if run is None:
         raise StaleRun(f"The run of thread {place.thread_id!r} that this task belongs to has ended.")
     if not run.has_loaded(place.ns):

@@ -17,6 +17,8 @@ from langgraph.checkpoint.base import Checkpoint, copy_checkpoint
 from superstep.checkpointer.langgraph.progress import NO_PROGRESS, nodes_between, progress
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from superstep.checkpointer.langgraph.progress import Progress
 
 __all__ = ["Namespace"]
@@ -30,21 +32,29 @@ class Namespace:
     Attributes:
         loaded: LangGraph has loaded it for the run: its super-steps have barriers.
         caller: id of the task that runs it as a subgraph; `None` for the outermost graph.
+        invocation: LangGraph's object for the one call of the graph that has loaded it.
+        above: for each graph around this one, by namespace, the checkpoint that its running super-step started from.
     """
 
     def __init__(self) -> None:
         self.loaded = False
         self.caller: str | None = None
+        self.invocation: object = None
+        self.above: Mapping[str, str] = {}
         self._recent: deque[str | None] = deque(maxlen=_RECENT)
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._failure: BaseException | None = None
         self._progress: Progress = NO_PROGRESS
         self._since: float | None = None
 
-    def load(self, checkpoint: Checkpoint | None, caller: str | None) -> None:
+    def load(
+        self, checkpoint: Checkpoint | None, caller: str | None, invocation: object, above: Mapping[str, str]
+    ) -> None:
         """LangGraph loaded this checkpoint to go on from it; `None` if there is none yet."""
         self.loaded = True
         self.caller = caller
+        self.invocation = invocation
+        self.above = above
         self._failure = None
         self._recent.append(checkpoint["id"] if checkpoint else None)
         self._progress = progress(copy_checkpoint(checkpoint)) if checkpoint else NO_PROGRESS

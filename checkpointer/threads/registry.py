@@ -1,4 +1,4 @@
-"""The runs of one saver in this process: found by LangGraph's run control, and kept apart by thread."""
+"""The runs of one saver in this process: found by what identifies them (`keys.run_key`), and by thread."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ class Registry:
         self.active: set[str] = set()
         self._runs: OrderedDict[tuple[int, str], Run] = OrderedDict()
 
-    def find(self, control: object, thread_id: str) -> Run | None:
-        """The run of a thread that LangGraph's run control belongs to."""
-        run = self._runs.get((id(control), thread_id))
+    def find(self, key: object, thread_id: str) -> Run | None:
+        """The run of a thread that this key belongs to."""
+        run = self._runs.get((id(key), thread_id))
         if run is not None:
-            self._runs.move_to_end((id(control), thread_id))
+            self._runs.move_to_end((id(key), thread_id))
         return run
 
-    def of(self, control: object, thread_id: str) -> Run:
+    def of(self, key: object, thread_id: str) -> Run:
         """As `find`.
 
         Raises:
             StaleRun: the run has ended.
         """
-        run = self.find(control, thread_id)
+        run = self.find(key, thread_id)
         if run is None:
             raise StaleRun(f"The run of thread {thread_id!r} has ended; nothing more of it is stored.")
         return run
@@ -59,7 +59,7 @@ class Registry:
         A forgotten run that wakes up after all is refused as stale. The number is far above what one process runs at
         a time.
         """
-        self._runs[id(run.control), run.thread_id] = run
+        self._runs[id(run.key), run.thread_id] = run
         while len(self._runs) > _MOST_RUNS:
             _, oldest = self._runs.popitem(last=False)
             self.database.home.spawn(oldest.close)
@@ -82,10 +82,13 @@ class Registry:
         finally:
             self.active.discard(thread_id)
 
-    async def end(self, control: object) -> None:
-        """The caller knows that the run with this control is over: release whatever its steps hold."""
-        for key in [key for key in list(self._runs) if key[0] == id(control)]:
-            await self._runs.pop(key).close()
+    async def end(self, key: object) -> None:
+        """The caller knows that the runs of this key are over: release whatever their steps hold, and forget them.
+
+        What is left over of them, such as code of a cancelled node, is told that its run has ended.
+        """
+        for each in [each for each in list(self._runs) if each[0] == id(key)]:
+            await self._runs.pop(each).close()
 
     async def close(self) -> None:
         """Release all pinned transactions."""

@@ -37,7 +37,7 @@ class Run:
 
     Attributes:
         database: where the thread is.
-        control: LangGraph's object that identifies the run.
+        key: identifies the run, see `keys.run_key`.
         thread_id: the thread.
         token: the fencing token this run was given; `None` for a caller that is no run.
         head: the root checkpoint the run believes to be the thread's latest.
@@ -54,7 +54,7 @@ class Run:
     def __init__(
         self,
         database: Database,
-        control: object,
+        key: object,
         thread_id: str,
         *,
         token: int | None,
@@ -63,7 +63,7 @@ class Run:
         serde: SerializerProtocol,
     ) -> None:
         self.database = database
-        self.control = control
+        self.key = key
         self.thread_id = thread_id
         self.token = token
         self.head = head
@@ -91,6 +91,10 @@ class Run:
         """Whether LangGraph loaded this graph for the run, so that its super-steps have barriers."""
         return ns in self.namespaces and self.namespaces[ns].loaded
 
+    def is_entered(self, ns: str, invocation: object) -> bool:
+        """Whether this very invocation of the graph has loaded it already."""
+        return ns in self.namespaces and self.namespaces[ns].invocation is invocation
+
     def ran(self, ns: str, parent_id: str | None, checkpoint: Checkpoint) -> list[str]:
         """Names of the nodes whose super-step this checkpoint ends."""
         step = self.steps.get((ns, parent_id or ""))
@@ -100,6 +104,21 @@ class Run:
     async def committed(self, ns: str, checkpoint_id: str) -> None:
         """Wait until the checkpoint is committed; fail as the commit does. See `Namespace`."""
         await self.namespaces[ns].committed(checkpoint_id)
+
+    async def begun(self, ns: str, checkpoint_id: str) -> None:
+        """Wait until a super-step has begun for good: what it started from is committed, and so for those around it."""
+        await self.begun_above(ns)
+        await self.committed(ns, checkpoint_id)
+
+    async def begun_above(self, ns: str) -> None:
+        """Wait until the super-steps that a graph is called from have begun for good; fail as their predecessors do.
+
+        A nested super-step commits by itself, before its callers. What stands in front of them must be committed then,
+        or it could fail when the nested writes are there already.
+        """
+        for above, checkpoint_id in self.namespaces[ns].above.items():
+            if self.has_loaded(above):
+                await self.committed(above, checkpoint_id)
 
     def arrived(self, ns: str, checkpoint_id: str) -> None:
         """The checkpoint is committed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from langgraph.errors import GraphDrained
@@ -109,10 +109,11 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
         thread_id = _thread_id(config)
         shape = Shape.of(stream_mode or self.graph.stream_mode, subgraphs=subgraphs, version=version)
         control = control or RunControl()
-        options = RunOptions(self._label, self.settings.on_stale_answer == "accept")
         call = {
             **kwargs,
-            "config": _with_options(config, options, self.graph.cache),
+            "config": _with(
+                config, **({CACHE: FactlessCache(cache)} if (cache := self.graph.cache) is not None else {})
+            ),
             "stream_mode": shape.asked,
             "subgraphs": subgraphs,
             # Not "sync": subgraphs inherit that, and LangGraph fails on it in those without a checkpointer. The wait at
@@ -133,31 +134,34 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
                 ending.status, ending.error = "failed", f"{type(e).__name__}: {e}"
                 raise
             finally:
-                await self._saver.afinish(call["config"], control, ending.status, ending.error)
+                await self._saver.afinish(thread_id, ending.options.attempt, ending.status, ending.error)
 
     async def _attempts(
         self, given: Any, call: dict[str, Any], shape: Shape, thread_id: str, ending: _Ending
     ) -> AsyncGenerator[Any, None]:
         """One attempt after the other, each from where the thread's last commit left it."""
         tried = Tries(self.settings)
-        control = call["control"]
         while True:
+            # New options each time: what a cancelled attempt leaves running belongs to a run that is over.
+            options = ending.options = RunOptions(self._label, self.settings.on_stale_answer == "accept")
+            call["config"] = _with(call["config"], **{RunOptions.KEY: options})
             gate = Gate(shape, again=tried.conflicts > 0)
             try:
                 async with aclosing(cast("AsyncGenerator[Any, None]", self.graph.astream(given, **call))) as chunks:
                     async for raw in chunks:
                         seen = shape.read(raw)
                         if (checkpoint_id := shape.checkpoint(seen)) is not None:
-                            await self._committed(control, thread_id, "|".join(seen.ns), checkpoint_id)
+                            await self._committed(options, thread_id, "|".join(seen.ns), checkpoint_id)
                         for chunk in gate.push(seen):
                             yield chunk
                 for chunk in gate.finish():
                     yield chunk
             except StepConflict as conflict:
-                run = self._saver.runs.find(control, thread_id)
+                run = self._saver.runs.find(options.attempt, thread_id)
                 pause = tried.after(conflict, progressed=run is not None and run.commits > 0)
                 if self.on_conflict is not None:
                     self.on_conflict(conflict)
+                await self._saver.database.home.call(self._saver.runs.end(options.attempt))
                 await asyncio.sleep(pause)
                 if run is not None and run.moved:
                     # The run has stored something, the fork checkpoint at least: go on from there, not from the
@@ -181,8 +185,8 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
         left = {key: value for key, value in given.resume.items() if key in open_ids}
         return Command(resume=left) if left else None
 
-    async def _committed(self, control: RunControl, thread_id: str, ns: str, checkpoint_id: str) -> None:
-        run = self._saver.runs.find(control, thread_id)
+    async def _committed(self, options: RunOptions, thread_id: str, ns: str, checkpoint_id: str) -> None:
+        run = self._saver.runs.find(options.attempt, thread_id)
         if run is not None:
             await self._saver.database.home.call(run.committed(ns, checkpoint_id))
 
@@ -284,6 +288,7 @@ class _Ending:
 
     status: str = "unfinished"
     error: str | None = None
+    options: RunOptions = field(default_factory=RunOptions)
 
 
 def _thread_id(config: RunnableConfig | None) -> str:
@@ -293,12 +298,9 @@ def _thread_id(config: RunnableConfig | None) -> str:
     return str(thread_id)
 
 
-def _with_options(config: RunnableConfig | None, options: RunOptions, cache: Any) -> RunnableConfig:
+def _with(config: RunnableConfig | None, **more: Any) -> RunnableConfig:
     config = config or {}
-    configurable = {**config.get("configurable", {}), RunOptions.KEY: options}
-    if cache is not None:
-        configurable[CACHE] = FactlessCache(cache)
-    return {**config, "configurable": configurable}
+    return {**config, "configurable": {**config.get("configurable", {}), **more}}
 
 
 def _without_checkpoint(config: RunnableConfig) -> RunnableConfig:

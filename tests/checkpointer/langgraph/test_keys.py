@@ -106,7 +106,7 @@ async def test_the_place_of_a_node_is_read_off_its_config() -> None:
     assert place.callers == {}
     assert list(place.checkpoint_map) == [""]
     assert place.task_id == config["configurable"][keys.TASK_ID]
-    assert place.control is keys.control_of(config)
+    assert place.run_key is keys.run_key(config["configurable"]) is not None
 
 
 async def test_without_a_checkpointer_there_is_no_place() -> None:

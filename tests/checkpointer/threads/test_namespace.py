@@ -54,7 +54,7 @@ async def _play(some: list[tuple[str, str]]) -> None:
             waiting.clear()
         else:
             checkpoint: Any = {**empty_checkpoint(), "id": checkpoint_id}
-            namespace.load(checkpoint, None)
+            namespace.load(checkpoint, None, None, {})
             committed.add(checkpoint_id)
             failure = None
             # What waits for a checkpoint that is loaded instead of committed belongs to an earlier load.
