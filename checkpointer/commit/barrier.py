@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from superstep.checkpointer.langgraph.codec import CheckpointRow
-    from superstep.checkpointer.step.read_set import Effect
+    from superstep.checkpointer.step.read_set import Effect, Read
     from superstep.checkpointer.threads.pending_writes import Batch
     from superstep.checkpointer.threads.run import Run
 
@@ -99,7 +99,8 @@ class Barrier:
                 await self._alone(step, batch)
             else:
                 async with step.snapshot.lock:
-                    await self._with_step(step, batch)
+                    callers = await self._with_step(step, batch)
+                await step.move_callers_on(callers)
         except BaseException as e:
             try:
                 if step is not None:
@@ -150,8 +151,11 @@ class Barrier:
 
     # -- with reads or staged writes -----------------------------------------------------------------------------
 
-    async def _with_step(self, step: SuperStep, batch: Batch | None) -> None:
-        """Direct commit if the step's transaction is still open, else replay commit; repair until either holds."""
+    async def _with_step(self, step: SuperStep, batch: Batch | None) -> list[tuple[list[Read], int, Read]]:
+        """Direct commit if the step's transaction is still open, else replay commit; repair until either holds.
+
+        Returns what callers' reads say after it.
+        """
 
         async def failed(error: Exception, left: int) -> None:
             lost = is_lost(error, step.snapshot.conn)
@@ -162,17 +166,18 @@ class Barrier:
             if not left:
                 raise self._unreachable() if lost else self._contended(step)
 
-        await retry(lambda: self._try(step, batch), failed, tries=_REPAIRS)
+        return await retry(lambda: self._try(step, batch), failed, tries=_REPAIRS)
 
-    async def _try(self, step: SuperStep, batch: Batch | None) -> None:
+    async def _try(self, step: SuperStep, batch: Batch | None) -> list[tuple[list[Read], int, Read]]:
         kind: CommitKind = "direct" if step.snapshot.is_held or not step.has_reads else "replay"
-        conn = await step.pin()
+        conn = await step.pin(for_commit=True)
         await failpoints.hit("commit.begun")
         self._refuse_drift(step)
         await failpoints.hit("commit.validated")
         await conn.execute(_WRITE)
         effects = step.effects()
         await apply_staged(conn, step, effects)
+        callers = await step.callers_after_writes() if step.calls_back and any(e.staged for e in effects) else []
         await failpoints.hit("commit.staged")
         if await self._insert(conn, self._record(step, kind, effects), batch):
             await self._finish(conn, step)
@@ -180,8 +185,10 @@ class Barrier:
             # An earlier COMMIT of ours, whose answer was lost, has landed meanwhile. What was just applied in this
             # transaction is the second time: roll it back.
             await step.snapshot.lost()
+        return callers
 
     def _refuse_drift(self, step: SuperStep) -> None:
+        step.refuse_drifted_callers()
         if drifted := step.drifted:
             names = sorted(set(drifted.values()))
             raise Drift(

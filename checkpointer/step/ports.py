@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.step.costs import Costs
+    from superstep.checkpointer.step.snapshot import Snapshot
+    from superstep.checkpointer.step.task import Task
 
-__all__ = ["Owner", "Withdrawal"]
+__all__ = ["Caller", "CallerStep", "Owner", "Withdrawal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,25 @@ class Withdrawal:
     ms: float
 
 
+class CallerStep(Protocol):
+    """The super-step of a caller, as a super-step below it sees it."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The transaction that its reads see."""
+
+    async def drift(self, moved: Iterable[Task], conn: Connection) -> None:
+        """These tasks of it must run again. On a connection that is in no transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A task in which a graph runs as a subgraph, be it as a node, in a tool or in a `@task`."""
+
+    step: CallerStep
+    task: Task
+
+
 class Owner(Protocol):
     """A run, as its super-steps see it."""
 
@@ -49,6 +70,9 @@ class Owner(Protocol):
 
     async def begun(self, ns: str, checkpoint_id: str) -> None:
         """Wait until the checkpoint that a super-step started from is committed, and those of its callers."""
+
+    def callers(self, ns: str) -> Sequence[Caller]:
+        """The tasks in which a graph runs, those that its callers run in included, as far as they used their step."""
 
     async def take_back(self, what: Withdrawal, conn: Connection) -> None:
         """Discard results on this very connection.

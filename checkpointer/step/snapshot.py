@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from superstep.checkpointer.database.database import Database
+    from superstep.checkpointer.step.task import Task
+
+    Log = Iterable[tuple[Task, Sequence[Read]]]
 
 __all__ = ["Snapshot", "SnapshotState"]
 
@@ -77,19 +80,24 @@ class Snapshot:
         self._database = database
         self._connections = database.connections
         self._timer: asyncio.TimerHandle | None = None
+        self._seen: dict[tuple[str, str], bytes] = {}  # what reads have returned in the open transaction
 
     @property
     def is_held(self) -> bool:
         """Whether the transaction of the reads so far is still there."""
         return self.state in (SnapshotState.OPEN, SnapshotState.DIRTY)
 
-    async def pin(self, log: Iterable[tuple[str, str, Sequence[Read]]]) -> dict[str, str]:
-        """Make the snapshot OPEN, if the whole log (task id, node, reads) still holds.
+    async def pin(self, log: Log, others: Log = ()) -> list[Task]:
+        """Make the snapshot OPEN, if a whole log holds in it.
+
+        Args:
+            log: reads that were made in this snapshot, by task. Replayed if a transaction has to be opened.
+            others: reads that were made elsewhere. Replayed in any case, unless this transaction has read the same.
 
         Returns:
-            The tasks (id to node) for which the log says something else now. With any, the snapshot is BARE: taking
-            results back happens outside its transaction and on this very connection, since a step that waited for a
-            second one could wait for ever.
+            The tasks for which the log says something else now. With any, the snapshot is BARE: taking results back
+            happens outside its transaction and on this very connection, since a step that waited for a second one could
+            wait for ever.
         """
         self._connections.busy(self)
         self._stop_timer()
@@ -98,13 +106,22 @@ class Snapshot:
         if self.state is SnapshotState.CLOSED:
             self.conn = await self._connections.acquire()
             self._become(SnapshotState.BARE)
-        if self.state is SnapshotState.OPEN:
-            return {}
         try:
-            return await self._open(self._connection(), log)
+            if self.state is SnapshotState.BARE:
+                await self._open(self._connection())
+                moved = await self._replay([*log, *others])
+            else:
+                moved = await self._replay(others)
+            if moved:
+                await self.roll_back()
         except BaseException:
             await self.lost()  # failed or cancelled half way: the state of the transaction is not known any more
             raise
+        return moved
+
+    def note(self, read: Read) -> None:
+        """A read was made in the open transaction."""
+        self._seen[read.key] = read.digest
 
     async def fetch(self, sql: str, args: Sequence[Any]) -> list[asyncpg.Record]:
         """Rows of a statement in the open transaction."""
@@ -157,27 +174,23 @@ class Snapshot:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    async def _open(self, conn: Connection, log: Iterable[tuple[str, str, Sequence[Read]]]) -> dict[str, str]:
+    async def _open(self, conn: Connection) -> None:
+        self._seen.clear()
         await conn.execute(_OPEN)
         self._become(SnapshotState.OPEN)
         await failpoints.hit("step.pinned")
-        moved = await self._replay(log)
-        if moved:
-            await self.roll_back()
-        return moved
 
-    async def _replay(self, log: Iterable[tuple[str, str, Sequence[Read]]]) -> dict[str, str]:
-        """Run the read log in the new transaction: the tasks for which it says something else."""
-        seen: dict[tuple[str, str], bytes] = {}
-        moved: dict[str, str] = {}
-        for task_id, node, reads in log:
+    async def _replay(self, log: Log) -> list[Task]:
+        """Run what of a log has not been read in this transaction: the tasks for which it says something else."""
+        moved: list[Task] = []
+        for task, reads in log:
             for read in reads:
-                if task_id in moved:
+                if task in moved:
                     break
-                if read.key not in seen:
-                    seen[read.key] = await self._digest_again(read)
-                if seen[read.key] != read.digest:
-                    moved[task_id] = node
+                if read.key not in self._seen:
+                    self._seen[read.key] = await self._digest_again(read)
+                if self._seen[read.key] != read.digest:
+                    moved.append(task)
         return moved
 
     async def _digest_again(self, read: Read) -> bytes:

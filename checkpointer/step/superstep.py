@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 from langgraph.errors import GraphBubbleUp
 
 from superstep.checkpointer.database.errors import Connection, is_lost, is_serialization_failure, read_error, short
@@ -28,9 +30,7 @@ from superstep.runtime.faults import NoActiveStep, ReadRefused, StaleRun, StepCo
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    import asyncpg
-
-    from superstep.checkpointer.step.ports import Owner
+    from superstep.checkpointer.step.ports import Caller, Owner
 
 __all__ = ["Drift", "SuperStep"]
 
@@ -150,13 +150,14 @@ class SuperStep:
             raise NoActiveStep(
                 f"The super-step of {attempt.node!r} has ended: what outlives its node cannot read or write in it."
             )
-        if self.tasks[attempt.task_id].state is TaskState.DRIFTED:
-            raise Drift(
-                f"The facts that {attempt.node!r} had read changed before its super-step could commit. "
-                f"Nothing was written; run the thread again with input None, or wrap the graph in transactional().",
-                tasks=[attempt.node],
-                attempts=self.costs.attempts,
-            )
+        for task in (self.tasks[attempt.task_id], *(caller.task for caller in self._callers())):
+            if task.state is TaskState.DRIFTED:
+                raise Drift(
+                    f"The facts that {task.node!r} had read changed before its super-step could commit. "
+                    f"Nothing was written; run the thread again with input None, or wrap the graph in transactional().",
+                    tasks=[task.node],
+                    attempts=self.costs.attempts,
+                )
 
     def _task(self, task_id: str) -> Task:
         task = self.tasks.get(task_id)
@@ -179,12 +180,23 @@ class SuperStep:
     @property
     def has_reads(self) -> bool:
         """Whether a new transaction would have anything to replay."""
-        return any(reads for _, _, reads in self._log())
+        return any(reads for _, reads in (*self._log(), *self._log_of_callers()))
 
     @property
     def rests_on_anything(self) -> bool:
-        """Whether the commit has something to validate, to apply or to refuse."""
-        return self.has_reads or bool(self.drifted) or any(effect.staged for effect in self.effects())
+        """Whether the commit has something to validate, to apply or to refuse.
+
+        A nested super-step that neither read nor staged has not: what its callers have read is validated with theirs.
+        """
+        own = any(reads for _, reads in self._log()) or any(effect.staged for effect in self.effects())
+        return own or any(
+            t.state is TaskState.DRIFTED for t in (*self.tasks.values(), *(c.task for c in self._callers()))
+        )
+
+    @property
+    def calls_back(self) -> bool:
+        """Whether the tasks in which this graph runs have read anything."""
+        return any(reads for _, reads in self._log_of_callers())
 
     @property
     def node_names(self) -> set[str]:
@@ -195,11 +207,20 @@ class SuperStep:
         """Milliseconds since this attempt of the super-step began, plus those of the attempts before it."""
         return self.costs.ms + (time.perf_counter() - self._started) * 1000
 
-    def _log(self) -> Iterator[tuple[str, str, Sequence[Read]]]:
-        """(task id, node, reads) of everything the step rests on, what a human was shown included."""
+    def _log(self) -> Iterator[tuple[Task, list[Read]]]:
+        """Everything that the step's own tasks rest on, what a human was shown included."""
         for task in list(self.tasks.values()):
             for reads in task.logs():
-                yield task.id, task.node, reads
+                yield task, reads
+
+    def _log_of_callers(self) -> Iterator[tuple[Task, list[Read]]]:
+        """What the tasks rest on, so far, in which this graph runs as a subgraph."""
+        for caller in self._callers():
+            for reads in caller.task.logs():
+                yield caller.task, reads
+
+    def _callers(self) -> Sequence[Caller]:
+        return self.owner.callers(self.ns) if self.ns else ()
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
@@ -231,7 +252,9 @@ class SuperStep:
         async with self.snapshot.lock:
             try:
                 rows = await retry(once, failed, tries=_READ_TRIES)
-                attempt.reads.append(Read(sql, args, digest_result(sql, rows)))
+                read = Read(sql, args, digest_result(sql, rows))
+                self.snapshot.note(read)
+                attempt.reads.append(read)
             finally:
                 await self.snapshot.rest()
         return rows
@@ -243,41 +266,103 @@ class SuperStep:
         """
         await self.owner.begun(self.ns, self.checkpoint_id)
 
-    async def pin(self) -> Connection:
+    async def pin(self, *, for_commit: bool = False) -> Connection:
         """The connection with the step's open, validated transaction. Call with the snapshot's lock held.
 
-        Tasks whose facts have changed drift on the way.
+        Tasks whose facts have changed drift on the way. For a commit, what callers have read is validated too.
+
+        Raises:
+            Drift: facts of a caller have changed.
         """
-        while moved := await self.snapshot.pin(self._log()):
+        while moved := await self.snapshot.pin(self._log(), self._log_of_callers() if for_commit else ()):
             try:
-                await self.drift(moved)
+                await self._all_drift(moved, self.connection)
             except BaseException:
                 await self.snapshot.lost()
                 raise
         return self.connection
 
+    async def _all_drift(self, moved: list[Task], conn: Connection) -> None:
+        """Let own tasks and callers drift, each in its super-step.
+
+        Raises:
+            Drift: a caller is among them: this super-step is part of what runs again.
+        """
+        if own := [task for task in moved if self.tasks.get(task.id) is task]:
+            await self.drift(own, conn)
+        for caller in [caller for caller in self._callers() if caller.task in moved]:
+            await caller.step.drift([caller.task], conn)
+        self.refuse_drifted_callers()
+
+    def refuse_drifted_callers(self) -> None:
+        """Raise `Drift` if a task in which this graph runs has drifted: the conflict is that task's."""
+        if names := sorted({each.task.node for each in self._callers() if each.task.state is TaskState.DRIFTED}):
+            raise Drift(
+                f"Facts that {', '.join(names)} had read in thread {self.owner.thread_id!r} changed before a subgraph "
+                f"called there could commit. The subgraph's super-step was not written; only {', '.join(names)} runs "
+                f"again when the thread is run with input None (transactional(graph) does that).",
+                tasks=names,
+                attempts=self.costs.attempts,
+            )
+
     async def reject(self, effect: Effect) -> None:
         """The commit cannot apply what a task staged: roll it back, and let the task run again."""
-        await self.snapshot.roll_back()
-        await self.drift({effect.task_id: effect.node})
+        conn = await self.snapshot.roll_back()
+        await self.drift([self.tasks[effect.task_id]], conn)
 
-    async def drift(self, moved: dict[str, str]) -> None:
-        """These tasks (id to node), and their callers, must run again; all other results stay.
+    async def drift(self, moved: Iterable[Task], conn: Connection) -> None:
+        """These tasks, and those that called them in this super-step, must run again; all other results stay.
 
-        On the snapshot's own connection, which must be in no transaction.
+        On a connection that is in no transaction.
         """
-        self.costs.drifts += len(moved)
         asked = []
-        for task_id, node in tuple(moved.items()):
-            callers = self.tasks[task_id].callers if task_id in self.tasks else {}
-            for each, name in ((task_id, node), *callers.items()):
-                task = self._task(each)
-                task.node = name
-                if task.drift():
+        for task in moved:
+            self.costs.drifts += 1
+            for each, name in ((task.id, task.node), *task.callers.items()):
+                drifted = self._task(each)
+                drifted.node = name
+                if drifted.drift():
                     asked.append(each)
         self._handed_in.set()
         what = Withdrawal(self.ns, self.checkpoint_id, self.drifted, asked, self.costs, self.elapsed_ms())
-        await self.owner.take_back(what, self.connection)
+        await self.owner.take_back(what, conn)
+
+    async def callers_after_writes(self) -> list[tuple[list[Read], int, Read]]:
+        """What callers' reads say now that this super-step's writes are applied in its transaction.
+
+        A task reads a balance, and the agent that it calls draws on it: that is no change of the task's fact from
+        outside. `move_callers_on` makes the new state the one that the task's own commit will compare with.
+
+        Returns:
+            Per read: the log it stands in, its place there, and the read with its new digest.
+        """
+        conn, found = self.connection, []
+        await conn.execute("SAVEPOINT callers; SET LOCAL transaction_read_only = on")
+        for _, reads in self._log_of_callers():
+            for place, read in enumerate(reads):
+                digest = await self._digest_after_writes(conn, read)
+                found.append((reads, place, replace(read, digest=digest)))
+        await conn.execute("ROLLBACK TO SAVEPOINT callers")
+        return found
+
+    async def _digest_after_writes(self, conn: Connection, read: Read) -> bytes:
+        try:
+            return digest_result(read.sql, await conn.fetch(read.sql, *read.args))
+        except asyncpg.PostgresError as e:
+            if is_serialization_failure(e) or is_lost(e, conn):
+                raise
+            await conn.execute("ROLLBACK TO SAVEPOINT callers; SET LOCAL transaction_read_only = on")
+            return b""  # a read that is rejected now can hold no more
+
+    async def move_callers_on(self, found: Iterable[tuple[list[Read], int, Read]]) -> None:
+        """This super-step is committed: its callers go on in a snapshot that has its writes.
+
+        Call without any lock: it waits for reads of the callers that are under way.
+        """
+        for reads, place, read in found:
+            reads[place] = read
+        for caller in self._callers():
+            await caller.step.snapshot.release()
 
     @property
     def connection(self) -> Connection:

@@ -26,7 +26,7 @@ from superstep.checkpointer.step.transitions import check_transition
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["Attempt", "Task", "TaskState"]
 
@@ -205,7 +205,7 @@ class Task:
         """Whether anything is known here of what the task did."""
         return self.attempt is not None or self.effect is not None or self.shown is not None
 
-    def logs(self) -> Iterator[Sequence[Read]]:
+    def logs(self) -> Iterator[list[Read]]:
         """All reads that the task rests on, what a human was shown included."""
         if self.shown is not None:
             yield self.shown.reads

@@ -10,6 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.langgraph.keys import RunOptions
+from superstep.checkpointer.step.ports import Caller
 from superstep.checkpointer.step.superstep import SuperStep
 from superstep.checkpointer.threads.discard import discard
 from superstep.checkpointer.threads.namespace import Namespace
@@ -143,6 +144,24 @@ class Run:
         kept = [e for e in effects if not (e.asked and self.options.accept_stale_answers)]
         if kept or costs is not None:
             self.step(ns, checkpoint_id).load(kept, costs, asked_again)
+
+    def callers(self, ns: str) -> list[Caller]:
+        """The tasks in which a graph runs. See `Owner.callers`.
+
+        Segments of its namespace have their ids; a graph with `checkpointer=True` keeps its namespace from call to
+        call, so the caller is remembered.
+        """
+        parts = ns.split("|")
+        prefixes = ["|".join(parts[:n]) for n in range(1, len(parts) + 1)]
+        ids = {part.rpartition(":")[2] for part in parts if ":" in part}
+        ids |= {self.namespaces[prefix].caller or "" for prefix in prefixes if prefix in self.namespaces}
+        return [
+            Caller(step, step.tasks[task_id])
+            for step in self.steps.values()
+            if step.ns != ns
+            for task_id in ids
+            if task_id in step.tasks
+        ]
 
     async def take_back(self, what: Withdrawal, conn: Connection) -> None:
         """Discard results of drifted tasks, also those that are still on their way. See `discard`."""

@@ -11,6 +11,7 @@ import pytest
 from superstep.checkpointer.database.errors import is_closed
 from superstep.checkpointer.step.read_set import Read, digest_result
 from superstep.checkpointer.step.snapshot import _ALLOWED, Snapshot, SnapshotState
+from superstep.checkpointer.step.task import Task
 from superstep.checkpointer.step.transitions import IllegalTransition
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Walk:
         self.snapshot = Snapshot(saver.database)
         self.connections = saver.database.connections
         self.bank = bank
+        self.task = Task("task")
         self.log: list[Read] = []
         self.facts_moved = False
         given_back = self.connections.give_back
@@ -39,7 +41,7 @@ class Walk:
 
     async def pin(self) -> None:
         was_held = self.snapshot.is_held
-        moved = await self.snapshot.pin([("task", "node", self.log)])
+        moved = await self.snapshot.pin([(self.task, self.log)])
         assert bool(moved) == (self.facts_moved and not was_held and bool(self.log))
         assert self.snapshot.state is (SnapshotState.BARE if moved else SnapshotState.OPEN)
         if moved:
@@ -50,6 +52,7 @@ class Walk:
         if self.snapshot.state is SnapshotState.OPEN:
             rows = await self.snapshot.fetch(BALANCE, ())
             self.log.append(Read(BALANCE, (), digest_result(BALANCE, rows)))
+            self.snapshot.note(self.log[-1])
             assert len({read.digest for read in self.log}) == 1  # one snapshot
 
     async def fail(self) -> None:

@@ -1,0 +1,224 @@
+"""A task answers for its callers: what runs in a subgraph, a tool or a `@task` rests on what its callers have read."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.tools import tool
+from langgraph.func import entrypoint, task
+from langgraph.graph import START, StateGraph
+from langgraph.types import Send
+
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.checkpointer.database import failpoints
+from superstep.runtime.faults import StepConflict
+from tests.support.bank import BALANCE, LOG, Bank
+from tests.support.graphs import State, chain, config_of, steps_of
+from tests.support.race import Race
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from langchain_core.runnables import RunnableConfig
+
+DRAW = "UPDATE account SET balance = balance - $1 WHERE id = 1"
+
+
+def debit(amount: int) -> None:
+    current_step().stage(DRAW, amount, expect_rows=1)
+
+
+async def as_subgraph(amount: int) -> None:
+    async def pay(state: Any) -> Any:
+        debit(state["n"])
+        return {}
+
+    await chain(None, pay).ainvoke({"n": amount})
+
+
+async def two_levels_down(amount: int) -> None:
+    async def agent(state: Any) -> Any:
+        await as_subgraph(state["n"])
+        return {}
+
+    await chain(None, agent).ainvoke({"n": amount})
+
+
+async def in_a_tool_of_an_agent(amount: int) -> None:
+    @tool
+    async def pay(amount: int) -> str:
+        """Pay."""
+        debit(amount)
+        return "paid"
+
+    async def act(state: Any) -> Any:
+        await pay.ainvoke({"amount": state["n"]})
+        return {}
+
+    await chain(None, act).ainvoke({"n": amount})
+
+
+async def by_send(amount: int) -> None:
+    async def pay(state: Any) -> Any:
+        debit(state["n"])
+        return {}
+
+    builder = StateGraph(State).add_node("pay", pay)
+    builder.add_conditional_edges(START, lambda state: [Send("pay", {"n": state["n"]})], ["pay"])
+    await builder.compile().ainvoke({"n": amount})
+
+
+async def after_a_step_of_its_own(amount: int) -> None:
+    async def look(state: Any) -> Any:
+        return {"bag": {"day": await current_step().fetchval("SELECT 1")}}
+
+    async def pay(state: Any) -> Any:
+        debit(state["n"])
+        return {}
+
+    await chain(None, look, pay).ainvoke({"n": amount})
+
+
+SHAPES = [as_subgraph, two_levels_down, in_a_tool_of_an_agent, by_send, after_a_step_of_its_own]
+
+
+def drawing(pay: Callable[[int], Awaitable[None]], read: Callable[[], Awaitable[int]]) -> Any:
+    async def draw(state: Any) -> Any:
+        amount = min(70, await read())
+        await pay(amount)
+        return {"seen": [amount]}
+
+    return draw
+
+
+async def balance() -> int:
+    return int(await current_step().fetchval(BALANCE, 1))
+
+
+@pytest.mark.parametrize("hold_idle", [0, 0.25, "forever"])
+@pytest.mark.parametrize("pay", SHAPES)
+async def test_a_nested_write_is_refused_when_its_callers_facts_have_moved(
+    pay: Any, saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    race = Race(bank, 30)
+    flow = transactional(chain(saver, drawing(pay, race.read)))
+    assert (await flow.ainvoke({"seen": []}, thread))["seen"] == [30]
+    assert race.seen == [100, 30]
+    assert await bank.balance() == 0
+
+
+@pytest.mark.parametrize("pay", SHAPES)
+async def test_what_a_nested_step_writes_is_no_change_from_outside(
+    pay: Any, saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    """The caller's own agent draws on the balance that the caller has read: nothing runs twice."""
+    race = Race(bank)
+    flow = transactional(chain(saver, drawing(pay, race.read)))
+    assert (await flow.ainvoke({"seen": []}, thread))["seen"] == [70]
+    assert race.seen == [100]
+    assert await bank.balance() == 30
+    assert [step.drifts for step in await steps_of(saver, thread)] == [0] * len(await steps_of(saver, thread))
+
+
+@pytest.mark.parametrize("pay", SHAPES)
+async def test_flows_that_race_through_agents_never_overdraw(pay: Any, saver: TransactionalSaver, bank: Bank) -> None:
+    flow = transactional(chain(saver, drawing(pay, balance)))
+    runs = [flow.ainvoke({"seen": []}, config_of(f"t{n}")) for n in range(5)]
+    drawn = [result["seen"][0] for result in await asyncio.gather(*runs)]
+    assert sum(drawn) == 100
+    assert await bank.balance() == 0
+
+
+async def test_a_change_from_outside_after_the_nested_commit_still_counts(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    runs: list[int] = []
+
+    async def draw(state: Any) -> Any:
+        step = current_step()
+        runs.append(await step.fetchval(BALANCE, 1))
+        await as_subgraph(70)
+        if len(runs) == 1:
+            await bank.set(29)  # after the subgraph has committed: the caller's own write rests on 30
+        step.stage(LOG, f"saw {runs[-1]}")
+        return {}
+
+    await transactional(chain(saver, draw)).ainvoke({"seen": []}, thread)
+    assert runs == [100, 29]
+    assert await bank.journal() == ["saw 29"]
+    assert await bank.balance() == 29  # the subgraph has drawn once
+
+
+async def test_a_caller_sees_what_its_agent_has_written(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    async def draw(state: Any) -> Any:
+        before = await balance()
+        await as_subgraph(70)
+        return {"seen": [before, await balance()]}
+
+    assert (await transactional(chain(saver, draw)).ainvoke({"seen": []}, thread))["seen"] == [100, 30]
+
+
+async def test_an_entrypoint_answers_for_its_tasks(saver: TransactionalSaver, bank: Bank) -> None:
+    race = Race(bank, 30)
+
+    @task
+    async def pay(amount: int) -> None:
+        await as_subgraph(amount)
+
+    @entrypoint(checkpointer=saver)
+    async def draw(wanted: int) -> int:
+        amount = min(wanted, await race.read())
+        await pay(amount)
+        return amount
+
+    assert await transactional(draw).ainvoke(70, config_of("t")) == 30
+    assert await bank.balance() == 0
+
+
+async def test_plain_langgraph_is_told_which_node_runs_again(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    race = Race(bank, 30)
+    graph = chain(saver, drawing(as_subgraph, race.read))
+    with pytest.raises(StepConflict) as raised:
+        await graph.ainvoke({"seen": []}, thread)
+    assert raised.value.tasks == ("draw",)
+    assert await bank.balance() == 30
+    assert (await graph.ainvoke(None, thread))["seen"] == [30]
+
+
+async def test_a_sibling_of_the_caller_keeps_its_result(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    race, ran = Race(bank, 30), []
+
+    async def beside(state: Any) -> Any:
+        ran.append(await current_step().fetchval(BALANCE, 2))
+        return {"seen": ["beside"]}
+
+    builder = StateGraph(State).add_node("draw", drawing(as_subgraph, race.read)).add_node("beside", beside)
+    flow = transactional(builder.add_edge(START, "draw").add_edge(START, "beside").compile(checkpointer=saver))
+    assert sorted(map(str, (await flow.ainvoke({"seen": []}, thread))["seen"])) == ["30", "beside"]
+    assert ran == [100]
+
+
+async def test_a_lost_connection_in_the_nested_commit_is_repaired(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    hits: list[int] = []
+
+    async def cut() -> None:
+        hits.append(1)
+        if len(hits) == 1:
+            await bank.do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+                          "AND datname = current_database() AND state LIKE 'idle in%'")  # fmt: skip
+
+    failpoints.arm("commit.staged", cut)
+    flow = transactional(chain(saver, drawing(as_subgraph, balance)))
+    assert (await flow.ainvoke({"seen": []}, thread))["seen"] == [70]
+    assert await bank.balance() == 30
