@@ -19,7 +19,7 @@ from superstep.checkpointer.database.errors import Connection, is_lost, is_seria
 from superstep.checkpointer.database.retry import retry
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.ports import Withdrawal
-from superstep.checkpointer.step.read_set import Effect, Read, digest_result
+from superstep.checkpointer.step.read_set import Effect, Read
 from superstep.checkpointer.step.snapshot import Snapshot
 from superstep.checkpointer.step.statements import reads_only
 from superstep.checkpointer.step.task import Attempt, Task, TaskState
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from superstep.checkpointer.step.answers import Answer
     from superstep.checkpointer.step.ports import Owner
 
 __all__ = ["Drift", "SuperStep"]
@@ -208,7 +209,7 @@ class SuperStep:
 
         Raises:
             ReadRefused: the statement is not a read, or the database says it would write.
-            ReadFailed: the database rejected it; the snapshot and other tasks are unharmed.
+            ReadFailed: the database rejected it (a fact as rows are); the snapshot and other tasks are unharmed.
             Drift: the task's earlier reads no longer hold.
         """
         args = copy.deepcopy(args)  # what a node does to a list it passed must not change what was asked
@@ -216,10 +217,10 @@ class SuperStep:
             raise ReadRefused(f"Not a read: {short(sql)}. Use step.stage(...) for statements that write.")
         self.check(attempt)
 
-        async def once() -> list[asyncpg.Record]:
-            await self.pin()
+        async def once() -> Answer:
+            await self._pin()
             self.check(attempt)
-            return await self.snapshot.fetch(sql, args)
+            return await self.snapshot.ask(sql, args)
 
         async def failed(error: Exception, left: int) -> None:
             # A failed transaction or connection is no fault of the read: what was read before is in the log.
@@ -229,17 +230,24 @@ class SuperStep:
 
         async with self.snapshot.lock:
             try:
-                rows = await retry(once, failed, tries=_READ_TRIES)
-                attempt.reads.append(Read(sql, args, digest_result(sql, rows)))
+                answer = await retry(once, failed, tries=_READ_TRIES)
+                attempt.reads.append(Read(sql, args, answer.digest))
             finally:
                 await self.snapshot.rest()
-        return rows
+        if answer.error is not None:
+            raise answer.error
+        return list(answer.rows)
 
     async def pin(self) -> Connection:
-        """The connection with the step's open, validated transaction. Call with the snapshot's lock held.
+        """The connection with the step's open, validated transaction, to commit. Call with the snapshot's lock held.
 
         Tasks whose facts have changed drift on the way.
         """
+        if self.snapshot.asks_again:
+            await self.snapshot.lost()
+        return await self._pin()
+
+    async def _pin(self) -> Connection:
         if self.snapshot.conn is None:
             await self.owner.committed(self.ns, self.checkpoint_id)
         while moved := await self.snapshot.pin(self._log()):
