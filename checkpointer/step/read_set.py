@@ -1,7 +1,8 @@
-"""What a task saw and what it wants written: the read log and the staged writes. Pure data, no driver.
+"""What a task saw and what it wants written: the read log and the staged writes. Pure data.
 
-A read is remembered by its statement, its arguments and a digest of the rows it returned; the rows themselves are not
-kept. Two reads of the same facts have equal digests, which is all that repair and drift detection need.
+A read is remembered by its statement, its arguments and a digest of the rows it returned, or of the words in which the
+database rejected it; the rows themselves are not kept. Two reads of the same facts have equal digests, which is all
+that repair and drift detection need.
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from superstep.checkpointer.step.statements import is_ordered
+from asyncpg import Record
+
+from superstep.checkpointer.step.value_bytes import NoExactForm, value_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Effect", "Read", "Staged", "digest_result", "digest_rows"]
+__all__ = ["Effect", "Read", "Staged", "differ_in_order", "digest_rejection", "digest_rows"]
+
+_ROWS = b"\x02"  # the digests of 0.1.0 have no such byte, and another length: they equal none of these
+_REJECTED = b"\x03"
+_BAG = 17  # where the part begins that is the same for all orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,8 @@ class Read:
     Attributes:
         sql: the statement as given.
         args: its arguments.
-        digest: 16 bytes over the rows it returned, see `digest_rows`.
+        digest: of the rows it returned or of its rejection, see `digest_rows` and `digest_rejection`. One of 0.1.0
+            equals none of today's, and is compared as it was made, see `first_release`.
     """
 
     sql: str
@@ -33,9 +41,12 @@ class Read:
     digest: bytes
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Equal for reads that ask the same question."""
-        return self.sql, repr(self.args)
+    def key(self) -> tuple[str, bytes]:
+        """Equal for reads that ask the same question, and only for them."""
+        try:
+            return self.sql, value_bytes(self.args)
+        except NoExactForm:
+            return self.sql, b"only itself:%x" % id(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +109,33 @@ class Effect:
         )
 
 
-def digest_rows(rows: Iterable[Any], *, ordered: bool) -> bytes:
-    """A 16-byte digest of rows of Python values, equal exactly when the rows are.
+def digest_rows(rows: Iterable[Any]) -> bytes:
+    """A digest of rows of Python values, equal exactly when the rows are the same ones in the same order.
 
-    SQL without ORDER BY promises no order, and a heap scan does change its order when a row is updated; so unordered
-    rows are digested as a multiset. `repr` is used because it is exact for every type the driver returns (floats and
-    decimals round-trip) and needs no per-type code.
+    It has two parts, of the rows in their order and of the rows whatever their order (see `differ_in_order`): SQL
+    without ORDER BY promises none, and a heap scan does change its order when a row is updated. Names of columns count
+    as values.
+
+    Raises:
+        NoExactForm: a value is of a type that cannot be compared exactly.
     """
-    hashes = [blake2b(repr(tuple(row)).encode(), digest_size=16).digest() for row in rows]
-    if not ordered:
-        hashes.sort()
-    return blake2b(b"".join(hashes), digest_size=16).digest()
+    hashes: list[bytes] = []
+    for row in rows:
+        if not hashes and isinstance(row, Record):
+            hashes.append(_hash(b"".join(value_bytes(name) for name in row.keys())))  # noqa: SIM118 - not a mapping
+        hashes.append(_hash(b"".join(map(value_bytes, row))))
+    return _ROWS + _hash(b"".join(hashes)) + _hash(b"".join(sorted(hashes)))
 
 
-def digest_result(sql: str, rows: Iterable[Any]) -> bytes:
-    """The digest of what a statement returned: in order, if the statement may promise one."""
-    return digest_rows(rows, ordered=is_ordered(sql))
+def digest_rejection(*said: str) -> bytes:
+    """A digest of a read that was rejected: equal exactly when it was rejected with the same words."""
+    return _REJECTED + _hash(value_bytes(said))
+
+
+def differ_in_order(one: bytes, other: bytes) -> bool:
+    """Whether these are digests of the same rows in another order."""
+    return one != other and one[:1] == other[:1] == _ROWS and one[_BAG:] == other[_BAG:] and len(one) == len(other)
+
+
+def _hash(data: bytes) -> bytes:
+    return blake2b(data, digest_size=16).digest()

@@ -29,14 +29,20 @@ from superstep.checkpointer.database.errors import (
     is_closed,
     is_lost,
     is_serialization_failure,
+    read_error,
+    short,
 )
-from superstep.checkpointer.step.read_set import Read, digest_result
+from superstep.checkpointer.step.answers import Answer, rejected, returned
+from superstep.checkpointer.step.first_release import digest_of_first_release, is_of_first_release
+from superstep.checkpointer.step.order import still_holds
 from superstep.checkpointer.step.transitions import check_transition
+from superstep.runtime.faults import StatementRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from superstep.checkpointer.database.database import Database
+    from superstep.checkpointer.step.read_set import Read
     from superstep.checkpointer.step.task import Task
 
     Log = Iterable[tuple[Task, Sequence[Read]]]
@@ -71,21 +77,24 @@ class Snapshot:
         lock: one user of the transaction at a time.
         state: see `SnapshotState`.
         conn: the connection, unless CLOSED.
+        asks_again: something in the log rests on what no transaction covers (`Answer.of_catalog`): the commit must not
+            be that of the transaction it was read in.
     """
 
     def __init__(self, database: Database) -> None:
         self.lock = asyncio.Lock()
         self.state = SnapshotState.CLOSED
         self.conn: Connection | None = None
+        self.asks_again = False
         self._database = database
         self._connections = database.connections
         self._timer: asyncio.TimerHandle | None = None
-        self._seen: dict[tuple[str, str], bytes] = {}  # what reads have returned in the open transaction
+        self._seen: dict[tuple[str, bytes, bool], bytes] = {}  # what reads have returned in the open transaction
 
     @property
     def is_held(self) -> bool:
         """Whether the transaction of the reads so far is still there."""
-        return self.state in (SnapshotState.OPEN, SnapshotState.DIRTY)
+        return self.state in (SnapshotState.OPEN, SnapshotState.DIRTY) and not self.asks_again
 
     async def pin(self, log: Log, others: Log = ()) -> list[Task]:
         """Make the snapshot OPEN, if a whole log holds in it.
@@ -121,16 +130,55 @@ class Snapshot:
 
     def note(self, read: Read) -> None:
         """A read was made in the open transaction."""
-        self._seen[read.key] = read.digest
+        self._seen[_seen_key(read)] = read.digest
+
+    async def ask(self, sql: str, args: Sequence[Any]) -> Answer:
+        """What the database says to a read in the open transaction, a rejection included. See `answers`."""
+        try:
+            rows = await self.fetch(sql, args)
+        except StatementRefused:
+            raise
+        except Exception as e:  # a codec of the user's own may raise anything
+            answer = rejected(sql, e)
+            if answer is None:
+                raise
+            await self._mend()
+            self.asks_again = self.asks_again or answer.of_catalog
+            return answer
+        return returned(sql, rows)
 
     async def fetch(self, sql: str, args: Sequence[Any]) -> list[asyncpg.Record]:
-        """Rows of a statement in the open transaction."""
+        """Rows of a statement in the open transaction.
+
+        Raises:
+            StatementRefused: the statement ended the transaction. The connection is given up with it.
+        """
+        conn = self._connection()
         try:
-            return await self._connection().fetch(sql, *args)
+            return await self._fetch(conn, sql, args)
+        except asyncpg.InvalidCachedStatementError:  # a table was altered; the driver has dropped its plan meanwhile
+            await self._mend()
+            return await self._fetch(conn, sql, args)
+
+    async def _fetch(self, conn: Connection, sql: str, args: Sequence[Any]) -> list[asyncpg.Record]:
+        try:
+            rows = await conn.fetch(sql, *args)
         except BaseException:
             if self.state is SnapshotState.OPEN:
                 self._become(SnapshotState.DIRTY)  # the subtransaction of the reads is aborted
             raise
+        if not conn.is_in_transaction():  # as the server said with its answer: no round trip
+            await self._ended(conn, sql)
+        return rows
+
+    async def _ended(self, conn: Connection, sql: str) -> None:
+        """The statement got past the guards of `statements`: nothing may go on as if the transaction were ours."""
+        self._leave()
+        await self._connections.discard(conn)
+        raise StatementRefused(
+            f"A read ended the transaction of its super-step: {short(sql)}. Its connection was closed, and what the "
+            f"super-step had read will be read again. Take the transaction control out of the statement."
+        )
 
     async def rest(self) -> None:
         """Between reads: keep the transaction for a while, unless a task waits for its connection."""
@@ -187,22 +235,26 @@ class Snapshot:
             for read in reads:
                 if task in moved:
                     break
-                if read.key not in self._seen:
-                    self._seen[read.key] = await self._digest_again(read)
-                if self._seen[read.key] != read.digest:
+                key = _seen_key(read)
+                if key not in self._seen:
+                    self._seen[key] = await self._digest_again(read)
+                if not await still_holds(self._connection(), read, self._seen[key]):
                     moved.append(task)
         return moved
 
     async def _digest_again(self, read: Read) -> bytes:
         try:
-            rows = await self.fetch(read.sql, read.args)
-        except asyncpg.PostgresError as e:
+            answer = await self.ask(read.sql, read.args)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as e:
             if is_serialization_failure(e) or is_lost(e, self.conn):
                 raise
-            # It worked before and fails now (a table dropped, a division by a new zero): surely a changed fact.
+            if getattr(e, "severity", None) is not None:  # the server could not say, such as a statement that timed out
+                raise read_error(e, read.sql) from e
             await self._mend()
-            return b""
-        return digest_result(read.sql, rows)
+            return b""  # the arguments do not fit any more, so the statement is about something else now
+        if is_of_first_release(read.digest) and answer.error is None:
+            return digest_of_first_release(read.sql, answer.rows)
+        return answer.digest
 
     async def _mend(self) -> None:
         await self._connection().execute(_MEND)
@@ -244,3 +296,7 @@ class Snapshot:
     def _become(self, state: SnapshotState) -> None:
         check_transition(_ALLOWED, self.state, state, "A snapshot")
         self.state = state
+
+
+def _seen_key(read: Read) -> tuple[str, bytes, bool]:
+    return *read.key, is_of_first_release(read.digest)

@@ -14,14 +14,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 from langgraph.errors import GraphBubbleUp
 
 from superstep.checkpointer.database.errors import Connection, is_lost, is_serialization_failure, read_error, short
 from superstep.checkpointer.database.retry import retry
+from superstep.checkpointer.step.after_writes import digests_after_writes
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.ports import Withdrawal
-from superstep.checkpointer.step.read_set import Effect, Read, digest_result
+from superstep.checkpointer.step.read_set import Effect, Read
 from superstep.checkpointer.step.snapshot import Snapshot
 from superstep.checkpointer.step.statements import reads_only
 from superstep.checkpointer.step.task import Attempt, Task, TaskState
@@ -30,6 +30,9 @@ from superstep.runtime.faults import NoActiveStep, ReadRefused, StaleRun, StepCo
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    import asyncpg
+
+    from superstep.checkpointer.step.answers import Answer
     from superstep.checkpointer.step.ports import Caller, Owner
 
 __all__ = ["Drift", "SuperStep"]
@@ -229,7 +232,7 @@ class SuperStep:
 
         Raises:
             ReadRefused: the statement is not a read, or the database says it would write.
-            ReadFailed: the database rejected it; the snapshot and other tasks are unharmed.
+            ReadFailed: the database rejected it (a fact as rows are); the snapshot and other tasks are unharmed.
             Drift: the task's earlier reads no longer hold.
         """
         args = copy.deepcopy(args)  # what a node does to a list it passed must not change what was asked
@@ -237,10 +240,10 @@ class SuperStep:
             raise ReadRefused(f"Not a read: {short(sql)}. Use step.stage(...) for statements that write.")
         self.check(attempt)
 
-        async def once() -> list[asyncpg.Record]:
+        async def once() -> Answer:
             await self.pin()
             self.check(attempt)
-            return await self.snapshot.fetch(sql, args)
+            return await self.snapshot.ask(sql, args)
 
         async def failed(error: Exception, left: int) -> None:
             # A failed transaction or connection is no fault of the read: what was read before is in the log.
@@ -251,13 +254,15 @@ class SuperStep:
         await self.begun()
         async with self.snapshot.lock:
             try:
-                rows = await retry(once, failed, tries=_READ_TRIES)
-                read = Read(sql, args, digest_result(sql, rows))
+                answer = await retry(once, failed, tries=_READ_TRIES)
+                read = Read(sql, args, answer.digest)
                 self.snapshot.note(read)
                 attempt.reads.append(read)
             finally:
                 await self.snapshot.rest()
-        return rows
+        if answer.error is not None:
+            raise answer.error
+        return list(answer.rows)
 
     async def begun(self) -> None:
         """Wait until what the step started from is committed; fail as that commit does.
@@ -274,6 +279,8 @@ class SuperStep:
         Raises:
             Drift: facts of a caller have changed.
         """
+        if for_commit and self.snapshot.asks_again:
+            await self.snapshot.lost()
         while moved := await self.snapshot.pin(self._log(), self._log_of_callers() if for_commit else ()):
             try:
                 await self._all_drift(moved, self.connection)
@@ -336,23 +343,9 @@ class SuperStep:
         Returns:
             Per read: the log it stands in, its place there, and the read with its new digest.
         """
-        conn, found = self.connection, []
-        await conn.execute("SAVEPOINT callers; SET LOCAL transaction_read_only = on")
-        for _, reads in self._log_of_callers():
-            for place, read in enumerate(reads):
-                digest = await self._digest_after_writes(conn, read)
-                found.append((reads, place, replace(read, digest=digest)))
-        await conn.execute("ROLLBACK TO SAVEPOINT callers")
-        return found
-
-    async def _digest_after_writes(self, conn: Connection, read: Read) -> bytes:
-        try:
-            return digest_result(read.sql, await conn.fetch(read.sql, *read.args))
-        except asyncpg.PostgresError as e:
-            if is_serialization_failure(e) or is_lost(e, conn):
-                raise
-            await conn.execute("ROLLBACK TO SAVEPOINT callers; SET LOCAL transaction_read_only = on")
-            return b""  # a read that is rejected now can hold no more
+        logs = [reads for _, reads in self._log_of_callers()]
+        digests = iter(await digests_after_writes(self.connection, [read for reads in logs for read in reads]))
+        return [(reads, n, replace(read, digest=next(digests))) for reads in logs for n, read in enumerate(reads)]
 
     async def move_callers_on(self, found: Iterable[tuple[list[Read], int, Read]]) -> None:
         """This super-step is committed: its callers go on in a snapshot that has its writes.

@@ -192,7 +192,9 @@ class Run:
         )
 
     async def close(self) -> None:
-        """Release the transactions of steps that will not commit."""
+        """The run is over: release the transactions of steps that will not commit, and end every wait for a commit."""
+        for namespace in self.namespaces.values():
+            namespace.fail(self.stale())
         for step in list(self.steps.values()):
             await step.end()
         self.steps.clear()

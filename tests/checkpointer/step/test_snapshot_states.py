@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from superstep.checkpointer.database.errors import is_closed
-from superstep.checkpointer.step.read_set import Read, digest_result
+from superstep.checkpointer.step.read_set import Read, digest_rows
 from superstep.checkpointer.step.snapshot import _ALLOWED, Snapshot, SnapshotState
 from superstep.checkpointer.step.task import Task
 from superstep.checkpointer.step.transitions import IllegalTransition
@@ -51,7 +51,7 @@ class Walk:
     async def read(self) -> None:
         if self.snapshot.state is SnapshotState.OPEN:
             rows = await self.snapshot.fetch(BALANCE, ())
-            self.log.append(Read(BALANCE, (), digest_result(BALANCE, rows)))
+            self.log.append(Read(BALANCE, (), digest_rows(rows)))
             self.snapshot.note(self.log[-1])
             assert len({read.digest for read in self.log}) == 1  # one snapshot
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langgraph.checkpoint.base import empty_checkpoint
 
-from superstep.checkpointer.threads.namespace import Namespace
+from superstep.checkpointer.threads.namespace import _RECENT, Namespace
 from superstep.runtime.faults import StepConflict
 
 IDS = ["1", "2", "3"]
@@ -24,7 +25,7 @@ def test_nothing_passes_a_checkpoint_that_is_not_committed(some: list[tuple[str,
 
 async def _play(some: list[tuple[str, str]]) -> None:
     namespace = Namespace()
-    committed: set[str] = set()
+    committed: deque[str] = deque(maxlen=_RECENT)
     failure: StepConflict | None = None
     waiting: list[tuple[str, asyncio.Task[None]]] = []
     for event, checkpoint_id in some:
@@ -43,7 +44,7 @@ async def _play(some: list[tuple[str, str]]) -> None:
                 waiting.append((checkpoint_id, task))
         elif event == "arrive":
             namespace.arrived(checkpoint_id)
-            committed.add(checkpoint_id)
+            committed.append(checkpoint_id)
             await _settle([task for each, task in waiting if each == checkpoint_id], None)
             waiting = [(each, task) for each, task in waiting if each != checkpoint_id]
             assert namespace.stands_at(checkpoint_id)
@@ -55,7 +56,7 @@ async def _play(some: list[tuple[str, str]]) -> None:
         else:
             checkpoint: Any = {**empty_checkpoint(), "id": checkpoint_id}
             namespace.load(checkpoint, None, None, {})
-            committed.add(checkpoint_id)
+            committed.append(checkpoint_id)
             failure = None
             # What waits for a checkpoint that is loaded instead of committed belongs to an earlier load.
             await _cancel([task for each, task in waiting if each == checkpoint_id])

@@ -1,0 +1,47 @@
+"""Whether a new order of the same rows is a change, asked only when there is one.
+
+Rows are compared in their order, unless the statement is a plain scan (`statements.scanned`) of tables: SQL promises no
+order for it, and Postgres gives another one when a row has been updated to what it was before. A view is a plain scan
+if its definition is one, so names are followed to the tables.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from superstep.checkpointer.step.read_set import differ_in_order
+from superstep.checkpointer.step.statements import scanned
+
+if TYPE_CHECKING:
+    from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.step.read_set import Read
+
+__all__ = ["still_holds"]
+
+_VIEWS = """
+SELECT c.oid, pg_get_viewdef(c.oid) AS definition
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('v', 'm') AND c.relname = ANY ($1::text[])
+  AND (pg_table_is_visible(c.oid) OR n.nspname = ANY ($1::text[]))
+"""
+
+
+async def still_holds(conn: Connection, read: Read, digest: bytes) -> bool:
+    """Whether the read says with this digest what it said before."""
+    if read.digest == digest:
+        return True
+    return differ_in_order(read.digest, digest) and await _is_scan_of_tables(conn, read.sql)
+
+
+async def _is_scan_of_tables(conn: Connection, sql: str) -> bool:
+    seen: set[int] = set()
+    statements = [sql]
+    while statements:
+        words = scanned(statements.pop())
+        if words is None:
+            return False
+        for view in await conn.fetch(_VIEWS, sorted(words)):
+            if view["oid"] not in seen:
+                seen.add(view["oid"])
+                statements.append(view["definition"] or "")  # gone since: nothing is known of its order
+    return True
