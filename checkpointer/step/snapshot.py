@@ -224,8 +224,10 @@ class Snapshot:
 
     async def _open(self, conn: Connection) -> None:
         self._seen.clear()
+        self._become(
+            SnapshotState.OPEN
+        )  # at once: a call that is cancelled may have begun the transaction all the same
         await conn.execute(_OPEN)
-        self._become(SnapshotState.OPEN)
         await failpoints.hit("step.pinned")
 
     async def _replay(self, log: Log) -> list[Task]:
