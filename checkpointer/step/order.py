@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from superstep.checkpointer.step.old_digests import LENGTH, digest_of_0_1_0, took_no_order
 from superstep.checkpointer.step.read_set import differ_in_order
 from superstep.checkpointer.step.statements import scanned
 
 if TYPE_CHECKING:
     from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.step.answers import Answer
     from superstep.checkpointer.step.read_set import Read
 
 __all__ = ["still_holds"]
@@ -26,11 +28,16 @@ WHERE c.relkind IN ('v', 'm') AND c.relname = ANY ($1::text[])
 """
 
 
-async def still_holds(conn: Connection, read: Read, digest: bytes) -> bool:
-    """Whether the read says with this digest what it said before."""
-    if read.digest == digest:
+async def still_holds(conn: Connection, read: Read, answer: Answer) -> bool:
+    """Whether the read says with this answer what it said before."""
+    if read.digest == answer.digest:
         return True
-    return differ_in_order(read.digest, digest) and await _is_scan_of_tables(conn, read.sql)
+    if len(read.digest) == LENGTH and answer.error is None:
+        if read.digest != digest_of_0_1_0(read.sql, answer.rows):
+            return False
+        any_order = took_no_order(read.sql) and len(answer.rows) > 1
+        return not any_order or await _is_scan_of_tables(conn, read.sql)
+    return differ_in_order(read.digest, answer.digest) and await _is_scan_of_tables(conn, read.sql)
 
 
 async def _is_scan_of_tables(conn: Connection, sql: str) -> bool:

@@ -32,8 +32,8 @@ class Read:
     Attributes:
         sql: the statement as given.
         args: its arguments.
-        digest: of the rows it returned or of its rejection, see `digest_rows` and `digest_rejection`. One of 0.1.0
-            equals none of today's: that read counts as moved, once, whatever it says now.
+        digest: of the rows it returned or of its rejection, see `digest_rows` and `digest_rejection`. Those of
+            0.1.0 equal none of today's, see `old_digests`.
     """
 
     sql: str

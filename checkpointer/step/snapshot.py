@@ -215,28 +215,28 @@ class Snapshot:
 
     async def _replay(self, log: Iterable[tuple[str, str, Sequence[Read]]]) -> dict[str, str]:
         """Run the read log in the new transaction: the tasks for which it says something else."""
-        seen: dict[tuple[str, bytes], bytes] = {}
+        seen: dict[tuple[str, bytes], Answer] = {}
         moved: dict[str, str] = {}
         for task_id, node, reads in log:
             for read in reads:
                 if task_id in moved:
                     break
                 if read.key not in seen:
-                    seen[read.key] = await self._digest_again(read)
+                    seen[read.key] = await self._ask_again(read)
                 if not await still_holds(self._connection(), read, seen[read.key]):
                     moved[task_id] = node
         return moved
 
-    async def _digest_again(self, read: Read) -> bytes:
+    async def _ask_again(self, read: Read) -> Answer:
         try:
-            return (await self.ask(read.sql, read.args)).digest
+            return await self.ask(read.sql, read.args)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as e:
             if is_serialization_failure(e) or is_lost(e, self.conn):
                 raise
             if getattr(e, "severity", None) is not None:  # the server could not say, such as a statement that timed out
                 raise read_error(e, read.sql) from e
             await self._mend()
-            return b""  # the arguments do not fit any more, so the statement is about something else now
+            return Answer(b"", error=e)  # the arguments do not fit any more: the statement is about something else now
 
     async def _mend(self) -> None:
         await self._connection().execute(_MEND)

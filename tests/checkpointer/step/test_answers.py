@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -9,6 +10,7 @@ import pytest
 
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.step.answers import rejected
+from superstep.checkpointer.step.read_set import Read
 from superstep.checkpointer.step.snapshot import Snapshot, SnapshotState
 from superstep.runtime.faults import ReadFailed, ReadRefused, StatementRefused, StepConflict
 from tests.support.bank import LOG
@@ -258,3 +260,30 @@ async def test_rows_without_an_exact_form_are_refused_and_say_what_to_do(
 
     await chain(saver, node).ainvoke({"n": 0}, thread)
     assert await stock.journal() == ["once"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "holds"),
+    [
+        ("SELECT id, qty FROM stock ORDER BY id", True),
+        ("SELECT id, qty FROM stock", True),
+        ("SELECT id FROM plain", True),
+        ("SELECT unnest(steps) FROM stock WHERE id = 1", False),  # it did not compare their order
+        ("SELECT step FROM steps", False),
+        ("SELECT * FROM steps LIMIT 1", True),
+        ("SELECT '((0,0),(1,1))'::path", False),  # nor these at all
+    ],
+)
+async def test_facts_of_the_first_release_hold_where_it_compared_exactly(
+    saver: TransactionalSaver, stock: Bank, sql: str, holds: bool
+) -> None:
+    rows = [tuple(row) for row in await stock.do(sql)]
+    hashes = [blake2b(repr(row).encode(), digest_size=16).digest() for row in rows]
+    digest = blake2b(b"".join(hashes if "ORDER" in sql else sorted(hashes)), digest_size=16).digest()
+    snapshot = Snapshot(saver.database)
+    async with snapshot.lock:
+        moved = await snapshot.pin([("task", "node", [Read(sql, (), digest)])])
+        assert bool(moved) is not holds
+        await snapshot.lost()
+        assert await snapshot.pin([("task", "node", [Read(sql, (), digest[::-1])])])
+        await snapshot.lost()
