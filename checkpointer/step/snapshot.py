@@ -149,17 +149,24 @@ class Snapshot:
             if self.state is SnapshotState.OPEN:
                 self._become(SnapshotState.DIRTY)  # the subtransaction of the reads is aborted
             raise
-        if not conn.is_in_transaction():  # as the server said with its answer: no round trip
-            await self._ended(conn, sql)
+        await self.check_open(sql)
         return rows
 
-    async def _ended(self, conn: Connection, sql: str) -> None:
-        """The statement got past the guards of `statements`: nothing may go on as if the transaction were ours."""
+    async def check_open(self, sql: str) -> None:
+        """After a statement of the user's: the transaction is still there. The server said so with its answer.
+
+        Raises:
+            StatementRefused: the statement got past the guards of `statements` and ended it. The connection is closed:
+                nothing may go on as if the transaction were ours.
+        """
+        conn = self._connection()
+        if conn.is_in_transaction():
+            return
         self._leave()
         await self._connections.discard(conn)
         raise StatementRefused(
-            f"A read ended the transaction of its super-step: {short(sql)}. Its connection was closed, and what the "
-            f"super-step had read will be read again. Take the transaction control out of the statement."
+            f"A statement ended the transaction of its super-step: {short(sql)}. Its connection was closed. Take the "
+            f"transaction control out of the statement."
         )
 
     async def rest(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from superstep.checkpointer.collections.nearest import (
 )
 from superstep.checkpointer.step.read_set import Staged
 from superstep.checkpointer.step.statements import ends_transaction
+from superstep.checkpointer.step.stored_args import copied
 from superstep.runtime.faults import ReadFailed, StatementRefused
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Step:
                 f"which is the super-step's."
             )
         self._step.check(self._attempt)
-        self._attempt.staged.append(Staged(sql, copy.deepcopy(args), expect_rows))
+        self._attempt.staged.append(Staged(sql, copied(args), expect_rows))
 
     def uses(self, what: str) -> None:
         """Record that this task used a named version of something, such as the prompt "verify@3".
