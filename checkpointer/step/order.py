@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["still_holds"]
 
-_VIEWS = """
+# Views by their definitions, and functions that return rows (`row.name` calls one too, without a parenthesis) by none.
+_DEFINITIONS = """
 SELECT c.oid, pg_get_viewdef(c.oid) AS definition
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('v', 'm') AND c.relname = ANY ($1::text[])
   AND (pg_table_is_visible(c.oid) OR n.nspname = ANY ($1::text[]))
+UNION ALL SELECT oid, NULL FROM pg_proc WHERE proretset AND proname = ANY ($1::text[])
 """
 
 
@@ -47,8 +49,10 @@ async def _is_scan_of_tables(conn: Connection, sql: str) -> bool:
         words = scanned(statements.pop())
         if words is None:
             return False
-        for view in await conn.fetch(_VIEWS, sorted(words)):
-            if view["oid"] not in seen:
-                seen.add(view["oid"])
-                statements.append(view["definition"] or "")  # gone since: nothing is known of its order
+        for found in await conn.fetch(_DEFINITIONS, sorted(words)):
+            if found["definition"] is None:
+                return False
+            if found["oid"] not in seen:
+                seen.add(found["oid"])
+                statements.append(found["definition"])
     return True
