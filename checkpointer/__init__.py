@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.calls.deployment_health import DeploymentHealth, Tried
     from superstep.checkpointer.calls.records import Spend, Spent, record_call, spent
     from superstep.checkpointer.collections.embedder import set_embedder
-    from superstep.checkpointer.commit.staged_writes import MismatchedRows
+    from superstep.checkpointer.commit.staged_writes import MismatchedRows, SiblingConflict
     from superstep.checkpointer.embedded import EmbeddedServer
     from superstep.checkpointer.embedded import status as embedded_status
     from superstep.checkpointer.embedded import stop as stop_embedded
@@ -53,6 +53,7 @@ _HOME = {
     "LatestRun": "threads.summaries",
     "RunOptions": "langgraph.keys",
     "MismatchedRows": "commit.staged_writes",
+    "SiblingConflict": "commit.staged_writes",
     "is_marked": "langgraph.keys",
     "is_private_channel": "langgraph.keys",
     "node_of_callback": "langgraph.place",
@@ -82,6 +83,7 @@ __all__ = [
     "LatestRun",
     "RunOptions",
     "MismatchedRows",
+    "SiblingConflict",
     "is_marked",
     "is_private_channel",
     "node_of_callback",

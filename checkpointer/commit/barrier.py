@@ -33,14 +33,16 @@ from superstep.checkpointer.database.errors import DRIVER_ERRORS, Connection, is
 from superstep.checkpointer.database.retry import retry
 from superstep.checkpointer.langgraph.codec import WriteRows
 from superstep.checkpointer.step.costs import Costs
-from superstep.checkpointer.step.superstep import Drift, SuperStep
+from superstep.checkpointer.step.drift import Drift
 from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from superstep.checkpointer.langgraph.codec import CheckpointRow
-    from superstep.checkpointer.step.read_set import Effect, Read
+    from superstep.checkpointer.step.callers import Moved
+    from superstep.checkpointer.step.read_set import Effect
+    from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.threads.pending_writes import Batch
     from superstep.checkpointer.threads.run import Run
 
@@ -49,8 +51,6 @@ __all__ = ["Barrier"]
 CommitKind: TypeAlias = Literal["direct", "replay"]
 
 _REPAIRS = 12
-# From here on the transaction takes locks. A process that is paused now must not keep others out for ever.
-_WRITE = "ROLLBACK TO SAVEPOINT reads; SET LOCAL idle_in_transaction_session_timeout = '60s'"
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class Barrier:
             else:
                 async with step.snapshot.lock:
                     callers = await self._with_step(step, batch)
-                await step.move_callers_on(callers)
+                await step.callers.move_on(callers)
         except BaseException as e:
             try:
                 if step is not None:
@@ -151,7 +151,7 @@ class Barrier:
 
     # -- with reads or staged writes -----------------------------------------------------------------------------
 
-    async def _with_step(self, step: SuperStep, batch: Batch | None) -> list[tuple[list[Read], int, Read]]:
+    async def _with_step(self, step: SuperStep, batch: Batch | None) -> Moved:
         """Direct commit if the step's transaction is still open, else replay commit; repair until either holds.
 
         Returns what callers' reads say after it.
@@ -168,16 +168,17 @@ class Barrier:
 
         return await retry(lambda: self._try(step, batch), failed, tries=_REPAIRS)
 
-    async def _try(self, step: SuperStep, batch: Batch | None) -> list[tuple[list[Read], int, Read]]:
+    async def _try(self, step: SuperStep, batch: Batch | None) -> Moved:
         kind: CommitKind = "direct" if step.snapshot.is_held or not step.has_reads else "replay"
         conn = await step.pin(for_commit=True)
         await failpoints.hit("commit.begun")
         self._refuse_drift(step)
         await failpoints.hit("commit.validated")
-        await conn.execute(_WRITE)
+        await step.snapshot.begin_writes()
         effects = step.effects()
         await apply_staged(conn, step, effects)
-        callers = await step.callers_after_writes() if step.calls_back and any(e.staged for e in effects) else []
+        wrote = any(effect.staged for effect in effects)
+        callers = await step.callers.after_writes(conn) if wrote and step.callers.have_read else []
         await failpoints.hit("commit.staged")
         if await self._insert(conn, self._record(step, kind, effects), batch):
             await self._finish(conn, step)
@@ -188,7 +189,7 @@ class Barrier:
         return callers
 
     def _refuse_drift(self, step: SuperStep) -> None:
-        step.refuse_drifted_callers()
+        step.callers.refuse_drifted(step.costs.attempts)
         if drifted := step.drifted:
             names = sorted(set(drifted.values()))
             raise Drift(

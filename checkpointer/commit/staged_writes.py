@@ -14,36 +14,62 @@ from superstep.checkpointer.database.errors import (
     plain,
     short,
 )
-from superstep.checkpointer.step.superstep import Drift, SuperStep
+from superstep.checkpointer.step.drift import Drift
+from superstep.checkpointer.step.snapshot import execute_staged
 from superstep.runtime.faults import StagedWriteFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from superstep.checkpointer.step.read_set import Effect, Staged
+    from superstep.checkpointer.step.superstep import SuperStep
 
-__all__ = ["MismatchedRows", "apply_staged"]
+__all__ = ["MismatchedRows", "SiblingConflict", "apply_staged"]
 
 
 class MismatchedRows(Drift):
     """A staged write touched another number of rows than it expected."""
 
 
+class SiblingConflict(Drift):
+    """Tasks of one super-step rest on what others of it write: they run again, after those."""
+
+
 async def apply_staged(conn: Connection, step: SuperStep, effects: Iterable[Effect]) -> None:
     """Apply the staged writes of these effects, in their order and each task's in the order of its calls.
+
+    A super-step has the effect of its tasks one after the other. So what a task has read is validated once more after
+    the writes of the tasks before it; one that these have moved could not have run there.
 
     Raises:
         StagedWriteFailed: the database rejected one. The transaction is rolled back, its task's result taken back.
         MismatchedRows: one touched another number of rows than it expected. The same.
+        SiblingConflict: what some tasks have read, others before them write. The same for all of those.
     """
+    written, moved = False, []
     for effect in effects:
+        if written and effect.reads and await step.moved_by_siblings(effect):
+            moved.append(effect)
+            continue
         for staged in effect.staged:
             await _apply(conn, step, effect, staged)
+        written = written or bool(effect.staged)
+    if moved:
+        await step.reject_all(moved)
+        names = sorted({effect.node for effect in moved})
+        raise SiblingConflict(
+            f"What {', '.join(names)} had read is written by other tasks of the same super-step, before "
+            f"{'theirs' if len(moved) > 1 else 'its own'} in order. Nothing was written; only "
+            f"{len(moved)} task(s) run again, after the others, when the thread is run with input None "
+            f"(transactional(graph) does that).",
+            tasks=[effect.node for effect in moved],
+            attempts=step.costs.attempts,
+        )
 
 
 async def _apply(conn: Connection, step: SuperStep, effect: Effect, staged: Staged) -> None:
     try:
-        status = await _execute(conn, staged)
+        status = await execute_staged(conn, staged)
     except (*DRIVER_ERRORS, ValueError, TypeError) as e:
         if is_serialization_failure(e) or is_lost(e, conn):
             raise
@@ -65,12 +91,3 @@ async def _apply(conn: Connection, step: SuperStep, effect: Effect, staged: Stag
             tasks=[effect.node],
             attempts=step.costs.attempts,
         )
-
-
-async def _execute(conn: Connection, staged: Staged) -> str:
-    """The command tag. Always by the extended protocol, which takes one statement: no "...; COMMIT" gets through."""
-    if staged.args:
-        return await conn.execute(staged.sql, *staged.args)
-    statement = await conn.prepare(staged.sql)
-    await statement.fetch()
-    return statement.get_statusmsg() or ""

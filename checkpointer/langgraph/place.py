@@ -30,7 +30,7 @@ from superstep.checkpointer.langgraph.keys import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["TaskPlace", "graph_namespace", "node_of_callback", "task_place"]
+__all__ = ["TaskPlace", "graph_namespace", "node_of_callback", "path_text", "task_place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class TaskPlace:
         checkpoint_map: per namespace, the checkpoint that its running super-step started from.
         task_id: LangGraph's id of the task.
         node: its name.
+        path: LangGraph's path of the task, as it hands it to the saver; tasks of a super-step are ordered by it.
         attempt: which execution of the node this is, by LangGraph's count.
         callers: of a `@task` call, the tasks (id to node) that called it, outermost first.
         send: adds writes to those that LangGraph hands to the saver when the task is done.
@@ -57,6 +58,7 @@ class TaskPlace:
     checkpoint_map: Mapping[str, str]
     task_id: str
     node: str
+    path: str
     attempt: int
     callers: dict[str, str]
     send: Callable[[Sequence[tuple[str, Any]]], None]
@@ -85,6 +87,7 @@ def task_place() -> TaskPlace | None:
         checkpoint_map=conf[CHECKPOINT_MAP],
         task_id=conf[TASK_ID],
         node=str(metadata.get("langgraph_node", "?")),
+        path=path_text(path),
         attempt=info.node_attempt if info is not None else 1,
         callers={} if ERROR_HANDLER in path else _callers(conf["checkpoint_ns"], ns),
         send=conf[SEND],
@@ -95,6 +98,13 @@ def node_of_callback(name: str | None, tags: Sequence[str] | None, metadata: Map
     """The node that LangChain's callbacks say has started, by what they carry; runnables inside a node give `None`."""
     node: str | None = (metadata or {}).get("langgraph_node")
     return node if node and name == node and any(tag.startswith("graph:step:") for tag in tags or ()) else None
+
+
+def path_text(path: Any) -> str:
+    """LangGraph's text of a task path: what is put in order by it is in the order of the tasks."""
+    if isinstance(path, tuple | list):
+        return f"~{', '.join(map(path_text, path))}"
+    return f"{path:010d}" if isinstance(path, int) else str(path)
 
 
 def graph_namespace(task_ns: str, path: Sequence[Any]) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.step.costs import Costs
+    from superstep.checkpointer.step.read_set import Staged
     from superstep.checkpointer.step.snapshot import Snapshot
     from superstep.checkpointer.step.task import Task
 
@@ -44,6 +45,9 @@ class CallerStep(Protocol):
     @property
     def snapshot(self) -> Snapshot:
         """The transaction that its reads see."""
+
+    def view_of(self, task: Task) -> Sequence[Staged]:
+        """The staged writes that reads of the task were made on top of."""
 
     async def drift(self, moved: Iterable[Task], conn: Connection) -> None:
         """These tasks of it must run again. On a connection that is in no transaction."""

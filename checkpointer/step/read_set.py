@@ -35,11 +35,13 @@ class Read:
         args: its arguments.
         digest: of the rows it returned or of its rejection, see `digest_rows` and `digest_rejection`. Those of
             0.1.0 equal none of today's, see `old_digests`.
+        after: made on top of the staged writes of the tasks before its own.
     """
 
     sql: str
     args: tuple[Any, ...]
     digest: bytes
+    after: bool = False
 
     @property
     def key(self) -> tuple[str, bytes]:
@@ -90,7 +92,7 @@ class Effect:
 
     def dump(self) -> list[Any]:
         """A msgpack-ready form; `load` reads it back. Without `uses`, the first release can read it too."""
-        reads = [[r.sql, list(map(storable, r.args)), r.digest] for r in self.reads]
+        reads = [[r.sql, list(map(storable, r.args)), r.digest, *([True] if r.after else [])] for r in self.reads]
         staged = [[s.sql, list(map(storable, s.args)), s.expect_rows] for s in self.staged]
         return [self.node, reads, staged, self.path, self.asked, self.callers, *([self.uses] if self.uses else [])]
 
@@ -101,7 +103,7 @@ class Effect:
         return cls(
             task_id=task_id,
             node=node,
-            reads=[Read(sql, tuple(map(restored, args)), digest) for sql, args, digest in reads],
+            reads=[Read(sql, tuple(map(restored, args)), digest, bool(after)) for sql, args, digest, *after in reads],
             staged=[Staged(sql, tuple(map(restored, args)), expect) for sql, args, expect in staged],
             path=path,
             asked=asked,

@@ -42,15 +42,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from superstep.checkpointer.database.database import Database
-    from superstep.checkpointer.step.read_set import Read
+    from superstep.checkpointer.step.read_set import Read, Staged
     from superstep.checkpointer.step.task import Task
 
-    Log = Iterable[tuple[Task, Sequence[Read]]]
+    Log = Iterable[tuple[Task, Sequence[Read], Sequence[Staged]]]
 
-__all__ = ["Snapshot", "SnapshotState"]
+__all__ = ["Snapshot", "SnapshotState", "execute_staged"]
 
 _OPEN = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1; SAVEPOINT reads; SET LOCAL transaction_read_only = on"
-_MEND = "ROLLBACK TO SAVEPOINT reads; SET LOCAL transaction_read_only = on"
+_UNPROTECTED = "ROLLBACK TO SAVEPOINT reads"
+_PROTECTED = "SET LOCAL transaction_read_only = on"
+_MEND = f"{_UNPROTECTED}; {_PROTECTED}"
+# From here on the transaction takes locks. A process that is paused now must not keep others out for ever.
+_WRITES = f"{_UNPROTECTED}; SET LOCAL idle_in_transaction_session_timeout = '60s'"
 
 
 class SnapshotState(Enum):
@@ -89,7 +93,8 @@ class Snapshot:
         self._database = database
         self._connections = database.connections
         self._timer: asyncio.TimerHandle | None = None
-        self._seen: dict[tuple[str, bytes], Answer] = {}  # what reads have returned in the open transaction
+        self._view: Sequence[Staged] = ()  # staged writes that are applied at the moment, for reads on top of them
+        self._seen: dict[tuple[Any, ...], Answer] = {}  # what reads have returned in the open transaction
 
     @property
     def is_held(self) -> bool:
@@ -100,7 +105,8 @@ class Snapshot:
         """Make the snapshot OPEN, if a whole log holds in it.
 
         Args:
-            log: reads that were made in this snapshot, by task. Replayed if a transaction has to be opened.
+            log: reads that were made in this snapshot, by task, with the staged writes that those marked `after` were
+                made on top of. Replayed if a transaction has to be opened.
             others: reads that were made elsewhere. Replayed in any case, unless this transaction has read the same.
 
         Returns:
@@ -128,12 +134,19 @@ class Snapshot:
             raise
         return moved
 
-    def note(self, read: Read, answer: Answer) -> None:
+    def note(self, read: Read, answer: Answer, view: Sequence[Staged] = ()) -> None:
         """A read was made in the open transaction."""
-        self._seen[read.key] = replace(answer, rows=())
+        self._seen[_key(read, view)] = replace(answer, rows=())
 
-    async def ask(self, sql: str, args: Sequence[Any]) -> Answer:
-        """What the database says to a read in the open transaction, a rejection included. See `answers`."""
+    async def ask(self, sql: str, args: Sequence[Any], view: Sequence[Staged] = ()) -> Answer:
+        """What the database says to a read in the open transaction, a rejection included. See `answers`.
+
+        Args:
+            sql: the read.
+            args: its arguments.
+            view: staged writes to read on top of: applied for the read, and never kept.
+        """
+        await self._look(view)
         try:
             rows = await self.fetch(sql, args)
         except StatementRefused:
@@ -187,6 +200,13 @@ class Snapshot:
             f"transaction control out of the statement."
         )
 
+    async def begin_writes(self) -> Connection:
+        """Leave the subtransaction of the reads, for the commit's writes: their snapshot stays."""
+        conn = self._connection()
+        await conn.execute(_WRITES)
+        self._view = ()
+        return conn
+
     async def rest(self) -> None:
         """Between reads: keep the transaction for a while, unless a task waits for its connection."""
         if self.state is SnapshotState.CLOSED:
@@ -231,6 +251,7 @@ class Snapshot:
 
     async def _open(self, conn: Connection) -> None:
         self._seen.clear()
+        self._view = ()
         self._become(SnapshotState.OPEN)  # at once: a call that is cancelled may have begun it all the same
         await conn.execute(_OPEN)
         await failpoints.hit("step.pinned")
@@ -238,20 +259,21 @@ class Snapshot:
     async def _replay(self, log: Log) -> list[Task]:
         """Run what of a log has not been read in this transaction: the tasks for which it says something else."""
         moved: list[Task] = []
-        for task, reads in log:
+        for task, reads, view in log:
             for read in reads:
                 if task in moved:
                     break
-                if read.key not in self._seen:
-                    self._seen[read.key] = await self._ask_again(read)
-                if not await still_holds(self._connection(), read, self._seen[read.key]):
+                key = _key(read, view)
+                if key not in self._seen:
+                    self._seen[key] = await self._ask_again(read, view if read.after else ())
+                if not await still_holds(self._connection(), read, self._seen[key]):
                     moved.append(task)
         self._seen = {key: replace(answer, rows=()) for key, answer in self._seen.items()}
         return moved
 
-    async def _ask_again(self, read: Read) -> Answer:
+    async def _ask_again(self, read: Read, view: Sequence[Staged]) -> Answer:
         try:
-            return await self.ask(read.sql, read.args)
+            return await self.ask(read.sql, read.args, view)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as e:
             if is_serialization_failure(e) or is_lost(e, self.conn):
                 raise
@@ -260,8 +282,35 @@ class Snapshot:
             await self._mend()
             return Answer(b"", error=e)  # the arguments do not fit any more: the statement is about something else now
 
+    async def _look(self, view: Sequence[Staged]) -> None:
+        """Have these staged writes applied, and no others, for reads on top of them.
+
+        A write that the database rejects leaves its reads without: the commit will reject it by name.
+        """
+        if list(map(id, view)) == list(map(id, self._view)):
+            return
+        if self._view:
+            await self._mend()
+        if not view:
+            return
+        conn, self._view = self._connection(), tuple(view)
+        try:
+            await conn.execute(_UNPROTECTED)
+            for staged in view:
+                await execute_staged(conn, staged)
+            await conn.execute(_PROTECTED)
+        except BaseException as e:
+            self._become(SnapshotState.DIRTY)
+            self._view = ()
+            if not isinstance(e, asyncpg.PostgresError) or is_serialization_failure(e) or is_lost(e, conn):
+                raise
+            await self._mend()
+
     async def _mend(self) -> None:
+        if self.state is SnapshotState.OPEN:  # with writes of a view in it
+            self._become(SnapshotState.DIRTY)
         await self._connection().execute(_MEND)
+        self._view = ()
         self._become(SnapshotState.OPEN)
 
     async def _give_back(self) -> None:
@@ -300,3 +349,19 @@ class Snapshot:
     def _become(self, state: SnapshotState) -> None:
         check_transition(_ALLOWED, self.state, state, "A snapshot")
         self.state = state
+
+
+async def execute_staged(conn: Connection, staged: Staged) -> str:
+    """Apply a staged write: the command tag.
+
+    Always by the extended protocol, which takes one statement: no "...; COMMIT" gets through.
+    """
+    if staged.args:
+        return await conn.execute(staged.sql, *staged.args)
+    statement = await conn.prepare(staged.sql)
+    await statement.fetch()
+    return statement.get_statusmsg() or ""
+
+
+def _key(read: Read, view: Sequence[Staged]) -> tuple[Any, ...]:
+    return (*read.key, *(map(id, view) if read.after else ()))

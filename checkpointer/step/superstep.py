@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-from langgraph.errors import GraphBubbleUp
 
 from superstep.checkpointer.database.errors import Connection, is_lost, is_serialization_failure, read_error, short
 from superstep.checkpointer.database.retry import retry
-from superstep.checkpointer.step.after_writes import digests_after_writes
+from superstep.checkpointer.step.after_writes import answers_after_writes
+from superstep.checkpointer.step.callers import Callers
 from superstep.checkpointer.step.costs import Costs
+from superstep.checkpointer.step.drift import Drift
+from superstep.checkpointer.step.order import still_holds
 from superstep.checkpointer.step.ports import Withdrawal
-from superstep.checkpointer.step.read_set import Effect, Read
+from superstep.checkpointer.step.read_set import Effect, Read, Staged
 from superstep.checkpointer.step.snapshot import Snapshot
 from superstep.checkpointer.step.statements import reads_only
 from superstep.checkpointer.step.stored_args import copied
 from superstep.checkpointer.step.task import Attempt, Task, TaskState
-from superstep.runtime.faults import NoActiveStep, ReadRefused, StaleRun, StepConflict
+from superstep.runtime.faults import NoActiveStep, ReadRefused, StaleRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,20 +33,12 @@ if TYPE_CHECKING:
     import asyncpg
 
     from superstep.checkpointer.step.answers import Answer
-    from superstep.checkpointer.step.ports import Caller, Owner
+    from superstep.checkpointer.step.ports import Owner
 
-__all__ = ["Drift", "SuperStep"]
+__all__ = ["SuperStep"]
 
 _READ_TRIES = 8
 _HAND_IN = 30.0  # seconds that a task's result may come later than the end of its super-step
-
-
-class Drift(StepConflict, GraphBubbleUp):
-    """The facts of the calling task have changed.
-
-    Raised inside nodes and tools. It is one of LangGraph's bubble-up exceptions, so neither a retry policy nor a tool
-    node's error handling swallows it, and sibling tasks may finish what they are paying for.
-    """
 
 
 class SuperStep:
@@ -56,7 +48,8 @@ class SuperStep:
         owner: the run.
         costs: of all its attempts so far.
         tasks: by id: all that read, staged, asked a model, or were loaded with results.
-        snapshot: see there.
+        callers: the tasks in which its graph runs as a subgraph.
+        snapshot: the transaction that all its reads see.
     """
 
     def __init__(self, owner: Owner, ns: str, checkpoint_id: str) -> None:
@@ -65,6 +58,7 @@ class SuperStep:
         self.checkpoint_id = checkpoint_id
         self.costs = Costs()
         self.tasks: dict[str, Task] = {}
+        self.callers = Callers(owner, ns)
         self.snapshot = Snapshot(owner.database)
         self._ended = False
         self._handed_in = asyncio.Event()
@@ -82,14 +76,14 @@ class SuperStep:
             self.costs = costs
             self.costs.attempts += 1
 
-    def attempt(self, task_id: str, node: str, number: int, callers: dict[str, str]) -> Attempt:
+    def attempt(self, task_id: str, node: str, number: int, callers: dict[str, str], path: str = "") -> Attempt:
         """The log of one execution of a task. See `Task.begin`.
 
         Raises:
             Drift: the task's facts have changed.
             NoActiveStep: the super-step is over.
         """
-        attempt = self._task(task_id).begin(node, number, callers)
+        attempt = self._task(task_id).begin(node, number, callers, path)
         self.check(attempt)
         return attempt
 
@@ -153,7 +147,7 @@ class SuperStep:
             raise NoActiveStep(
                 f"The super-step of {attempt.node!r} has ended: what outlives its node cannot read or write in it."
             )
-        for task in (self.tasks[attempt.task_id], *(caller.task for caller in self._callers())):
+        for task in (self.tasks[attempt.task_id], *self.callers.drifted()):
             if task.state is TaskState.DRIFTED:
                 raise Drift(
                     f"The facts that {task.node!r} had read changed before its super-step could commit. "
@@ -183,7 +177,7 @@ class SuperStep:
     @property
     def has_reads(self) -> bool:
         """Whether a new transaction would have anything to replay."""
-        return any(reads for _, reads in (*self._log(), *self._log_of_callers()))
+        return any(reads for _, reads, _ in (*self._log(), *self.callers.log()))
 
     @property
     def rests_on_anything(self) -> bool:
@@ -191,15 +185,8 @@ class SuperStep:
 
         A nested super-step that neither read nor staged has not: what its callers have read is validated with theirs.
         """
-        own = any(reads for _, reads in self._log()) or any(effect.staged for effect in self.effects())
-        return own or any(
-            t.state is TaskState.DRIFTED for t in (*self.tasks.values(), *(c.task for c in self._callers()))
-        )
-
-    @property
-    def calls_back(self) -> bool:
-        """Whether the tasks in which this graph runs have read anything."""
-        return any(reads for _, reads in self._log_of_callers())
+        own = any(reads for _, reads, _ in self._log()) or any(effect.staged for effect in self.effects())
+        return own or any(t.state is TaskState.DRIFTED for t in (*self.tasks.values(), *self.callers.drifted()))
 
     @property
     def node_names(self) -> set[str]:
@@ -210,20 +197,25 @@ class SuperStep:
         """Milliseconds since this attempt of the super-step began, plus those of the attempts before it."""
         return self.costs.ms + (time.perf_counter() - self._started) * 1000
 
-    def _log(self) -> Iterator[tuple[Task, list[Read]]]:
-        """Everything that the step's own tasks rest on, what a human was shown included."""
+    def _log(self) -> Iterator[tuple[Task, list[Read], Sequence[Staged]]]:
+        """Everything that the step's own tasks rest on, what a human was shown included.
+
+        With each the writes that reads marked `after` were made on top of.
+        """
         for task in list(self.tasks.values()):
             for reads in task.logs():
-                yield task, reads
+                yield task, reads, self.view_of(task)
 
-    def _log_of_callers(self) -> Iterator[tuple[Task, list[Read]]]:
-        """What the tasks rest on, so far, in which this graph runs as a subgraph."""
-        for caller in self._callers():
-            for reads in caller.task.logs():
-                yield caller.task, reads
+    def view_of(self, task: Task) -> Sequence[Staged]:
+        """The staged writes of tasks before this one that its reads marked `after` were made on top of."""
+        if task.attempt is not None:
+            return task.attempt.view or ()
+        saved = task.effect or task.shown
+        return self._writes_before((saved.path, task.id)) if saved is not None else ()
 
-    def _callers(self) -> Sequence[Caller]:
-        return self.owner.callers(self.ns) if self.ns else ()
+    def _writes_before(self, place: tuple[str, str]) -> tuple[Staged, ...]:
+        before = [effect for effect in self.effects() if (effect.path, effect.task_id) < place]
+        return tuple(staged for effect in before for staged in effect.staged)
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
@@ -240,10 +232,14 @@ class SuperStep:
             raise ReadRefused(f"Not a read: {short(sql)}. Use step.stage(...) for statements that write.")
         self.check(attempt)
 
+        if attempt.view is None:
+            attempt.view = self._saved_writes_before(attempt)
+        view = attempt.view
+
         async def once() -> Answer:
             await self.pin()
             self.check(attempt)
-            return await self.snapshot.ask(sql, args)
+            return await self.snapshot.ask(sql, args, view)
 
         async def failed(error: Exception, left: int) -> None:
             # A failed transaction or connection is no fault of the read: what was read before is in the log.
@@ -255,14 +251,35 @@ class SuperStep:
         async with self.snapshot.lock:
             try:
                 answer = await retry(once, failed, tries=_READ_TRIES)
-                read = Read(sql, args, answer.digest)
-                self.snapshot.note(read, answer)
+                read = Read(sql, args, answer.digest, after=bool(view))
+                self.snapshot.note(read, answer, view)
                 attempt.reads.append(read)
             finally:
                 await self.snapshot.rest()
         if answer.error is not None:
             raise answer.error
         return list(answer.rows)
+
+    def _saved_writes_before(self, attempt: Attempt) -> tuple[Staged, ...]:
+        """What a task reads on top of: writes of tasks before it whose results are saved from an earlier attempt.
+
+        A super-step has the effect of its tasks one after the other. Tasks that run side by side do not see each other;
+        the commit tells which of them could not have run after the others, and those run again here, after them.
+        """
+        place = (attempt.path, attempt.task_id)
+        saved = {task.id for task in self.tasks.values() if task.state is TaskState.HYPOTHESIS}
+        before = [e for e in self.effects() if e.task_id in saved and (e.path, e.task_id) < place]
+        return tuple(staged for effect in before for staged in effect.staged)
+
+    async def moved_by_siblings(self, effect: Effect) -> bool:
+        """Whether writes that are applied by now, of tasks before this one, have changed what it rests on.
+
+        In the committing transaction, which stays as it is.
+        """
+        reads = [read for log in self.tasks[effect.task_id].logs() for read in log]
+        answers = await answers_after_writes(self.connection, reads)
+        pairs = zip(reads, answers, strict=True)
+        return not all([await still_holds(self.connection, read, answer) for read, answer in pairs])
 
     async def begun(self) -> None:
         """Wait until what the step started from is committed; fail as that commit does.
@@ -281,7 +298,7 @@ class SuperStep:
         """
         if for_commit and self.snapshot.asks_again:
             await self.snapshot.lost()
-        while moved := await self.snapshot.pin(self._log(), self._log_of_callers() if for_commit else ()):
+        while moved := await self.snapshot.pin(self._log(), self.callers.log() if for_commit else ()):
             try:
                 await self._all_drift(moved, self.connection)
             except BaseException:
@@ -297,25 +314,17 @@ class SuperStep:
         """
         if own := [task for task in moved if self.tasks.get(task.id) is task]:
             await self.drift(own, conn)
-        for caller in [caller for caller in self._callers() if caller.task in moved]:
-            await caller.step.drift([caller.task], conn)
-        self.refuse_drifted_callers()
-
-    def refuse_drifted_callers(self) -> None:
-        """Raise `Drift` if a task in which this graph runs has drifted: the conflict is that task's."""
-        if names := sorted({each.task.node for each in self._callers() if each.task.state is TaskState.DRIFTED}):
-            raise Drift(
-                f"Facts that {', '.join(names)} had read in thread {self.owner.thread_id!r} changed before a subgraph "
-                f"called there could commit. The subgraph's super-step was not written; only {', '.join(names)} runs "
-                f"again when the thread is run with input None (transactional(graph) does that).",
-                tasks=names,
-                attempts=self.costs.attempts,
-            )
+        await self.callers.drift(moved, conn)
+        self.callers.refuse_drifted(self.costs.attempts)
 
     async def reject(self, effect: Effect) -> None:
         """The commit cannot apply what a task staged: roll it back, and let the task run again."""
+        await self.reject_all([effect])
+
+    async def reject_all(self, effects: Iterable[Effect]) -> None:
+        """As `reject`, for several tasks."""
         conn = await self.snapshot.roll_back()
-        await self.drift([self.tasks[effect.task_id]], conn)
+        await self.drift([self.tasks[effect.task_id] for effect in effects], conn)
 
     async def drift(self, moved: Iterable[Task], conn: Connection) -> None:
         """These tasks, and those that called them in this super-step, must run again; all other results stay.
@@ -333,29 +342,6 @@ class SuperStep:
         self._handed_in.set()
         what = Withdrawal(self.ns, self.checkpoint_id, self.drifted, asked, self.costs, self.elapsed_ms())
         await self.owner.take_back(what, conn)
-
-    async def callers_after_writes(self) -> list[tuple[list[Read], int, Read]]:
-        """What callers' reads say now that this super-step's writes are applied in its transaction.
-
-        A task reads a balance, and the agent that it calls draws on it: that is no change of the task's fact from
-        outside. `move_callers_on` makes the new state the one that the task's own commit will compare with.
-
-        Returns:
-            Per read: the log it stands in, its place there, and the read with its new digest.
-        """
-        logs = [reads for _, reads in self._log_of_callers()]
-        digests = iter(await digests_after_writes(self.connection, [read for reads in logs for read in reads]))
-        return [(reads, n, replace(read, digest=next(digests))) for reads in logs for n, read in enumerate(reads)]
-
-    async def move_callers_on(self, found: Iterable[tuple[list[Read], int, Read]]) -> None:
-        """This super-step is committed: its callers go on in a snapshot that has its writes.
-
-        Call without any lock: it waits for reads of the callers that are under way.
-        """
-        for reads, place, read in found:
-            reads[place] = read
-        for caller in self._callers():
-            await caller.step.snapshot.release()
 
     @property
     def connection(self) -> Connection:

@@ -66,6 +66,8 @@ class Attempt:
         node: its name.
         number: LangGraph's count of the executions under a retry policy, from 1.
         callers: of a `@task` call, the tasks (id to node) that called it.
+        path: LangGraph's path of the task, which puts the tasks of a super-step in order.
+        view: staged writes of tasks before it that its reads are made on top of; `None` before its first read.
         mark: tells the LangGraph writes of this very execution from those of others, once it has used its step.
         marked: it has.
         runner: the asyncio task it began in, if it began in one.
@@ -79,6 +81,8 @@ class Attempt:
     node: str
     number: int
     callers: dict[str, str] = field(default_factory=dict)
+    path: str = ""
+    view: tuple[Staged, ...] | None = None
     mark: str = field(default_factory=lambda: f"superstep:{next(_marks)}")
     marked: bool = False
     runner: asyncio.Task[Any] | None = None
@@ -135,14 +139,14 @@ class Task:
         if self.attempt is None:
             self.node, self.callers = saved.node, saved.callers
 
-    def begin(self, node: str, number: int, callers: dict[str, str]) -> Attempt:
+    def begin(self, node: str, number: int, callers: dict[str, str], path: str = "") -> Attempt:
         """The log of an execution: the same for the same number. A newer execution replaces an older one.
 
         Code that belongs to an older execution, or to a drifted task, gets a log that is never looked at.
         """
         if self.attempt is not None and self.attempt.number == number:
             return self.attempt
-        attempt = Attempt(self.id, node, number, callers)
+        attempt = Attempt(self.id, node, number, callers, path)
         superseded = self.attempt is not None and self.attempt.number > number
         if superseded or self.state is TaskState.DRIFTED:
             return attempt

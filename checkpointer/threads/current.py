@@ -48,7 +48,7 @@ class CurrentTask:
         """
         place = self.place
         step = self.run.step(place.ns, self.checkpoint_id)
-        return step, step.attempt(place.task_id, place.node, place.attempt, place.callers)
+        return step, step.attempt(place.task_id, place.node, place.attempt, place.callers, place.path)
 
 
 def current_step() -> Step:

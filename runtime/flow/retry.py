@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
-from superstep.checkpointer import MismatchedRows
+from superstep.checkpointer import MismatchedRows, SiblingConflict
 from superstep.runtime.faults import ConfigError, ConflictExhausted
 
 if TYPE_CHECKING:
     from superstep.runtime.faults import StepConflict
 
 __all__ = ["Settings", "Tries"]
+
+_MANY = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,17 @@ class Tries:
         self.conflicts = 0
         self._in_a_row = 0
         self._mismatches = 0
+        self._siblings = _MANY
         self._settings = settings
         self._wait = wait_random_exponential(multiplier=settings.first_pause, max=settings.longest_pause)
 
     def after(self, conflict: StepConflict, *, progressed: bool) -> float:
         """Seconds to pause, or `ConflictExhausted` if that was one conflict too many."""
         self.conflicts += 1
+        # Of tasks that rest on each other's writes, each attempt settles at least the first: this ends by itself.
+        settling = isinstance(conflict, SiblingConflict) and len(conflict.tasks) < self._siblings
+        self._siblings = len(conflict.tasks) if isinstance(conflict, SiblingConflict) else _MANY
+        progressed = progressed or settling
         self._in_a_row = 1 if progressed else self._in_a_row + 1
         mismatch = isinstance(conflict, MismatchedRows)
         self._mismatches = self._mismatches + 1 if mismatch and not progressed else int(mismatch)

@@ -13,7 +13,7 @@ from langgraph.config import get_config
 
 import superstep
 from superstep.checkpointer.langgraph import keys
-from superstep.checkpointer.langgraph.place import graph_namespace, node_of_callback, task_place
+from superstep.checkpointer.langgraph.place import graph_namespace, node_of_callback, path_text, task_place
 from tests.support.graphs import chain
 
 if TYPE_CHECKING:
@@ -153,3 +153,10 @@ def test_a_marked_result_without_output_is_what_langgraph_would_have_made() -> N
     assert keys.unmark([(keys.NO_WRITES, "superstep:1"), ("n", 1)]) == ("superstep:1", [("n", 1)])
     failed = [(keys.NO_WRITES, "superstep:1"), ("n", 1), ("__error__", ValueError())]
     assert keys.unmark(failed)[1] == failed[2:]
+
+
+@pytest.mark.parametrize("path", [("__pregel_pull", "node"), ("__pregel_push", 12, False), ("a", ("b", 3), True)])
+def test_paths_are_written_as_langgraph_writes_them(path: tuple[Any, ...]) -> None:
+    from langgraph.pregel._algo import task_path_str
+
+    assert path_text(path) == task_path_str(path)

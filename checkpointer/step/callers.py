@@ -1,0 +1,97 @@
+"""A task answers for its callers: the facts of the tasks in which a super-step's graph runs as a subgraph.
+
+A nested super-step commits by itself, before its callers. What it writes rests on what they have read so far, so its
+commit validates that too. If a caller's facts have moved, the commit is refused and the conflict is the caller's.
+
+A task reads a balance, and the agent that it calls draws on it: that is no change of the task's fact from outside. So
+what callers' reads say in the nested transaction, once its writes are applied, is what the callers' own commits will
+compare with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from superstep.checkpointer.step.after_writes import answers_after_writes
+from superstep.checkpointer.step.drift import Drift
+from superstep.checkpointer.step.task import TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.step.ports import Caller, Owner
+    from superstep.checkpointer.step.read_set import Read, Staged
+    from superstep.checkpointer.step.task import Task
+
+    Moved = Iterable[tuple[list[Read], int, Read]]
+
+__all__ = ["Callers"]
+
+
+class Callers:
+    """The tasks around a super-step of namespace `ns`, as far as they used their steps."""
+
+    def __init__(self, owner: Owner, ns: str) -> None:
+        self._owner = owner
+        self._ns = ns
+
+    def all(self) -> Sequence[Caller]:
+        """With the super-step of each; none around the outermost graph."""
+        return self._owner.callers(self._ns) if self._ns else ()
+
+    def log(self) -> Iterator[tuple[Task, list[Read], Sequence[Staged]]]:
+        """What they have read so far, what a human was shown included."""
+        for caller in self.all():
+            for reads in caller.task.logs():
+                yield caller.task, reads, caller.step.view_of(caller.task)
+
+    @property
+    def have_read(self) -> bool:
+        """Whether there is anything in the log."""
+        return any(reads for _, reads, _ in self.log())
+
+    def drifted(self) -> list[Task]:
+        """Those whose facts have changed."""
+        return [caller.task for caller in self.all() if caller.task.state is TaskState.DRIFTED]
+
+    def refuse_drifted(self, attempts: int) -> None:
+        """Raise `Drift` if one has drifted: the conflict is that task's."""
+        if names := sorted({task.node for task in self.drifted()}):
+            raise Drift(
+                f"Facts that {', '.join(names)} had read in thread {self._owner.thread_id!r} changed before a subgraph "
+                f"called there could commit. The subgraph's super-step was not written; only {', '.join(names)} runs "
+                f"again when the thread is run with input None (transactional(graph) does that).",
+                tasks=names,
+                attempts=attempts,
+            )
+
+    async def drift(self, moved: Collection[Task], conn: Connection) -> None:
+        """Let those among these tasks run again. On a connection that is in no transaction."""
+        for caller in [caller for caller in self.all() if caller.task in moved]:
+            await caller.step.drift([caller.task], conn)
+
+    async def after_writes(self, conn: Connection) -> Moved:
+        """What their reads say now that this super-step's writes are applied in its transaction.
+
+        Returns:
+            Per read: the log it stands in, its place there, and the read with its new digest. For `move_on`.
+        """
+        logs = [reads for _, reads, _ in self.log()]
+        answers = iter(await answers_after_writes(conn, [read for reads in logs for read in reads]))
+        return [
+            (reads, place, replace(read, digest=next(answers).digest))
+            for reads in logs
+            for place, read in enumerate(reads)
+        ]
+
+    async def move_on(self, moved: Moved) -> None:
+        """This super-step is committed: its callers go on in a snapshot that has its writes.
+
+        Call without any lock: it waits for reads of the callers that are under way.
+        """
+        for reads, place, read in moved:
+            reads[place] = read
+        for caller in self.all():
+            await caller.step.snapshot.release()
