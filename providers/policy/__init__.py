@@ -4,6 +4,7 @@ Time is passed in as `now`, seconds of a monotonic clock; randomness as a `rando
 over thousands of schedules without waiting, and read without knowing how a call is made.
 
 - `failures`: what a failure means: again, elsewhere, or not at all;
+- `vendor_errors`: what vendors say in the body of an error, by code, else by phrase;
 - `headers`: when a provider asks to be asked again;
 - `backoff`: how long until the next attempt on the same deployment;
 - `breaker`: when a deployment is left alone;

@@ -1,14 +1,14 @@
 """What a failed attempt means: again, elsewhere, or not at all.
 
-Decided on exception classes, HTTP status codes and providers' error codes, never on message text: texts change, are
-translated, and quote the input. LangChain's normalized classes come from `langchain_core`; classes of SDKs and HTTP
-clients are known by their qualified name, so that no SDK is imported here.
+Decided on exception classes, HTTP status codes and providers' error codes. Texts of messages change, are translated,
+and quote the input: they are asked last, and only for the two things that `vendor_errors` lists. LangChain's normalized
+classes come from `langchain_core`; classes of SDKs and HTTP clients are known by their qualified name, so that no SDK
+is imported here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_core.exceptions import (
@@ -24,6 +24,7 @@ from langchain_core.exceptions import (
 )
 
 from superstep.providers.policy.headers import retry_after
+from superstep.providers.policy.vendor_errors import Action, code_verdict, phrase_verdict, words
 from superstep.runtime.faults import RuntimeFault
 
 if TYPE_CHECKING:
@@ -38,16 +39,6 @@ __all__ = [
     "TooSlow",
     "classify",
 ]
-
-
-class Action(Enum):
-    """What to do after a failure."""
-
-    RETRY = "retry"  # may pass: this deployment again, then another
-    MOVE_ON = "move on"  # this deployment cannot; another may
-    STOP = "stop"  # the request or our configuration is wrong: no other deployment is asked
-    CONTEXT = "context"  # the input is too long for this model
-    CONTENT = "content"  # the model refused the content
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +89,6 @@ class StreamCut(MalformedAnswer):
 
     why = "stream cut"
 
-
-# Providers' error codes that say more than the status they come with (400, 403 or 429).
-_CODES: Mapping[str, tuple[Action, str]] = {
-    "context_length_exceeded": (Action.CONTEXT, "input too long"),
-    "request_too_large": (Action.CONTEXT, "input too long"),
-    "request_body_too_large_after_decoding": (Action.CONTEXT, "input too long"),
-    "content_filter": (Action.CONTENT, "content refused"),
-    "content_policy_violation": (Action.CONTENT, "content refused"),
-    # A quota does not come back within any pause worth waiting for.
-    "insufficient_quota": (Action.MOVE_ON, "quota used up"),
-    "billing_hard_limit_reached": (Action.MOVE_ON, "quota used up"),
-    "billing_not_active": (Action.MOVE_ON, "quota used up"),
-    "enforced_spend_limit_reached": (Action.MOVE_ON, "quota used up"),
-    "contract_spend_limit_reached": (Action.MOVE_ON, "quota used up"),
-    "model_not_found": (Action.MOVE_ON, "model not found"),
-}
 
 # An error in the middle of a stream comes under status 200. Its type says which status it would have had.
 _STATUS_OF_TYPE: Mapping[str, int] = {
@@ -197,6 +172,7 @@ def classify(error: Exception, *, status: int | None = None, headers: Mapping[st
     action, why, harmless = (
         _of_our_own(error)
         or _of_its_code(error)
+        or _of_its_message(error, own)
         or _of_its_status(error, own)
         or _of_transport(error)
         or _of_its_class(error)
@@ -222,7 +198,13 @@ def _of_our_own(error: Exception) -> _Verdict | None:
 def _of_its_code(error: Exception) -> _Verdict | None:
     if isinstance(error, ContextOverflowError):
         return _Verdict(Action.CONTEXT, "input too long")
-    return next((_Verdict(*_CODES[code]) for code in _codes(error) if code in _CODES), None)
+    said = code_verdict(error)
+    return None if said is None else _Verdict(*said)
+
+
+def _of_its_message(error: Exception, own: int | None) -> _Verdict | None:
+    said = phrase_verdict(error, own if own is not None and own >= 300 else _implied_status(error))
+    return None if said is None else _Verdict(*said)
 
 
 def _of_its_status(error: Exception, own: int | None) -> _Verdict | None:
@@ -233,10 +215,15 @@ def _of_its_status(error: Exception, own: int | None) -> _Verdict | None:
     """
     if own is not None and own >= 300:
         return _Verdict(_by_status(own), f"status {own}")
-    status = next((status for kind, status in _STATUS_OF_CLASS.items() if isinstance(error, kind)), None)
-    for code in _codes(error):
-        status = status or _STATUS_OF_TYPE.get(code) or (int(code) if code in _ERROR_NUMBERS else None)
+    status = _implied_status(error)
     return None if status is None else _Verdict(_by_status(status), _WORDS.get(status, f"error {status}"))
+
+
+def _implied_status(error: Exception) -> int | None:
+    status = next((status for kind, status in _STATUS_OF_CLASS.items() if isinstance(error, kind)), None)
+    for code in words(error):
+        status = status or _STATUS_OF_TYPE.get(code) or (int(code) if code in _ERROR_NUMBERS else None)
+    return status
 
 
 def _of_transport(error: Exception) -> _Verdict | None:
@@ -277,12 +264,6 @@ def _by_status(status: int) -> Action:
     if status in _RETRIED or status >= 500:
         return Action.RETRY
     return Action.STOP
-
-
-def _codes(error: Exception) -> list[str]:
-    """Machine-readable words of the SDKs' errors, the most specific first."""
-    words = (getattr(error, name, None) for name in ("code", "error_code", "type"))
-    return [word for word in words if isinstance(word, str)]
 
 
 def _own_status(error: Exception) -> int | None:
