@@ -157,9 +157,9 @@ class Call:
     def _count(self, output: Output) -> tuple[int, int]:
         """Add a deployment's output to what the call has cost; its tokens in and out."""
         usage = output.usage
-        # Some servers count the input in a field of their own, and say 0 here.
+        # Some servers count in fields of their own, and say 0 here.
         read = (usage["input_tokens"] if usage else 0) or self.ask.input_tokens
-        written = usage["output_tokens"] if usage else tokens(output.text)
+        written = (usage["output_tokens"] if usage else 0) or tokens(output.text)
         usd = cost(output.deployment, read, written, usage.get("input_token_details") if usage else None)
         self.text += output.text
         self._input_tokens += read

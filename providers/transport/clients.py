@@ -94,7 +94,9 @@ def _build(deployment: Deployment, key: str | None) -> BaseChatModel:
 def _openai(deployment: Deployment, key: str | None) -> BaseChatModel:
     import httpx2
     import openai
-    from langchain_openai import ChatOpenAI
+
+    importlib.import_module("langchain_openai")  # named in the error if it is not there
+    from superstep.providers.transport.openai_chat import LenientChatOpenAI
 
     timeout = httpx2.Timeout(deployment.timeout, connect=min(CONNECT_TIMEOUT, deployment.timeout))
     client = openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [note_response]})
@@ -104,7 +106,7 @@ def _openai(deployment: Deployment, key: str | None) -> BaseChatModel:
         options["use_responses_api"] = False
     if deployment.base_url:
         options["base_url"] = deployment.base_url
-    return ChatOpenAI(
+    return LenientChatOpenAI(
         model=deployment.model,
         api_key=_hidden(key or "none"),
         max_retries=0,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from superstep.providers.catalog.model import Deployment, StructuredOutput
 
-__all__ = ["SCHEMA", "Wire", "cut_short", "ended", "refused"]
+__all__ = ["SCHEMA", "Wire", "cut_short", "ended", "refused", "says_totals"]
 
 SCHEMA = "wanted_schema"  # keyword argument of a call whose answer must fill a schema
 _KEPT = 256  # translations kept per process; a program has about as many tool lists as it has nodes
@@ -137,6 +137,11 @@ def ended(deployment: Deployment, metadata: Mapping[str, Any]) -> bool:
     if deployment.provider not in _SAYS_WHY_IT_ENDED or metadata.get("status") in _ENDED:
         return True
     return any(metadata.get(key) for key in _END)
+
+
+def says_totals(deployment: Deployment) -> bool:
+    """Whether a stream's chunks, by the protocol, count all tokens until then, and not those since the one before."""
+    return deployment.provider in _SAYS_WHY_IT_ENDED
 
 
 def _reasons(metadata: Mapping[str, Any]) -> set[Any]:

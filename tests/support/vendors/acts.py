@@ -56,6 +56,8 @@ class Act:
         finish: "stop", "length" or "refused", translated for each vendor; tool calls have their own.
         refusal: OpenAI's separate text of a refusal.
         usage: tokens in and out; `None` for a server that reports none.
+        counted: what takes the place of `usage` on OpenAI's wire, whatever it is.
+        running: a stream says its tokens until then with every chunk.
         empty: no choices at all.
         status: HTTP status.
         code: the vendor's code or type of an error.
@@ -79,6 +81,8 @@ class Act:
     finish: Literal["stop", "length", "refused"] = "stop"
     refusal: str | None = None
     usage: tuple[int, int] | None = (7, 3)
+    counted: Any = None
+    running: bool = False
     empty: bool = False
     status: int = 200
     code: str | None = None
