@@ -17,6 +17,7 @@ from superstep.providers.chat.call import Call, ChatRequest, Output
 from superstep.providers.chat.stream_accumulator import StreamAccumulator
 from superstep.providers.policy.estimate import tokens_of
 from superstep.providers.policy.failures import Action
+from superstep.providers.policy.recent import RecentTokens
 from superstep.providers.policy.usage import StreamedUsage, sound
 from superstep.providers.records.redaction import Redaction, without_secret
 from superstep.providers.routing.ask import Ask
@@ -55,6 +56,7 @@ class Service:
         router: what is known of its deployments, and which of them is asked next.
         clients: their connections.
         budgets: what calls in flight have reserved.
+        recent: what calls lately took.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -62,6 +64,7 @@ class Service:
         self.router = Router(catalog, cost=cost, unusable=missing_key)
         self.clients = Clients()
         self.budgets = Budgets(catalog)
+        self.recent = RecentTokens()
         self._redaction = Redaction(catalog.recording)
         self._wire = Wire()
 
@@ -150,6 +153,10 @@ class Service:
             return await self.router.route(call.ask, send, discard)
         except ProviderExhausted as error:
             failure = error
+        except RuntimeFault as error:
+            if call.ask.attempts.tried:  # what was tried before may be on the bill
+                await call.failed(error)
+            raise
         except asyncio.CancelledError:
             call.abandoned()
             raise
@@ -172,7 +179,7 @@ class Service:
         if collected is not None:
             collected.append(reservation)
             reservation = Reservation()
-        return Call(request, ask, reservation, self._redaction)
+        return Call(request, ask, reservation, self._redaction, self.recent)
 
 
 def _sending(ask: Callable[..., Awaitable[T]]) -> Send[T]:

@@ -30,7 +30,10 @@ from superstep.runtime.faults import RuntimeFault
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from langchain_core.messages.ai import UsageMetadata
+
 __all__ = [
+    "TIMED_OUT",
     "Action",
     "ContentRefused",
     "Failure",
@@ -38,7 +41,11 @@ __all__ = [
     "StreamCut",
     "TooSlow",
     "classify",
+    "implied_status",
+    "names",
 ]
+
+TIMED_OUT = "timed out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,15 @@ class TooSlow(TimeoutError):
 
 
 class ContentRefused(Exception):
-    """A model, or a filter in front of it, refused the content, in an answer that is otherwise in order."""
+    """A model, or a filter in front of it, refused the content, in an answer that is otherwise in order.
+
+    Attributes:
+        usage: the tokens that it took all the same, if they were counted.
+    """
+
+    def __init__(self, message: str, usage: UsageMetadata | None = None) -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 class MalformedAnswer(Exception):
@@ -203,7 +218,7 @@ def _of_its_code(error: Exception) -> _Verdict | None:
 
 
 def _of_its_message(error: Exception, own: int | None) -> _Verdict | None:
-    said = phrase_verdict(error, own if own is not None and own >= 300 else _implied_status(error))
+    said = phrase_verdict(error, own if own is not None and own >= 300 else implied_status(error))
     return None if said is None else _Verdict(*said)
 
 
@@ -215,11 +230,12 @@ def _of_its_status(error: Exception, own: int | None) -> _Verdict | None:
     """
     if own is not None and own >= 300:
         return _Verdict(_by_status(own), f"status {own}")
-    status = _implied_status(error)
+    status = implied_status(error)
     return None if status is None else _Verdict(_by_status(status), _WORDS.get(status, f"error {status}"))
 
 
-def _implied_status(error: Exception) -> int | None:
+def implied_status(error: Exception) -> int | None:
+    """The status that an error stands for, by its class, its type word or a number in its body."""
     status = next((status for kind, status in _STATUS_OF_CLASS.items() if isinstance(error, kind)), None)
     for code in words(error):
         status = status or _STATUS_OF_TYPE.get(code) or (int(code) if code in _ERROR_NUMBERS else None)
@@ -227,19 +243,19 @@ def _implied_status(error: Exception) -> int | None:
 
 
 def _of_transport(error: Exception) -> _Verdict | None:
-    names = _names(error)
-    if isinstance(error, TimeoutError | ModelTimeoutError) or names & _TIMEOUTS:
-        return _Verdict(Action.RETRY, "timed out")
-    if isinstance(error, OSError | ModelConnectionError) or names & _CONNECTIONS:
+    found = names(error)
+    if isinstance(error, TimeoutError | ModelTimeoutError) or found & _TIMEOUTS:
+        return _Verdict(Action.RETRY, TIMED_OUT)
+    if isinstance(error, OSError | ModelConnectionError) or found & _CONNECTIONS:
         return _Verdict(Action.RETRY, "connection failed")
     return None
 
 
 def _of_its_class(error: Exception) -> _Verdict | None:
-    names = _names(error)
-    if names & _REFUSALS:
+    found = names(error)
+    if found & _REFUSALS:
         return _Verdict(Action.CONTENT, "content refused")
-    if names & _CUT_OFF:  # the same limit would cut it again
+    if found & _CUT_OFF:  # the same limit would cut it again
         return _Verdict(Action.MOVE_ON, "answer cut off", harmless=True)
     return None
 
@@ -279,5 +295,6 @@ def _own_headers(error: Exception) -> Mapping[str, str] | None:
     return headers if hasattr(headers, "items") else None
 
 
-def _names(error: Exception) -> set[str]:
+def names(error: BaseException) -> set[str]:
+    """Qualified names of the classes of an error, with the package only."""
     return {f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}" for kind in type(error).__mro__}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from superstep.providers.catalog.keys import checked_key, key_in
 from superstep.providers.offline import OfflineChatModel
 from superstep.providers.transport.loop_local import LoopLocal
-from superstep.providers.transport.response_hook import note_response
+from superstep.providers.transport.response_hook import HOOKS
 from superstep.runtime.faults import ConfigError, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _openai(deployment: Deployment, key: str | None) -> BaseChatModel:
     from superstep.providers.transport.openai_chat import LenientChatOpenAI
 
     timeout = httpx2.Timeout(deployment.timeout, connect=min(CONNECT_TIMEOUT, deployment.timeout))
-    client = openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [note_response]})
+    client = openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks=dict(HOOKS))
     options: dict[str, Any] = {"stream_usage": True, "stream_chunk_timeout": None}  # time limits are ours
     if deployment.provider == "openai-compatible":
         # Servers that imitate OpenAI imitate chat completions; a server without a key still gets the header.
@@ -131,7 +131,7 @@ def _anthropic(deployment: Deployment, key: str | None) -> BaseChatModel:
         **{**options, **deployment.parameters},
     )
     # The class takes no HTTP client; its own default one is shared by all event loops, which connections cannot be.
-    http = anthropic.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [note_response]})
+    http = anthropic.DefaultAsyncHttpxClient(timeout=timeout, event_hooks=dict(HOOKS))
     client = anthropic.AsyncAnthropic(
         api_key=key or "none", base_url=deployment.base_url, max_retries=0, timeout=timeout, http_client=http
     )

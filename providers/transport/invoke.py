@@ -69,7 +69,8 @@ class OpenedStream:
         else:
             self._check_end()
             if not self._may_refuse and any(refused(chunk.message, self._metadata) for chunk in self._early):
-                raise ContentRefused(_REFUSED)
+                counts = [getattr(chunk.message, "usage_metadata", None) for chunk in self._early]
+                raise ContentRefused(_REFUSED, next((each for each in reversed(counts) if each), None))
         self.first_token_at = now()
 
     async def chunks(self) -> AsyncGenerator[ChatGenerationChunk, None]:
@@ -176,7 +177,7 @@ class Caller:
             raise MalformedAnswer("The answer has no content.")
         answer = result.generations[0]
         if not may_refuse and refused(answer.message, answer.generation_info):
-            raise ContentRefused(_REFUSED)
+            raise ContentRefused(_REFUSED, getattr(answer.message, "usage_metadata", None))
         return result
 
     async def opened(self, deployment: Deployment, *, may_refuse: bool) -> OpenedStream:
