@@ -144,8 +144,9 @@ class Call:
 
     def abandoned(self, output: Output | None = None) -> None:
         """The caller is gone. The record is stored in the background, since a cancelled caller must not wait."""
-        keep = hooks().record
+        keep, reservation = hooks().record, self.reservation.retain()
         if keep is None:
+            reservation.release()
             return
         if output is not None:
             self._count(output)
@@ -160,6 +161,7 @@ class Call:
         task = asyncio.get_running_loop().create_task(record())
         _recording.add(task)
         task.add_done_callback(_recording.discard)
+        task.add_done_callback(lambda _: reservation.release())  # what it has spent is known from now on
 
     def _count(self, output: Output) -> tuple[int, int]:
         """Add a deployment's output to what the call has cost; its tokens in and out."""

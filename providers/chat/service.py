@@ -22,7 +22,7 @@ from superstep.providers.policy.usage import StreamedUsage, sound
 from superstep.providers.records.redaction import Redaction, without_secret
 from superstep.providers.routing.ask import Ask
 from superstep.providers.routing.attempt_log import AttemptLog
-from superstep.providers.routing.budgets import Budgets, Reservation, held_reservations, limit_of
+from superstep.providers.routing.budgets import Budgets, held_reservations, limit_of
 from superstep.providers.routing.router import Router
 from superstep.providers.transport.clients import Clients, missing_key, secret_of
 from superstep.providers.transport.invoke import Caller, OpenedStream
@@ -63,8 +63,8 @@ class Service:
         self.catalog = catalog
         self.router = Router(catalog, cost=cost, unusable=missing_key)
         self.clients = Clients()
-        self.budgets = Budgets(catalog)
         self.recent = RecentTokens()
+        self.budgets = Budgets(catalog, self.recent)
         self._redaction = Redaction(catalog.recording)
         self._wire = Wire()
 
@@ -177,8 +177,7 @@ class Service:
         reservation = await self.budgets.reserve(ask, cost)
         collected = held_reservations.get()
         if collected is not None:
-            collected.append(reservation)
-            reservation = Reservation()
+            collected.append(reservation.retain())
         return Call(request, ask, reservation, self._redaction, self.recent)
 
 

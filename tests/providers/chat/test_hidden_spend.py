@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from langchain_core.globals import get_llm_cache, set_llm_cache
 
 from superstep.providers.catalog.model import Hedge, Route
 from superstep.providers.policy.charges import may_have_cost
@@ -33,14 +34,16 @@ def millionths(found: dict[str, Any]) -> float:
 
 @pytest.fixture
 def records() -> Iterator[list[Any]]:
-    before, kept = hooks(), list[Any]()
+    before, cache, kept = hooks(), get_llm_cache(), list[Any]()
 
     async def keep(found: Any) -> None:
         kept.append(found)
 
     hooks(Hooks(record=keep))
+    set_llm_cache(None)  # a saver's memo, which would keep them with the answers, outlives its test
     yield kept
     hooks(before)
+    set_llm_cache(cache)
 
 
 async def asked(model: Any, *, stream: bool) -> Any:
