@@ -26,6 +26,7 @@ from superstep.providers.routing.budgets import Budgets, held_reservations, limi
 from superstep.providers.routing.router import Router
 from superstep.providers.transport.clients import Clients, missing_key, secret_of
 from superstep.providers.transport.invoke import Caller, OpenedStream
+from superstep.providers.transport.proxies import proxy_variable
 from superstep.providers.transport.wire import SCHEMA, Wire, says_totals
 from superstep.runtime.faults import ProviderExhausted, RuntimeFault
 from superstep.runtime.formats import RECORD_KEY
@@ -173,7 +174,7 @@ class Service:
         offered = [str(request.arguments[key]) for key in ("tools", SCHEMA) if request.arguments.get(key)]
         input_tokens = tokens_of([*(message.text for message in request.messages), *offered])
         ask = Ask(request.route, input_tokens, limit_of(request.arguments), request.tags)
-        ask.attempts = AttemptLog(_clean)
+        ask.attempts = AttemptLog(_clean, _proxy)
         reservation = await self.budgets.reserve(ask, cost)
         collected = held_reservations.get()
         if collected is not None:
@@ -188,6 +189,10 @@ def _sending(ask: Callable[..., Awaitable[T]]) -> Send[T]:
 
 def _clean(deployment: Deployment, error: Exception) -> Exception:
     return without_secret(error, secret_of(deployment))
+
+
+def _proxy(deployment: Deployment) -> str | None:
+    return None if deployment.provider == "offline" else proxy_variable(deployment.base_url)
 
 
 def _whole_output(answer: LeasedAnswer[ChatResult]) -> Output:

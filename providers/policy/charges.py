@@ -10,6 +10,7 @@ from superstep.providers.policy.failures import (
     ContentRefused,
     MalformedAnswer,
     TooSlow,
+    chain,
     implied_status,
     names,
 )
@@ -36,7 +37,7 @@ def may_have_cost(error: Exception, failure: Failure, *, sent: bool | None) -> b
         failure: what the policy makes of it.
         sent: whether the request went out; `None` if that is not known.
     """
-    if sent is False or any(names(each) & _NEVER_SENT for each in _chain(error)):
+    if sent is False or any(names(each) & _NEVER_SENT for each in chain(error)):
         return False
     if isinstance(error, ContentRefused | MalformedAnswer | TooSlow) or failure.why == TIMED_OUT:
         return True
@@ -51,12 +52,3 @@ def usage_in(error: Exception) -> UsageMetadata | None:
     counted: Any = getattr(getattr(error, "completion", None), "usage", None)  # openai.LengthFinishReasonError
     read, written = (getattr(counted, name, None) for name in ("prompt_tokens", "completion_tokens"))
     return sound({"input_tokens": read, "output_tokens": written})
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
-    at: BaseException | None = error
-    while at is not None and at not in found:
-        found.append(at)
-        at = at.__cause__
-    return found

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
 
 __all__ = [
+    "CONNECTION_FAILED",
+    "PROXY_FAILED",
     "TIMED_OUT",
     "Action",
     "ContentRefused",
@@ -40,12 +42,13 @@ __all__ = [
     "MalformedAnswer",
     "StreamCut",
     "TooSlow",
+    "chain",
     "classify",
     "implied_status",
     "names",
 ]
 
-TIMED_OUT = "timed out"
+TIMED_OUT, CONNECTION_FAILED, PROXY_FAILED = "timed out", "connection failed", "proxy failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,7 @@ _TIMEOUTS = frozenset(
 _CONNECTIONS = frozenset(
     {"httpx.TransportError", "httpx2.TransportError", "openai.APIConnectionError", "anthropic.APIConnectionError"}
 )
+_PROXIES = frozenset({"httpx.ProxyError", "httpx2.ProxyError"})
 _REFUSALS = frozenset({"openai.ContentFilterFinishReasonError"})
 _CUT_OFF = frozenset({"openai.LengthFinishReasonError"})
 
@@ -246,8 +250,10 @@ def _of_transport(error: Exception) -> _Verdict | None:
     found = names(error)
     if isinstance(error, TimeoutError | ModelTimeoutError) or found & _TIMEOUTS:
         return _Verdict(Action.RETRY, TIMED_OUT)
+    if any(names(each) & _PROXIES for each in chain(error)):
+        return _Verdict(Action.RETRY, PROXY_FAILED)
     if isinstance(error, OSError | ModelConnectionError) or found & _CONNECTIONS:
-        return _Verdict(Action.RETRY, "connection failed")
+        return _Verdict(Action.RETRY, CONNECTION_FAILED)
     return None
 
 
@@ -298,3 +304,13 @@ def _own_headers(error: Exception) -> Mapping[str, str] | None:
 def names(error: BaseException) -> set[str]:
     """Qualified names of the classes of an error, with the package only."""
     return {f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}" for kind in type(error).__mro__}
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """The error, and what caused it."""
+    found: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and not any(at is each for each in found):
+        found.append(at)
+        at = at.__cause__
+    return found

@@ -8,7 +8,7 @@ from langchain_core.messages.ai import UsageMetadata  # noqa: TC002 - a NamedTup
 
 from superstep.providers.catalog.model import Deployment  # noqa: TC001 - likewise
 from superstep.providers.policy.charges import may_have_cost, usage_in
-from superstep.providers.policy.failures import Action
+from superstep.providers.policy.failures import CONNECTION_FAILED, PROXY_FAILED, Action
 from superstep.providers.records.call_record import Tried, counted, left
 from superstep.runtime.faults import ProviderExhausted, ProviderRejected, ProviderUnavailable
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["CANCELLED", "AttemptLog", "Charge"]
 
 CANCELLED = "cancelled"
+_OF_THE_CONNECTION = (CONNECTION_FAILED, PROXY_FAILED)
 
 
 class Charge(NamedTuple):
@@ -46,14 +47,24 @@ class AttemptLog:
         hedged: whether a second deployment was asked because the first was slow.
     """
 
-    def __init__(self, clean: Callable[[Deployment, Exception], Exception] = lambda _, error: error) -> None:
-        """`clean` takes a deployment's key out of an error, should the provider have quoted it."""
+    def __init__(
+        self,
+        clean: Callable[[Deployment, Exception], Exception] = lambda _, error: error,
+        proxy: Callable[[Deployment], str | None] = lambda _: None,
+    ) -> None:
+        """Make a log for one call.
+
+        Args:
+            clean: takes a deployment's key out of an error, should the provider have quoted it.
+            proxy: names the variable whose proxy connections to a deployment take.
+        """
         self.tried: list[Tried] = []
         self.hedged = False
         self._charges: list[Charge] = []
         self._errors: list[Exception] = []
         self._refused: tuple[Tried, Exception] | None = None  # the attempt that says the request itself is wrong
         self._clean = clean
+        self._proxy = proxy
 
     def failed(
         self,
@@ -66,7 +77,10 @@ class AttemptLog:
         sent: bool | None = None,
     ) -> None:
         """An attempt failed. `sent`: whether its request went out; without one its provider sends no bill."""
-        self._note(candidate, failure.why, status=failure.status, seconds=now - began, counts=failure.counts)
+        why = failure.why
+        if why in _OF_THE_CONNECTION and (proxy := self._proxy(candidate.deployment)) is not None:
+            why = f"{why}, through the proxy of {proxy}"
+        self._note(candidate, why, status=failure.status, seconds=now - began, counts=failure.counts)
         if may_have_cost(error, failure, sent=sent):
             self._charges.append(Charge(candidate.deployment, usage_in(error), self.tried[-1]))
         if failure.why != type(error).__name__:
