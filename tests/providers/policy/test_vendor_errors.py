@@ -158,11 +158,12 @@ async def verdict(
     return found.action, found.why
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize(("status", "body"), TOO_LONG.values(), ids=TOO_LONG.keys())
+@pytest.mark.parametrize(
+    ("status", "body", "stream"),
+    # A stream that has begun with 200 has a form of its own for it, below.
+    [(*each, stream) for each in TOO_LONG.values() for stream in (False, True) if not (stream and each[0] == 200)],
+)
 async def test_too_long_an_input_is_seen(httpserver: HTTPServer, status: int, body: Any, stream: bool) -> None:
-    if status == 200 and stream:
-        pytest.skip("a stream has its own form for it, below")
     assert await verdict(httpserver, status, body, stream=stream) == (Action.CONTEXT, "input too long")
 
 
