@@ -16,25 +16,27 @@ all.) Not covered are models built with `cache=False`.
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache, set_llm_cache
-from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGeneration, Generation
 
-from superstep.checkpointer.calls.queries import CallKey, Remembered, remember, remembered
+from superstep.checkpointer.calls.answers import NotKept, dumped, loaded
+from superstep.checkpointer.calls.queries import CallKey, Remembered, record_call, remember, remembered
 from superstep.checkpointer.calls.records import row_of_answer
 from superstep.checkpointer.calls.requests import answered, number, request_digest
 from superstep.checkpointer.database import failpoints
-from superstep.checkpointer.langgraph.codec import dump
 from superstep.checkpointer.threads.current import current_task
 from superstep.runtime.faults import NoActiveStep
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from langchain_core.outputs import Generation
 
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.step.task import Attempt
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from superstep.checkpointer.threads.run import Run
 
 __all__ = ["StepMemo", "install"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +96,39 @@ class StepMemo(BaseCache):
             raise run.stale()
         if row["kind"] is not None:
             call.step.costs.llm_reused += 1
-            return _load(run.serde.loads_typed((row["kind"], row["answer"])))
+            return loaded(run.serde, row["kind"], row["answer"])
         return await self.outer.alookup(prompt, llm_string) if self.outer else None
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
-        """Store a paid answer durably before the node gets it."""
-        if self.outer:
-            await self.outer.aupdate(prompt, llm_string, return_val)
-        if (call := _take()) is not None:
+        """Store a paid answer durably before the node gets it.
+
+        Whatever it says, its call is recorded and the node gets it. One that no encoding holds (`answers`) is not kept.
+        """
+        call = _take()
+        if call is not None:
             await call.run.database.home.call(self._store(call, return_val))
             call.answered()
+        if self.outer:
+            with _harmless(call):
+                await self.outer.aupdate(prompt, llm_string, return_val)
 
     async def _store(self, call: _Call, answer: Sequence[Generation]) -> None:
         await failpoints.hit("memo.before_store")
         run, database = call.run, call.run.database
-        kind, data = dump(run.serde, _dumped(answer), "the answer of a language model")
         key, row = CallKey.of(call.task), row_of_answer(call.task.place.node, answer)
-        what = Remembered(call.request, call.nth, kind, data)
-        if not await database.autocommit(lambda conn: remember(conn, database.schema, key, row, what)):
+        try:
+            what = Remembered(call.request, call.nth, *dumped(run.serde, answer))
+        except NotKept as why:
+            _log.warning(
+                "What a model said to node %r cannot be kept (%s). The call is recorded and the node has its answer, "
+                "but a node that runs again pays for another one",
+                call.task.place.node,
+                why,
+            )
+            stored = await database.autocommit(lambda conn: record_call(conn, database.schema, key, row))
+        else:
+            stored = await database.autocommit(lambda conn: remember(conn, database.schema, key, row, what))
+        if not stored:
             raise run.stale()
         await failpoints.hit("memo.stored")
 
@@ -122,11 +141,13 @@ class StepMemo(BaseCache):
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """`aupdate` for synchronous model calls; blocks the calling thread."""
-        if self.outer:
-            self.outer.update(prompt, llm_string, return_val)
-        if (call := _take()) is not None:
+        call = _take()
+        if call is not None:
             call.run.database.home.block(self._store(call, return_val))
             call.answered()
+        if self.outer:
+            with _harmless(call):
+                self.outer.update(prompt, llm_string, return_val)
 
     def clear(self, **kwargs: Any) -> None:
         """Clear the outer cache. The memo belongs to its threads and goes with them."""
@@ -173,14 +194,12 @@ def _found(call: _Call, answer: Any) -> Any:
     return answer
 
 
-def _dumped(answer: Sequence[Generation]) -> list[Any]:
-    return [[g.message if isinstance(g, ChatGeneration) else g.text, g.generation_info] for g in answer]
-
-
-def _load(dumped: list[Any]) -> list[Generation]:
-    return [
-        ChatGeneration(message=content, generation_info=info)
-        if isinstance(content, BaseMessage)
-        else Generation(text=content, generation_info=info)
-        for content, info in dumped
-    ]
+@contextmanager
+def _harmless(call: _Call | None) -> Iterator[None]:
+    """What the outer cache fails with does not take an answer away that is paid and kept; without a call it does."""
+    try:
+        yield
+    except Exception:
+        if call is None:
+            raise
+        _log.warning("The cache that was set before could not store an answer; the super-step has it", exc_info=True)

@@ -138,9 +138,10 @@ def row_of_answer(node: str, answer: Sequence[Generation]) -> queries.CallRow:
         if isinstance(message, AIMessage):
             metadata = message.response_metadata
             model = model or metadata.get("model_name") or metadata.get("model")
-            if usage := message.usage_metadata:
-                tokens_in += usage["input_tokens"]
-                tokens_out += usage["output_tokens"]
+            usage = message.usage_metadata
+            if isinstance(usage, dict):
+                tokens_in += _count(usage.get("input_tokens"))
+                tokens_out += _count(usage.get("output_tokens"))
             if not record and isinstance(metadata.get(RECORD_KEY), dict):
                 record = metadata[RECORD_KEY]
     said = {"model": model, "input_tokens": tokens_in, "output_tokens": tokens_out}
@@ -170,7 +171,7 @@ def _text(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and 0 <= value <= _MOST else 0
+    return value if type(value) is int and 0 <= value <= _MOST else 0
 
 
 def _money(value: Any) -> float | None:

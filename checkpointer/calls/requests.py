@@ -23,7 +23,8 @@ _numbering = threading.Lock()
 
 def request_digest(prompt: str, llm_string: str) -> bytes:
     """16 bytes over what is asked, and of which model with which parameters, as LangChain dumps them."""
-    return blake2b(_canonical(prompt).encode() + b"\0" + llm_string.encode(), digest_size=16).digest()
+    asked, of_whom = (text.encode(errors="surrogatepass") for text in (_canonical(prompt), llm_string))
+    return blake2b(asked + b"\0" + of_whom, digest_size=16).digest()
 
 
 def _canonical(prompt: str) -> str:

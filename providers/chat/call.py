@@ -20,7 +20,7 @@ from superstep.providers.clock import now
 from superstep.providers.policy.estimate import tokens
 from superstep.providers.policy.failures import Failure, classify
 from superstep.providers.records.ports import hooks
-from superstep.providers.routing.attempt_log import CANCELLED
+from superstep.providers.routing.budgets import limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from superstep.providers.offline import OfflineRules
+    from superstep.providers.policy.recent import RecentTokens
     from superstep.providers.records.call_record import CallRecord
     from superstep.providers.records.redaction import Redaction
     from superstep.providers.routing.ask import Ask
     from superstep.providers.routing.budgets import Reservation
     from superstep.providers.routing.router import LeasedAnswer
-    from superstep.runtime.faults import ProviderExhausted
+    from superstep.runtime.faults import RuntimeFault
 
 __all__ = ["Call", "ChatRequest", "Output"]
 
@@ -94,13 +95,16 @@ class Call:
         first_token_at: when the first token came, in loop time; of streams.
     """
 
-    def __init__(self, request: ChatRequest, ask: Ask, reservation: Reservation, redaction: Redaction) -> None:
+    def __init__(
+        self, request: ChatRequest, ask: Ask, reservation: Reservation, redaction: Redaction, recent: RecentTokens
+    ) -> None:
         self.ask = ask
         self.reservation = reservation
         self.text = ""
         self.first_token_at: float | None = None
         self._request = request
         self._redaction = redaction
+        self._recent = recent
         self._began = now()
         self._input_tokens = 0
         self._output_tokens = 0
@@ -110,7 +114,9 @@ class Call:
         """A stream broke after its first token. Its output until then is paid for."""
         failure = classify(error, status=answer.response.status, headers=answer.response.headers)
         answer.lease.failed(now(), failure)
-        self.ask.attempts.failed(answer.candidate, failure, error, answer.lease.began, now())
+        self.ask.attempts.failed(
+            answer.candidate, failure, error, answer.lease.began, now(), sent=False
+        )  # counted here
         self._count(output)
         return failure
 
@@ -121,6 +127,8 @@ class Call:
             The record to travel with it. It has been handed to the process's recorder unless the request is `kept`.
         """
         read, written = self._count(output)
+        self._recent.observe(output.deployment.name, estimated=self.ask.input_tokens, read=read, written=written)
+        self._charge(written)
         answer.lease.answered(now(), tokens=read + written if output.usage else 0, output_tokens=written)
         record = self._record("answered", output)
         if not self._request.kept and (keep := hooks().record) is not None:
@@ -128,21 +136,21 @@ class Call:
             record["content"] = None  # it is where it belongs; a conversation need not carry itself along
         return record
 
-    async def failed(self, error: ProviderExhausted) -> None:
+    async def failed(self, error: RuntimeFault) -> None:
         """No deployment answered, or none to the end: hand the record to the process's recorder."""
+        self._charge(None)
         if (keep := hooks().record) is not None:
             await keep({**self._record("failed", None), "error": f"{type(error).__name__}: {error}"})
 
     def abandoned(self, output: Output | None = None) -> None:
         """The caller is gone. The record is stored in the background, since a cancelled caller must not wait."""
-        keep = hooks().record
+        keep, reservation = hooks().record, self.reservation.retain()
         if keep is None:
+            reservation.release()
             return
         if output is not None:
             self._count(output)
-        elif cancelled := sum(each["why"] == CANCELLED for each in self.ask.attempts.tried):
-            self._input_tokens += cancelled * self.ask.input_tokens  # a provider that had the request may send a bill
-            self._usd = None
+        self._charge(None)
 
         async def record() -> None:
             try:
@@ -153,19 +161,39 @@ class Call:
         task = asyncio.get_running_loop().create_task(record())
         _recording.add(task)
         task.add_done_callback(_recording.discard)
+        task.add_done_callback(lambda _: reservation.release())  # what it has spent is known from now on
 
     def _count(self, output: Output) -> tuple[int, int]:
         """Add a deployment's output to what the call has cost; its tokens in and out."""
         usage = output.usage
-        # Some servers count the input in a field of their own, and say 0 here.
+        # Some servers count in fields of their own, and say 0 here.
         read = (usage["input_tokens"] if usage else 0) or self.ask.input_tokens
-        written = usage["output_tokens"] if usage else tokens(output.text)
-        usd = cost(output.deployment, read, written, usage.get("input_token_details") if usage else None)
+        written = (usage["output_tokens"] if usage else 0) or tokens(output.text)
         self.text += output.text
+        self._add(output.deployment, read, written, usage)
+        return read, written
+
+    def _charge(self, written: int | None) -> None:
+        """Add what attempts without an answer may have cost; `written`: tokens of the answer that another one gave."""
+        for charge in self.ask.attempts.take_charges():
+            usage = charge.usage
+            read = (usage["input_tokens"] if usage else 0) or self.ask.input_tokens
+            guess = usage["output_tokens"] if usage else self._likely(charge.deployment, written)
+            charge.entry["usd"] = self._add(charge.deployment, read, guess, usage)
+
+    def _likely(self, deployment: Deployment, written: int | None) -> int:
+        """Output of an attempt that nobody has counted: as much as another one said, or as calls lately took."""
+        limit = self.ask.output_tokens or limit_of(deployment.parameters)
+        lately = self._recent.largest([deployment.name])
+        guess = written if written is not None else lately.output if lately.calls else limit
+        return min(guess, limit) if limit else guess
+
+    def _add(self, deployment: Deployment, read: int, written: int, usage: UsageMetadata | None) -> float | None:
+        usd = cost(deployment, read, written, usage.get("input_token_details") if usage else None)
         self._input_tokens += read
         self._output_tokens += written
         self._usd = None if usd is None or self._usd is None else self._usd + usd
-        return read, written
+        return usd
 
     def _record(self, outcome: str, output: Output | None) -> CallRecord:
         request, deployment = self._request, output.deployment if output else None

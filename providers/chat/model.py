@@ -149,7 +149,11 @@ class RoutedChatModel(BaseChatModel):
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     return
+                for reservation in reservations:
+                    reservation.pause()
                 yield chunk
+                for reservation in reservations:
+                    reservation.resume()
         finally:
             await chunks.aclose()  # type: ignore[attr-defined]  # an asynchronous generator, whatever its annotation
             for reservation in reservations:
@@ -173,7 +177,11 @@ class RoutedChatModel(BaseChatModel):
                     chunk = next(chunks, None)
                 if chunk is None:
                     return
+                for reservation in reservations:
+                    reservation.pause()
                 yield chunk
+                for reservation in reservations:
+                    reservation.resume()
         finally:
             chunks.close()  # type: ignore[attr-defined]  # a generator, whatever its annotation
             for reservation in reservations:

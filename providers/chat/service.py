@@ -17,14 +17,17 @@ from superstep.providers.chat.call import Call, ChatRequest, Output
 from superstep.providers.chat.stream_accumulator import StreamAccumulator
 from superstep.providers.policy.estimate import tokens_of
 from superstep.providers.policy.failures import Action
+from superstep.providers.policy.recent import RecentTokens
+from superstep.providers.policy.usage import StreamedUsage, sound
 from superstep.providers.records.redaction import Redaction, without_secret
 from superstep.providers.routing.ask import Ask
 from superstep.providers.routing.attempt_log import AttemptLog
-from superstep.providers.routing.budgets import Budgets, Reservation, held_reservations, limit_of
+from superstep.providers.routing.budgets import Budgets, held_reservations, limit_of
 from superstep.providers.routing.router import Router
 from superstep.providers.transport.clients import Clients, missing_key, secret_of
 from superstep.providers.transport.invoke import Caller, OpenedStream
-from superstep.providers.transport.wire import SCHEMA, Wire
+from superstep.providers.transport.proxies import proxy_variable
+from superstep.providers.transport.wire import SCHEMA, Wire, says_totals
 from superstep.runtime.faults import ProviderExhausted, RuntimeFault
 from superstep.runtime.formats import RECORD_KEY
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from langchain_core.messages import BaseMessage
+    from langchain_core.messages.ai import UsageMetadata
     from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
     from superstep.providers.catalog.model import Catalog, Deployment
@@ -53,13 +57,15 @@ class Service:
         router: what is known of its deployments, and which of them is asked next.
         clients: their connections.
         budgets: what calls in flight have reserved.
+        recent: what calls lately took.
     """
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self.router = Router(catalog, cost=cost, unusable=missing_key)
         self.clients = Clients()
-        self.budgets = Budgets(catalog)
+        self.recent = RecentTokens()
+        self.budgets = Budgets(catalog, self.recent)
         self._redaction = Redaction(catalog.recording)
         self._wire = Wire()
 
@@ -75,18 +81,14 @@ class Service:
         call = await self._begin(request)
         try:
             answer = await self._routed(call, _sending(self._caller(request, request.messages).whole), _nothing)
-            generation = answer.value.generations[0]
-            message = generation.message
-            told = {
-                **(answer.value.llm_output or {}),
-                **(generation.generation_info or {}),
-                **message.response_metadata,
-            }
-            usage = message.usage_metadata if isinstance(message, AIMessage) else None
-            calls = "".join(str(each["args"]) for each in getattr(message, "tool_calls", ()))
-            output = Output(answer.candidate.deployment, message.text + calls, usage, _model(told))
-            message.response_metadata = {**message.response_metadata, RECORD_KEY: await call.answered(answer, output)}
-            return answer.value
+            try:
+                message = answer.value.generations[0].message
+                output = _whole_output(answer)
+                record = await call.answered(answer, output)
+                message.response_metadata = {**message.response_metadata, RECORD_KEY: record}
+                return answer.value
+            finally:
+                answer.lease.abandoned()  # no effect on one that has ended: whatever fails here, its slot is free
         finally:
             call.reservation.release()
 
@@ -111,8 +113,10 @@ class Service:
             answer = await self._routed(call, _sending(self._caller(request, messages).opened), OpenedStream.aclose)
             call.first_token_at = call.first_token_at or answer.value.first_token_at
             stream, broken = StreamAccumulator(), None
+            usage = StreamedUsage(totals=says_totals(answer.candidate.deployment))
             try:
                 async for chunk in answer.value.chunks():
+                    usage.take(chunk.message)
                     ready = stream.take(chunk)
                     if ready is not None:
                         yield ready
@@ -123,15 +127,18 @@ class Service:
                 broken = error
             except BaseException:  # cancelled, or not read on
                 answer.lease.abandoned()
-                call.abandoned(_output(answer, stream))
+                call.abandoned(_output(answer, stream, usage.total))
                 raise
             finally:
                 await answer.value.aclose()
             if broken is None:
-                record = await call.answered(answer, _output(answer, stream))
-                yield stream.last({**stream.metadata, RECORD_KEY: record})
+                try:
+                    record = await call.answered(answer, _output(answer, stream, usage.total))
+                finally:
+                    answer.lease.abandoned()
+                yield stream.last({**stream.metadata, RECORD_KEY: record}, usage.total)
                 return
-            failure = call.broke(answer, _output(answer, stream), broken)
+            failure = call.broke(answer, _output(answer, stream, usage.total), broken)
             if not (answer.candidate.route.continue_text and stream.only_text and failure.action is not Action.STOP):
                 exhausted = call.ask.attempts.broken(answer.candidate, len(call.text))
                 await call.failed(exhausted)
@@ -147,6 +154,10 @@ class Service:
             return await self.router.route(call.ask, send, discard)
         except ProviderExhausted as error:
             failure = error
+        except RuntimeFault as error:
+            if call.ask.attempts.tried:  # what was tried before may be on the bill
+                await call.failed(error)
+            raise
         except asyncio.CancelledError:
             call.abandoned()
             raise
@@ -163,13 +174,12 @@ class Service:
         offered = [str(request.arguments[key]) for key in ("tools", SCHEMA) if request.arguments.get(key)]
         input_tokens = tokens_of([*(message.text for message in request.messages), *offered])
         ask = Ask(request.route, input_tokens, limit_of(request.arguments), request.tags)
-        ask.attempts = AttemptLog(_clean)
+        ask.attempts = AttemptLog(_clean, _proxy)
         reservation = await self.budgets.reserve(ask, cost)
         collected = held_reservations.get()
         if collected is not None:
-            collected.append(reservation)
-            reservation = Reservation()
-        return Call(request, ask, reservation, self._redaction)
+            collected.append(reservation.retain())
+        return Call(request, ask, reservation, self._redaction, self.recent)
 
 
 def _sending(ask: Callable[..., Awaitable[T]]) -> Send[T]:
@@ -181,9 +191,24 @@ def _clean(deployment: Deployment, error: Exception) -> Exception:
     return without_secret(error, secret_of(deployment))
 
 
-def _output(answer: LeasedAnswer[OpenedStream], stream: StreamAccumulator) -> Output:
+def _proxy(deployment: Deployment) -> str | None:
+    return None if deployment.provider == "offline" else proxy_variable(deployment.base_url)
+
+
+def _whole_output(answer: LeasedAnswer[ChatResult]) -> Output:
+    result = answer.value
+    generation, message = result.generations[0], result.generations[0].message
+    told = {**(result.llm_output or {}), **(generation.generation_info or {}), **message.response_metadata}
+    usage = None
+    if isinstance(message, AIMessage):
+        usage = message.usage_metadata = sound(message.usage_metadata)
+    calls = "".join(str(each["args"]) for each in getattr(message, "tool_calls", ()))
+    return Output(answer.candidate.deployment, message.text + calls, usage, _model(told))
+
+
+def _output(answer: LeasedAnswer[OpenedStream], stream: StreamAccumulator, usage: UsageMetadata | None) -> Output:
     text = stream.text + stream.calls
-    return Output(answer.candidate.deployment, text, stream.usage, _model(stream.metadata))
+    return Output(answer.candidate.deployment, text, usage, _model(stream.metadata))
 
 
 def _model(metadata: Mapping[str, Any]) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessageChunk
-from langchain_core.messages.ai import add_usage
 from langchain_core.outputs import ChatGenerationChunk
 
 if TYPE_CHECKING:
@@ -21,14 +20,12 @@ class StreamAccumulator:
         text: what was said so far.
         calls: arguments of tool calls so far.
         only_text: whether nothing but text was said.
-        usage: tokens, as far as the provider has counted them.
     """
 
     def __init__(self) -> None:
         self.text = ""
         self.calls = ""
         self.only_text = True
-        self.usage: UsageMetadata | None = None
         self._held: ChatGenerationChunk | None = None
 
     @property
@@ -41,8 +38,6 @@ class StreamAccumulator:
         """The chunk, if it has content (with what was held back before it); else hold it back."""
         message = chunk.message
         if isinstance(message, AIMessageChunk):
-            if message.usage_metadata is not None:
-                self.usage = add_usage(self.usage, message.usage_metadata)
             self.only_text = self.only_text and not message.tool_call_chunks and not _beyond_text(message)
             self.calls += "".join(each["args"] or "" for each in message.tool_call_chunks)
             message.chunk_position = None
@@ -55,13 +50,14 @@ class StreamAccumulator:
         self._held = chunk
         return None
 
-    def last(self, metadata: dict[str, Any]) -> ChatGenerationChunk:
-        """What was held back, as the last chunk of the answer."""
+    def last(self, metadata: dict[str, Any], usage: UsageMetadata | None) -> ChatGenerationChunk:
+        """What was held back, as the last chunk of the answer, with the tokens of all of it."""
         held = self._held or ChatGenerationChunk(message=AIMessageChunk(content=""))
         held.message.response_metadata = metadata
         held.generation_info = None
         if isinstance(held.message, AIMessageChunk):
             held.message.chunk_position = "last"
+            held.message.usage_metadata = usage
         return held
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from superstep.providers.catalog.keys import checked_key
@@ -16,9 +17,10 @@ from superstep.providers.policy.backoff import pause
 from superstep.providers.policy.failures import Action, Failure, MalformedAnswer, TooSlow, classify
 from superstep.providers.records.call_record import counted, left
 from superstep.providers.records.redaction import without_secret
+from superstep.providers.transport import proxies
 from superstep.providers.transport.clients import CONNECT_TIMEOUT
 from superstep.providers.transport.loop_local import LoopLocal
-from superstep.providers.transport.response_hook import note_response, noted_response
+from superstep.providers.transport.response_hook import HOOKS, noted_response
 from superstep.providers.transport.retrying import AttemptFailed, retrying
 from superstep.runtime.faults import ConfigError, ProviderExhausted, ProviderRejected, ProviderUnavailable
 
@@ -134,7 +136,10 @@ class RemoteEmbedder:
             ) from error
         seconds = self._settings.timeout
         timeout = httpx2.Timeout(seconds, connect=min(CONNECT_TIMEOUT, seconds))
-        http = openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [note_response]})
+        make: Any = partial(openai.DefaultAsyncHttpxClient, timeout=timeout, event_hooks=dict(HOOKS))
+        direct = partial(make, transport=httpx2.AsyncHTTPTransport(), trust_env=False)
+        place = self._settings.where or self._name
+        http = proxies.client(make, direct, url=self._settings.base_url, place=place)
         return openai.AsyncOpenAI(
             api_key=key or "none",  # a server without a key still gets the header
             base_url=self._settings.base_url,

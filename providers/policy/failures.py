@@ -1,14 +1,14 @@
 """What a failed attempt means: again, elsewhere, or not at all.
 
-Decided on exception classes, HTTP status codes and providers' error codes, never on message text: texts change, are
-translated, and quote the input. LangChain's normalized classes come from `langchain_core`; classes of SDKs and HTTP
-clients are known by their qualified name, so that no SDK is imported here.
+Decided on exception classes, HTTP status codes and providers' error codes. Texts of messages change, are translated,
+and quote the input: they are asked last, and only for the two things that `vendor_errors` lists. LangChain's normalized
+classes come from `langchain_core`; classes of SDKs and HTTP clients are known by their qualified name, so that no SDK
+is imported here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_core.exceptions import (
@@ -24,30 +24,31 @@ from langchain_core.exceptions import (
 )
 
 from superstep.providers.policy.headers import retry_after
+from superstep.providers.policy.vendor_errors import Action, code_verdict, phrase_verdict, words
 from superstep.runtime.faults import RuntimeFault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from langchain_core.messages.ai import UsageMetadata
+
 __all__ = [
+    "CONNECTION_FAILED",
+    "PROXY_FAILED",
+    "TIMED_OUT",
     "Action",
     "ContentRefused",
     "Failure",
     "MalformedAnswer",
     "StreamCut",
     "TooSlow",
+    "chain",
     "classify",
+    "implied_status",
+    "names",
 ]
 
-
-class Action(Enum):
-    """What to do after a failure."""
-
-    RETRY = "retry"  # may pass: this deployment again, then another
-    MOVE_ON = "move on"  # this deployment cannot; another may
-    STOP = "stop"  # the request or our configuration is wrong: no other deployment is asked
-    CONTEXT = "context"  # the input is too long for this model
-    CONTENT = "content"  # the model refused the content
+TIMED_OUT, CONNECTION_FAILED, PROXY_FAILED = "timed out", "connection failed", "proxy failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,15 @@ class TooSlow(TimeoutError):
 
 
 class ContentRefused(Exception):
-    """A model, or a filter in front of it, refused the content, in an answer that is otherwise in order."""
+    """A model, or a filter in front of it, refused the content, in an answer that is otherwise in order.
+
+    Attributes:
+        usage: the tokens that it took all the same, if they were counted.
+    """
+
+    def __init__(self, message: str, usage: UsageMetadata | None = None) -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 class MalformedAnswer(Exception):
@@ -98,22 +107,6 @@ class StreamCut(MalformedAnswer):
 
     why = "stream cut"
 
-
-# Providers' error codes that say more than the status they come with (400, 403 or 429).
-_CODES: Mapping[str, tuple[Action, str]] = {
-    "context_length_exceeded": (Action.CONTEXT, "input too long"),
-    "request_too_large": (Action.CONTEXT, "input too long"),
-    "request_body_too_large_after_decoding": (Action.CONTEXT, "input too long"),
-    "content_filter": (Action.CONTENT, "content refused"),
-    "content_policy_violation": (Action.CONTENT, "content refused"),
-    # A quota does not come back within any pause worth waiting for.
-    "insufficient_quota": (Action.MOVE_ON, "quota used up"),
-    "billing_hard_limit_reached": (Action.MOVE_ON, "quota used up"),
-    "billing_not_active": (Action.MOVE_ON, "quota used up"),
-    "enforced_spend_limit_reached": (Action.MOVE_ON, "quota used up"),
-    "contract_spend_limit_reached": (Action.MOVE_ON, "quota used up"),
-    "model_not_found": (Action.MOVE_ON, "model not found"),
-}
 
 # An error in the middle of a stream comes under status 200. Its type says which status it would have had.
 _STATUS_OF_TYPE: Mapping[str, int] = {
@@ -168,6 +161,7 @@ _TIMEOUTS = frozenset(
 _CONNECTIONS = frozenset(
     {"httpx.TransportError", "httpx2.TransportError", "openai.APIConnectionError", "anthropic.APIConnectionError"}
 )
+_PROXIES = frozenset({"httpx.ProxyError", "httpx2.ProxyError"})
 _REFUSALS = frozenset({"openai.ContentFilterFinishReasonError"})
 _CUT_OFF = frozenset({"openai.LengthFinishReasonError"})
 
@@ -197,6 +191,7 @@ def classify(error: Exception, *, status: int | None = None, headers: Mapping[st
     action, why, harmless = (
         _of_our_own(error)
         or _of_its_code(error)
+        or _of_its_message(error, own)
         or _of_its_status(error, own)
         or _of_transport(error)
         or _of_its_class(error)
@@ -222,7 +217,13 @@ def _of_our_own(error: Exception) -> _Verdict | None:
 def _of_its_code(error: Exception) -> _Verdict | None:
     if isinstance(error, ContextOverflowError):
         return _Verdict(Action.CONTEXT, "input too long")
-    return next((_Verdict(*_CODES[code]) for code in _codes(error) if code in _CODES), None)
+    said = code_verdict(error)
+    return None if said is None else _Verdict(*said)
+
+
+def _of_its_message(error: Exception, own: int | None) -> _Verdict | None:
+    said = phrase_verdict(error, own if own is not None and own >= 300 else implied_status(error))
+    return None if said is None else _Verdict(*said)
 
 
 def _of_its_status(error: Exception, own: int | None) -> _Verdict | None:
@@ -233,26 +234,34 @@ def _of_its_status(error: Exception, own: int | None) -> _Verdict | None:
     """
     if own is not None and own >= 300:
         return _Verdict(_by_status(own), f"status {own}")
-    status = next((status for kind, status in _STATUS_OF_CLASS.items() if isinstance(error, kind)), None)
-    for code in _codes(error):
-        status = status or _STATUS_OF_TYPE.get(code) or (int(code) if code in _ERROR_NUMBERS else None)
+    status = implied_status(error)
     return None if status is None else _Verdict(_by_status(status), _WORDS.get(status, f"error {status}"))
 
 
+def implied_status(error: Exception) -> int | None:
+    """The status that an error stands for, by its class, its type word or a number in its body."""
+    status = next((status for kind, status in _STATUS_OF_CLASS.items() if isinstance(error, kind)), None)
+    for code in words(error):
+        status = status or _STATUS_OF_TYPE.get(code) or (int(code) if code in _ERROR_NUMBERS else None)
+    return status
+
+
 def _of_transport(error: Exception) -> _Verdict | None:
-    names = _names(error)
-    if isinstance(error, TimeoutError | ModelTimeoutError) or names & _TIMEOUTS:
-        return _Verdict(Action.RETRY, "timed out")
-    if isinstance(error, OSError | ModelConnectionError) or names & _CONNECTIONS:
-        return _Verdict(Action.RETRY, "connection failed")
+    found = names(error)
+    if isinstance(error, TimeoutError | ModelTimeoutError) or found & _TIMEOUTS:
+        return _Verdict(Action.RETRY, TIMED_OUT)
+    if any(names(each) & _PROXIES for each in chain(error)):
+        return _Verdict(Action.RETRY, PROXY_FAILED)
+    if isinstance(error, OSError | ModelConnectionError) or found & _CONNECTIONS:
+        return _Verdict(Action.RETRY, CONNECTION_FAILED)
     return None
 
 
 def _of_its_class(error: Exception) -> _Verdict | None:
-    names = _names(error)
-    if names & _REFUSALS:
+    found = names(error)
+    if found & _REFUSALS:
         return _Verdict(Action.CONTENT, "content refused")
-    if names & _CUT_OFF:  # the same limit would cut it again
+    if found & _CUT_OFF:  # the same limit would cut it again
         return _Verdict(Action.MOVE_ON, "answer cut off", harmless=True)
     return None
 
@@ -279,12 +288,6 @@ def _by_status(status: int) -> Action:
     return Action.STOP
 
 
-def _codes(error: Exception) -> list[str]:
-    """Machine-readable words of the SDKs' errors, the most specific first."""
-    words = (getattr(error, name, None) for name in ("code", "error_code", "type"))
-    return [word for word in words if isinstance(word, str)]
-
-
 def _own_status(error: Exception) -> int | None:
     response = getattr(error, "response", None)
     for status in (getattr(error, "status_code", None), getattr(response, "status_code", None)):
@@ -298,5 +301,16 @@ def _own_headers(error: Exception) -> Mapping[str, str] | None:
     return headers if hasattr(headers, "items") else None
 
 
-def _names(error: Exception) -> set[str]:
+def names(error: BaseException) -> set[str]:
+    """Qualified names of the classes of an error, with the package only."""
     return {f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}" for kind in type(error).__mro__}
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """The error, and what caused it."""
+    found: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and not any(at is each for each in found):
+        found.append(at)
+        at = at.__cause__
+    return found

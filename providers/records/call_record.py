@@ -7,7 +7,7 @@ stored wherever the answer is. The record of a call without an answer is handed 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from superstep.runtime.formats import RECORD_KEY
 
@@ -28,6 +28,7 @@ class Tried(TypedDict):
         status: the HTTP status, if there was one.
         ms: milliseconds spent on it, 0 if it was not asked.
         counts: whether it was asked, and failed in a way that speaks against its health.
+        usd: what it may have cost all the same; only of attempts that are paid for, and part of the call's `usd`.
     """
 
     deployment: str
@@ -35,6 +36,7 @@ class Tried(TypedDict):
     status: int | None
     ms: float
     counts: bool
+    usd: NotRequired[float | None]
 
 
 def left(deployment: str, why: str, *, status: int | None = None, seconds: float = 0.0, counts: bool = False) -> Tried:
@@ -61,9 +63,9 @@ class CallRecord(TypedDict, total=False):
         tried: those left before, in order.
         ms: milliseconds from the request to the last token, waiting and failed attempts included.
         first_token_ms: milliseconds to the first token, of streams.
-        input_tokens: as the provider counted them, else an estimate.
+        input_tokens: of all attempts that are paid for, as the provider counted them, else an estimate.
         output_tokens: likewise.
-        usd: what it cost; `None` where no price is known.
+        usd: what they cost; `None` where no price is known.
         prompt: `NAME@VERSION` of the prompt that the input was made from.
         request: hexadecimal digest of messages, tools and parameters.
         tags: tags of the call.

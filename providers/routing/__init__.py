@@ -5,5 +5,5 @@
 - `candidates`: which deployments may be asked, in which order;
 - `deployment_state`: circuit, limits, slots and waiting line of a deployment;
 - `hedge`: two attempts of which one answer is used;
-- `budgets`: what a run, a thread and a route may spend.
+- `budgets`: what a run, a thread and a route may spend; `budget_line`: who waits for it.
 """

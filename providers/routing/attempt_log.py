@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from superstep.providers.policy.failures import Action
-from superstep.providers.records.call_record import counted, left
+from langchain_core.messages.ai import UsageMetadata  # noqa: TC002 - a NamedTuple's fields are looked up
+
+from superstep.providers.catalog.model import Deployment  # noqa: TC001 - likewise
+from superstep.providers.policy.charges import may_have_cost, usage_in
+from superstep.providers.policy.failures import CONNECTION_FAILED, PROXY_FAILED, Action
+from superstep.providers.records.call_record import Tried, counted, left
 from superstep.runtime.faults import ProviderExhausted, ProviderRejected, ProviderUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from superstep.providers.catalog.model import Deployment, Route
+    from superstep.providers.catalog.model import Route
     from superstep.providers.policy.failures import Failure
-    from superstep.providers.records.call_record import Tried
     from superstep.providers.routing.candidates import Candidate
 
-__all__ = ["CANCELLED", "AttemptLog"]
+__all__ = ["CANCELLED", "AttemptLog", "Charge"]
 
 CANCELLED = "cancelled"
+_OF_THE_CONNECTION = (CONNECTION_FAILED, PROXY_FAILED)
+
+
+class Charge(NamedTuple):
+    """An attempt that gave no answer and may be on the bill.
+
+    Attributes:
+        deployment: the one that was asked.
+        usage: the tokens that it took, if they were counted.
+        entry: of the record, for what it may have cost.
+    """
+
+    deployment: Deployment
+    usage: UsageMetadata | None
+    entry: Tried
 
 
 class AttemptLog:
@@ -29,17 +47,42 @@ class AttemptLog:
         hedged: whether a second deployment was asked because the first was slow.
     """
 
-    def __init__(self, clean: Callable[[Deployment, Exception], Exception] = lambda _, error: error) -> None:
-        """`clean` takes a deployment's key out of an error, should the provider have quoted it."""
+    def __init__(
+        self,
+        clean: Callable[[Deployment, Exception], Exception] = lambda _, error: error,
+        proxy: Callable[[Deployment], str | None] = lambda _: None,
+    ) -> None:
+        """Make a log for one call.
+
+        Args:
+            clean: takes a deployment's key out of an error, should the provider have quoted it.
+            proxy: names the variable whose proxy connections to a deployment take.
+        """
         self.tried: list[Tried] = []
         self.hedged = False
+        self._charges: list[Charge] = []
         self._errors: list[Exception] = []
         self._refused: tuple[Tried, Exception] | None = None  # the attempt that says the request itself is wrong
         self._clean = clean
+        self._proxy = proxy
 
-    def failed(self, candidate: Candidate, failure: Failure, error: Exception, began: float, now: float) -> None:
-        """An attempt failed."""
-        self._note(candidate, failure.why, status=failure.status, seconds=now - began, counts=failure.counts)
+    def failed(
+        self,
+        candidate: Candidate,
+        failure: Failure,
+        error: Exception,
+        began: float,
+        now: float,
+        *,
+        sent: bool | None = None,
+    ) -> None:
+        """An attempt failed. `sent`: whether its request went out; without one its provider sends no bill."""
+        why = failure.why
+        if why in _OF_THE_CONNECTION and (proxy := self._proxy(candidate.deployment)) is not None:
+            why = f"{why}, through the proxy of {proxy}"
+        self._note(candidate, why, status=failure.status, seconds=now - began, counts=failure.counts)
+        if may_have_cost(error, failure, sent=sent):
+            self._charges.append(Charge(candidate.deployment, usage_in(error), self.tried[-1]))
         if failure.why != type(error).__name__:
             # What went wrong is known; a hundred lines from inside of SDKs and sockets, once an attempt, would hide it.
             error = error.with_traceback(None)
@@ -48,9 +91,16 @@ class AttemptLog:
         if failure.action is Action.STOP:
             self._refused = self.tried[-1], self._errors[-1]
 
-    def cancelled(self, candidate: Candidate, began: float, now: float) -> None:
+    def cancelled(self, candidate: Candidate, began: float, now: float, *, sent: bool | None = None) -> None:
         """An attempt was given up: the caller is gone, or another deployment answered first."""
         self._note(candidate, CANCELLED, seconds=now - began)
+        if sent is not False:
+            self._charges.append(Charge(candidate.deployment, None, self.tried[-1]))
+
+    def take_charges(self) -> list[Charge]:
+        """The attempts that may be on the bill, each once."""
+        charges, self._charges = self._charges, []
+        return charges
 
     def passed_over(self, candidate: Candidate, why: str) -> None:
         """A deployment could not take the call. Noted once per reason, however often the call came by."""

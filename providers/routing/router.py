@@ -238,6 +238,7 @@ class Router:
 
         async def drop(won: LeasedAnswer[T]) -> None:
             won.lease.abandoned()
+            ask.attempts.cancelled(won.candidate, won.lease.began, now(), sent=True)
             await discard(won.value)
 
         first = self._attempts(candidate, ask, send)
@@ -294,7 +295,7 @@ class Router:
         except Exception as error:
             failure = classify(error, status=response.status, headers=response.headers)
             lease.failed(now(), failure)
-            ask.attempts.failed(candidate, failure, error, lease.began, now())
+            ask.attempts.failed(candidate, failure, error, lease.began, now(), sent=response.sent)
             ask.stopped = ask.stopped or failure.action is Action.STOP
             candidate.failed(failure)
             again_after = None if candidate.exhausted else pause(candidate.requests, failure, self._rng)
@@ -302,7 +303,7 @@ class Router:
         except BaseException:
             lease.abandoned()
             with suppress(RuntimeError):  # closed after its loop has ended: the log is not read any more
-                ask.attempts.cancelled(candidate, lease.began, now())
+                ask.attempts.cancelled(candidate, lease.began, now(), sent=response.sent)
             raise
 
 

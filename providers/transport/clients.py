@@ -8,12 +8,14 @@ its own (`loop_local`).
 from __future__ import annotations
 
 import importlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from superstep.providers.catalog.keys import checked_key, key_in
 from superstep.providers.offline import OfflineChatModel
+from superstep.providers.transport import proxies
 from superstep.providers.transport.loop_local import LoopLocal
-from superstep.providers.transport.response_hook import note_response
+from superstep.providers.transport.response_hook import HOOKS
 from superstep.runtime.faults import ConfigError, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -94,17 +96,26 @@ def _build(deployment: Deployment, key: str | None) -> BaseChatModel:
 def _openai(deployment: Deployment, key: str | None) -> BaseChatModel:
     import httpx2
     import openai
-    from langchain_openai import ChatOpenAI
+
+    importlib.import_module("langchain_openai")  # named in the error if it is not there
+    from superstep.providers.transport.openai_chat import LenientChatOpenAI
 
     timeout = httpx2.Timeout(deployment.timeout, connect=min(CONNECT_TIMEOUT, deployment.timeout))
-    client = openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [note_response]})
+    place, at = deployment.where or deployment.name, deployment.base_url
+    make: Any = partial(openai.DefaultAsyncHttpxClient, timeout=timeout, event_hooks=dict(HOOKS))
+    client = proxies.client(
+        make, partial(make, transport=httpx2.AsyncHTTPTransport(), trust_env=False), url=at, place=place
+    )
     options: dict[str, Any] = {"stream_usage": True, "stream_chunk_timeout": None}  # time limits are ours
     if deployment.provider == "openai-compatible":
         # Servers that imitate OpenAI imitate chat completions; a server without a key still gets the header.
         options["use_responses_api"] = False
     if deployment.base_url:
         options["base_url"] = deployment.base_url
-    return ChatOpenAI(
+    if not client.trust_env:  # nor may the synchronous client, which is made as well and never used
+        options["http_socket_options"] = ()  # both clients are ours
+        options["http_client"] = openai.DefaultHttpxClient(transport=httpx2.HTTPTransport(), trust_env=False)
+    return LenientChatOpenAI(
         model=deployment.model,
         api_key=_hidden(key or "none"),
         max_retries=0,
@@ -129,7 +140,9 @@ def _anthropic(deployment: Deployment, key: str | None) -> BaseChatModel:
         **{**options, **deployment.parameters},
     )
     # The class takes no HTTP client; its own default one is shared by all event loops, which connections cannot be.
-    http = anthropic.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [note_response]})
+    make: Any = partial(anthropic.DefaultAsyncHttpxClient, timeout=timeout, event_hooks=dict(HOOKS))
+    direct = partial(make, transport=httpx2.AsyncHTTPTransport(), trust_env=False)
+    http = proxies.client(make, direct, url=deployment.base_url, place=deployment.where or deployment.name)
     client = anthropic.AsyncAnthropic(
         api_key=key or "none", base_url=deployment.base_url, max_retries=0, timeout=timeout, http_client=http
     )

@@ -18,7 +18,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from superstep.providers.clock import now
 from superstep.providers.policy.failures import ContentRefused, MalformedAnswer, StreamCut, TooSlow
 from superstep.providers.transport.chunks import as_chunk
-from superstep.providers.transport.wire import Wire, ended, refused
+from superstep.providers.transport.wire import Wire, ended, refused, said_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Caller", "OpenedStream"]
 
 _REFUSED = "The model refused the content."
+# Seconds that a stream which has said why it ended is still read: until its tokens are counted, then only so that its
+# connection can be used again. Some servers leave it open.
+_FOR_USAGE, _FOR_THE_CONNECTION = 2.0, 0.5
 
 
 class OpenedStream:
@@ -47,6 +50,7 @@ class OpenedStream:
         self._left = deployment.timeout  # seconds of waiting; what the reader takes is not the provider's
         self._early: list[ChatGenerationChunk] = []
         self._metadata: dict[str, Any] = {}
+        self._counted = False  # whether a chunk has said how many tokens it took
 
     async def start(self) -> None:
         """Wait for the first chunk with content; what comes before it is kept.
@@ -65,7 +69,8 @@ class OpenedStream:
         else:
             self._check_end()
             if not self._may_refuse and any(refused(chunk.message, self._metadata) for chunk in self._early):
-                raise ContentRefused(_REFUSED)
+                counts = [getattr(chunk.message, "usage_metadata", None) for chunk in self._early]
+                raise ContentRefused(_REFUSED, next((each for each in reversed(counts) if each), None))
         self.first_token_at = now()
 
     async def chunks(self) -> AsyncGenerator[ChatGenerationChunk, None]:
@@ -86,6 +91,8 @@ class OpenedStream:
         self._check_end()
 
     async def _next(self, latest: float | None, limit: float | None, missed: str) -> ChatGenerationChunk | None:
+        if said_end(self._deployment, self._metadata):
+            return await self._after_the_end()
         began = now()
         over = began + self._left
         at = over if latest is None else min(over, latest)
@@ -99,9 +106,22 @@ class OpenedStream:
                 raise TooSlow(missed, limit) from error
             raise TooSlow("no whole answer", self._deployment.timeout) from error
         self._left -= now() - began
+        return self._noted(chunk)
+
+    async def _after_the_end(self) -> ChatGenerationChunk | None:
+        """What follows the end of an answer. Nothing of it can take the answer back, not even a broken connection."""
+        seconds = _FOR_THE_CONNECTION if self._counted else _FOR_USAGE
+        try:
+            async with asyncio.timeout(min(seconds, max(0.0, self._left))):
+                return self._noted(await anext(self._chunks, None))
+        except Exception:  # noqa: BLE001 - whatever it is, the answer is there
+            return None
+
+    def _noted(self, chunk: ChatGenerationChunk | None) -> ChatGenerationChunk | None:
         if chunk is not None:
             self._metadata.update(chunk.message.response_metadata)
             self._metadata.update(chunk.generation_info or {})
+            self._counted = self._counted or getattr(chunk.message, "usage_metadata", None) is not None
         return chunk
 
     def _check_end(self) -> None:
@@ -157,7 +177,7 @@ class Caller:
             raise MalformedAnswer("The answer has no content.")
         answer = result.generations[0]
         if not may_refuse and refused(answer.message, answer.generation_info):
-            raise ContentRefused(_REFUSED)
+            raise ContentRefused(_REFUSED, getattr(answer.message, "usage_metadata", None))
         return result
 
     async def opened(self, deployment: Deployment, *, may_refuse: bool) -> OpenedStream:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from superstep.providers.catalog.model import Deployment, StructuredOutput
 
-__all__ = ["SCHEMA", "Wire", "cut_short", "ended", "refused"]
+__all__ = ["SCHEMA", "Wire", "cut_short", "ended", "refused", "said_end", "says_totals"]
 
 SCHEMA = "wanted_schema"  # keyword argument of a call whose answer must fill a schema
 _KEPT = 256  # translations kept per process; a program has about as many tool lists as it has nodes
@@ -134,9 +134,19 @@ def cut_short(metadata: Mapping[str, Any]) -> bool:
 
 def ended(deployment: Deployment, metadata: Mapping[str, Any]) -> bool:
     """Whether a stream with this response metadata came to its end, as far as its provider tells."""
-    if deployment.provider not in _SAYS_WHY_IT_ENDED or metadata.get("status") in _ENDED:
-        return True
-    return any(metadata.get(key) for key in _END)
+    return deployment.provider not in _SAYS_WHY_IT_ENDED or said_end(deployment, metadata)
+
+
+def said_end(deployment: Deployment, metadata: Mapping[str, Any]) -> bool:
+    """Whether a stream with this response metadata has said that it is over, and means it."""
+    if deployment.provider not in _SAYS_WHY_IT_ENDED:
+        return False
+    return metadata.get("status") in _ENDED or any(metadata.get(key) for key in _END)
+
+
+def says_totals(deployment: Deployment) -> bool:
+    """Whether a stream's chunks, by the protocol, count all tokens until then, and not those since the one before."""
+    return deployment.provider in _SAYS_WHY_IT_ENDED
 
 
 def _reasons(metadata: Mapping[str, Any]) -> set[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,14 +13,15 @@ from langchain_core.outputs import ChatGenerationChunk
 from superstep.providers.catalog.model import Route
 from superstep.providers.policy.failures import StreamCut, TooSlow
 from superstep.providers.transport.invoke import OpenedStream
-from tests.support.routes import whole
-from tests.support.vendors import refused
+from tests.support.routes import lookup, record, whole
+from tests.support.vendors import answer, call, refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from superstep.providers.catalog.model import Deployment
     from tests.support.routes import Bed
+    from tests.support.vendors import Act
 
 
 @pytest.mark.parametrize("vendor", ["openai", "anthropic"])
@@ -97,3 +99,63 @@ async def test_a_stream_that_never_says_why_it_ended_was_cut(bed: Bed) -> None:
 
     with pytest.raises(StreamCut):
         await opened(bed.openai(), chunks()).start()
+
+
+SAID = answer("the sea is calm", usage=(11, 5))
+ENDED: dict[str, tuple[str, Act]] = {
+    "Anthropic, connection left open": ("anthropic", SAID.linger()),
+    "Anthropic, without its last event": ("anthropic", SAID.linger(without=1)),
+    "Anthropic, connection dropped": ("anthropic", SAID.drop()),
+    "Anthropic, a call of a tool": ("anthropic", call("lookup", {"key": "k"}, usage=(11, 5)).linger()),
+    "OpenAI, without its last event": ("openai", SAID.linger(without=1)),
+    "OpenAI, connection dropped": ("openai", SAID.drop(without=1)),
+}
+
+
+@pytest.mark.parametrize(("vendor", "act"), ENDED.values(), ids=ENDED.keys())
+async def test_a_stream_that_has_ended_is_ended(bed: Bed, vendor: str, act: Act) -> None:
+    """Whatever becomes of its connection, and long before the time for the whole of it is over."""
+    asked = bed.openai() if vendor == "openai" else bed.anthropic()
+    (bed.first if vendor == "openai" else bed.second).always(act)
+    async with asyncio.timeout(10):  # half of the deployment's timeout
+        message = await whole(bed.model(asked).bind_tools([lookup]))
+    assert (message.text, [each["name"] for each in message.tool_calls]) in (
+        ("the sea is calm", []),
+        ("", ["lookup"]),
+    )
+    said = record(message)
+    assert (said["tried"], said["input_tokens"], said["output_tokens"]) == ([], 11, 5)
+    assert bed.service is not None
+    assert all(state.health.in_flight == 0 for state in bed.service.router.states.values())
+
+
+async def test_an_end_that_is_not_followed_by_a_count_is_estimated(bed: Bed) -> None:
+    bed.first.always(SAID.linger(without=2))
+    async with asyncio.timeout(10):
+        message = await whole(bed.model(bed.openai()))
+    assert (message.text, record(message)["output_tokens"]) == ("the sea is calm", 4)
+
+
+async def test_an_end_counts_although_no_time_is_left(bed: Bed) -> None:
+    async def chunks() -> AsyncGenerator[ChatGenerationChunk, None]:
+        yield said("one ")
+        await asyncio.sleep(0.15)
+        yield said("two", finish_reason="stop")
+        await asyncio.Event().wait()
+
+    stream = opened(bed.openai(timeout=0.2, token_timeout=0.19), chunks())
+    await stream.start()
+    assert [chunk.text async for chunk in stream.chunks()] == ["one ", "two"]
+
+
+async def test_a_class_of_langchain_s_says_nothing_by_a_reason_in_the_middle(bed: Bed) -> None:
+    """Some name one with every chunk."""
+
+    async def chunks() -> AsyncGenerator[ChatGenerationChunk, None]:
+        yield said("one ", finish_reason="STOP")
+        await asyncio.sleep(2.2)
+        yield said("two", finish_reason="STOP")
+
+    stream = opened(replace(bed.openai(), provider="langchain"), chunks())
+    await stream.start()
+    assert [chunk.text async for chunk in stream.chunks()] == ["one ", "two"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Act", "Call", "Said", "answer", "call", "empty", "hang_up", "raw", "refused", "status", "vectors"]
 
-Fault = Literal["cut", "end", "stall", "garble", "error", "hang up"]
+Fault = Literal["cut", "end", "stall", "garble", "error", "hang up", "linger", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class Act:
         finish: "stop", "length" or "refused", translated for each vendor; tool calls have their own.
         refusal: OpenAI's separate text of a refusal.
         usage: tokens in and out; `None` for a server that reports none.
+        counted: what takes the place of `usage` on OpenAI's wire, whatever it is.
+        running: a stream says its tokens until then with every chunk.
         empty: no choices at all.
         status: HTTP status.
         code: the vendor's code or type of an error.
@@ -68,6 +70,7 @@ class Act:
         token: seconds before each further token.
         fault: what goes wrong after `after` tokens (of a body that is not streamed: half way).
         until: what a stall waits for.
+        without: closing events of a stream that are not sent.
         dimensions: length of embeddings.
         count: how many embeddings are sent, if not one for each text.
         shuffled: embeddings are sent in reverse order, with the right `index`.
@@ -79,6 +82,8 @@ class Act:
     finish: Literal["stop", "length", "refused"] = "stop"
     refusal: str | None = None
     usage: tuple[int, int] | None = (7, 3)
+    counted: Any = None
+    running: bool = False
     empty: bool = False
     status: int = 200
     code: str | None = None
@@ -92,6 +97,7 @@ class Act:
     fault: Fault | None = None
     after: int = 0
     until: threading.Event | None = None
+    without: int = 0
     dimensions: int = 8
     count: int | None = None
     shuffled: bool = False
@@ -119,6 +125,14 @@ class Act:
     def end(self, *, after: int = 0) -> Act:
         """After so many tokens end the body properly, without finish reason and without `[DONE]`."""
         return replace(self, fault="end", after=after)
+
+    def linger(self, *, without: int = 0) -> Act:
+        """Say all of a stream, but for so many closing events, and leave the connection open for ever."""
+        return replace(self, fault="linger", without=without)
+
+    def drop(self, *, without: int = 0) -> Act:
+        """Say all of a stream, but for so many closing events, and drop the connection without ending the body."""
+        return replace(self, fault="drop", without=without)
 
     def garble(self, *, after: int = 0) -> Act:
         """After so many tokens send an event that is not JSON, and end."""

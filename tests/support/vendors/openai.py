@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tests.support.vendors.acts import pieces
@@ -30,7 +31,7 @@ def body(act: Act, request: Request) -> dict[str, Any]:
         message["tool_calls"] = [_call(at, each) for at, each in enumerate(said.calls)]
     choice = {"index": 0, "finish_reason": _finish(act, said), "message": message, "logprobs": None}
     reply = _envelope("chat.completion", request) | {"choices": [] if act.empty else [choice]}
-    return reply if act.usage is None else reply | {"usage": _usage(act.usage)}
+    return reply if act.usage is None else reply | {"usage": _usage(act)}
 
 
 def events(act: Act, request: Request) -> Iterator[tuple[bool, bytes]]:
@@ -38,8 +39,8 @@ def events(act: Act, request: Request) -> Iterator[tuple[bool, bytes]]:
     said = act.said(request)
     if not act.empty:
         yield False, _chunk(request, {"role": "assistant", "content": ""})
-        for word in said.words:
-            yield True, _chunk(request, {"content": word})
+        for at, word in enumerate(said.words, 1):
+            yield True, _chunk(request, {"content": word}, usage=_running(act, at))
         if act.refusal is not None:
             yield True, _chunk(request, {"refusal": act.refusal})
         for at, each in enumerate(said.calls):
@@ -48,7 +49,7 @@ def events(act: Act, request: Request) -> Iterator[tuple[bool, bytes]]:
                 yield True, _chunk(request, {"tool_calls": [{"index": at, "function": {"arguments": piece}}]})
         yield False, _chunk(request, {}, finish=_finish(act, said))
     if act.usage is not None and (request.body.get("stream_options") or {}).get("include_usage"):
-        closing = _envelope("chat.completion.chunk", request) | {"choices": [], "usage": _usage(act.usage)}
+        closing = _envelope("chat.completion.chunk", request) | {"choices": [], "usage": _usage(act)}
         yield False, _event(closing)
     yield False, b"data: [DONE]\n\n"
 
@@ -85,9 +86,14 @@ def _envelope(kind: str, request: Request) -> dict[str, Any]:
     return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": request.body["model"]}
 
 
-def _chunk(request: Request, delta: dict[str, Any], *, finish: str | None = None) -> bytes:
+def _chunk(request: Request, delta: dict[str, Any], *, finish: str | None = None, usage: Any = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
-    return _event(_envelope("chat.completion.chunk", request) | {"choices": [choice]})
+    return _event(_envelope("chat.completion.chunk", request) | {"choices": [choice], "usage": usage})
+
+
+def _running(act: Act, words: int) -> Any:
+    """What a stream says of its tokens after so many words, if it does."""
+    return _usage(replace(act, usage=((act.usage or (0, 0))[0], words))) if act.running else None
 
 
 def _event(data: dict[str, Any]) -> bytes:
@@ -105,6 +111,8 @@ def _finish(act: Act, said: Said) -> str:
     return "tool_calls" if said.calls and act.finish == "stop" else act.finish
 
 
-def _usage(usage: tuple[int, int]) -> dict[str, int]:
-    asked, answered = usage
+def _usage(act: Act) -> Any:
+    if act.counted is not None:
+        return act.counted
+    asked, answered = act.usage or (0, 0)
     return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}

@@ -201,7 +201,9 @@ class Vendor:
     async def _stream(self, writer: StreamWriter, request: Request, act: Act) -> bool:
         wire = openai if request.api == "openai" else anthropic
         events = list(wire.events(act, request))
-        breaking = _position([token for token, _ in events], act.after) if act.fault is not None else None
+        events = events[: len(events) - act.without]
+        whole = act.fault in (None, "linger", "drop")
+        breaking = None if whole else _position([token for token, _ in events], act.after)
         self._head(writer, 200, {"content-type": "text/event-stream", "transfer-encoding": "chunked", **act.headers})
         wait = act.first_token
         for at, (token, event) in enumerate(events):
@@ -218,6 +220,11 @@ class Vendor:
                 await asyncio.sleep(wait)
                 wait = act.token
             _chunk(writer, event)
+        if act.fault in ("linger", "drop"):
+            await writer.drain()
+            if act.fault == "drop":
+                return False
+            await _stalled(request, act)
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True
