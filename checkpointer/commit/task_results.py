@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 from superstep.checkpointer.langgraph.codec import dump, write_rows
-from superstep.checkpointer.langgraph.keys import is_output, unmark
+from superstep.checkpointer.langgraph.keys import NULL_TASK, is_output, unmark
+from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.threads.result import Result
 from superstep.runtime.faults import ConfigError, RuntimeFault
 
@@ -36,6 +37,8 @@ async def save_result(
     if run.writes.is_withdrawn(*at, task_id):
         return
     mark, clean = unmark(writes)
+    if task_id != NULL_TASK and task_id not in run.namespaces[at[0]].asked and any(c == RESUME for c, _ in clean):
+        await _refuse_answer(run, at, task_id)
     finished = is_output(clean)
     failure = next((value for channel, value in clean if channel == ERROR), None)
     try:
@@ -46,6 +49,28 @@ async def save_result(
         raise
     rows = write_rows(run.serde, clean, task_id, task_path)
     await run.writes.save(*at, Result(task_id, rows, stored, finished, forget_memo=isinstance(failure, Exception)))
+
+
+async def _refuse_answer(run: Run, at: tuple[str, str], task_id: str) -> None:
+    """A task has taken an answer that was given to another question: it must ask its own.
+
+    LangGraph gives an answer to the first task that asks, be it a sibling that has come to ask on new facts, a later
+    question of the same subgraph, or the same task whose question was withdrawn meanwhile. What counts is whether the
+    question was open when the run was entered with the answer.
+
+    Raises:
+        Drift: the answer is taken back, and so is what the task made of it.
+    """
+    step = run.step(*at)
+    task = step.asks_anew(task_id)
+    await run.database.autocommit(lambda conn: step.withdraw_answer(task, conn))
+    raise Drift(
+        f"In thread {run.thread_id!r}, {task.node!r} took an answer that was given to another question, or to its own "
+        f"on facts that have moved. The answer does not count. Run the thread again with input None, and the question "
+        f"is asked (transactional(graph) does that).",
+        tasks=[task.node],
+        attempts=step.costs.attempts,
+    )
 
 
 async def _effect(

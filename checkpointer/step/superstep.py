@@ -317,6 +317,18 @@ class SuperStep:
         await self.callers.drift(moved, conn)
         self.callers.refuse_drifted(self.costs.attempts)
 
+    def asks_anew(self, task_id: str) -> Task:
+        """A task that has taken an answer not its own: nothing of it counts."""
+        task = self._task(task_id)
+        task.drift()
+        self._handed_in.set()
+        return task
+
+    async def withdraw_answer(self, task: Task, conn: Connection) -> None:
+        """Take the answers on their way back, with all that drifted tasks have left."""
+        what = Withdrawal(self.ns, self.checkpoint_id, self.drifted, [task.id], self.costs, self.elapsed_ms())
+        await self.owner.take_back(what, conn)
+
     async def reject(self, effect: Effect) -> None:
         """The commit cannot apply what a task staged: roll it back, and let the task run again."""
         await self.reject_all([effect])

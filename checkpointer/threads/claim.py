@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.codec import checkpoint_tuple
-from superstep.checkpointer.langgraph.keys import CHECKPOINT_MAP, DURABILITY, RUNTIME, TASK_ID, RunOptions, run_key
+from superstep.checkpointer.langgraph.keys import (
+    CHECKPOINT_MAP,
+    DURABILITY,
+    INTERRUPT,
+    RUNTIME,
+    TASK_ID,
+    RunOptions,
+    run_key,
+)
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.read_set import Effect
 from superstep.checkpointer.threads.queries import running
@@ -52,6 +60,8 @@ async def load(runs: Registry, serde: SerializerProtocol, config: RunnableConfig
     loaded = checkpoint_tuple(serde, dict(row)) if row else None
     above = {each: id_ for each, id_ in conf.get(CHECKPOINT_MAP, {}).items() if each != ns}
     owner.namespaces[ns].load(loaded.checkpoint if loaded else None, conf.get(TASK_ID), conf[RUNTIME], above)
+    pending = loaded.pending_writes or () if loaded else ()
+    owner.namespaces[ns].open_questions(task_id for task_id, channel, _ in pending if channel == INTERRUPT)
     return loaded
 
 

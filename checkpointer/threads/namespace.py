@@ -17,7 +17,7 @@ from langgraph.checkpoint.base import Checkpoint, copy_checkpoint
 from superstep.checkpointer.langgraph.progress import NO_PROGRESS, nodes_between, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from superstep.checkpointer.langgraph.progress import Progress
 
@@ -33,6 +33,7 @@ class Namespace:
         loaded: LangGraph has loaded it for the run: its super-steps have barriers.
         caller: id of the task that runs it as a subgraph; `None` for the outermost graph.
         invocation: LangGraph's object for the one call of the graph that has loaded it.
+        asked: ids of the tasks whose questions to a human were open when it was loaded.
         above: for each graph around this one, by namespace, the checkpoint that its running super-step started from.
     """
 
@@ -40,6 +41,7 @@ class Namespace:
         self.loaded = False
         self.caller: str | None = None
         self.invocation: object = None
+        self.asked: frozenset[str] = frozenset()
         self.above: Mapping[str, str] = {}
         self._recent: deque[str | None] = deque(maxlen=_RECENT)
         self._waiting: dict[str, asyncio.Future[None]] = {}
@@ -59,6 +61,10 @@ class Namespace:
         self._recent.append(checkpoint["id"] if checkpoint else None)
         self._progress = progress(copy_checkpoint(checkpoint)) if checkpoint else NO_PROGRESS
         self._since = time.perf_counter()
+
+    def open_questions(self, asked: Iterable[str]) -> None:
+        """These tasks had asked a human when the graph was loaded: an answer is theirs to take."""
+        self.asked = frozenset(asked)
 
     def advance(self, checkpoint: Checkpoint) -> set[str]:
         """A checkpoint is about to be committed: names of the nodes whose super-step it ends."""

@@ -10,6 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.langgraph.keys import RunOptions
+from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.step.ports import Caller
 from superstep.checkpointer.step.superstep import SuperStep
 from superstep.checkpointer.threads.discard import discard
@@ -167,6 +168,20 @@ class Run:
         """Discard results of drifted tasks, also those that are still on their way. See `discard`."""
         await self.writes.withdraw(what)
         await discard(conn, self.database.schema, self.thread_id, self.token, what)
+
+    def drift(self) -> Drift | None:
+        """The conflict of a run that has ended with questions, if any of its open super-steps has drifted.
+
+        Such a question was withdrawn, or a sibling of the asking task has to run again: neither is to be shown.
+        """
+        names = sorted({node for step in self.steps.values() for node in step.drifted.values()})
+        if not names:
+            return None
+        return Drift(
+            f"Facts that {', '.join(names)} had read in thread {self.thread_id!r} changed while a question was asked. "
+            f"Run the thread again with input None.",
+            tasks=names,
+        )
 
     def strays(self, task_id: str) -> list[SuperStep]:
         """Open super-steps at which subgraphs that a task ran have stopped, taken out of the run's books.

@@ -154,6 +154,9 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
                             await self._committed(options, thread_id, "|".join(seen.ns), checkpoint_id)
                         for chunk in gate.push(seen):
                             yield chunk
+                run = self._saver.runs.find(options.attempt, thread_id)
+                if gate.interrupted and run is not None and (drift := run.drift()) is not None:
+                    raise drift
                 for chunk in gate.finish():
                     yield chunk
             except StepConflict as conflict:
