@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-    from superstep.checkpointer.collections.embedder import Embedder
+    from superstep.checkpointer.collections.embedder import TextEmbedder
     from superstep.checkpointer.langgraph.codec import CheckpointRow
     from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary
 
@@ -141,7 +141,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         return self.database.schema
 
     @property
-    def embedder(self) -> Embedder:
+    def embedder(self) -> TextEmbedder:
         """What embeds texts for `nearest(text=...)`; set its `own` to have another one than the process."""
         return self.runs.embedder
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from superstep.checkpointer.collections.embedder import Embedder
+    from superstep.checkpointer.collections.embedder import TextEmbedder
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.loop import HomeLoop
     from superstep.checkpointer.step.superstep import SuperStep
@@ -36,7 +36,7 @@ class Step:
     written) happens again.
     """
 
-    def __init__(self, step: SuperStep, attempt: Attempt, database: Database, embedder: Embedder) -> None:
+    def __init__(self, step: SuperStep, attempt: Attempt, database: Database, embedder: TextEmbedder) -> None:
         self._step = step
         self._attempt = attempt
         self._database = database
