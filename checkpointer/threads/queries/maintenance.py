@@ -1,4 +1,7 @@
-"""Statements that delete, copy and prune. Each is one round trip; `schema` is the saver's, unquoted."""
+"""Statements that delete, copy and prune; `schema` is the saver's, unquoted.
+
+Each is one round trip, except `delete_checkpoints`, which is four.
+"""
 
 from __future__ import annotations
 
