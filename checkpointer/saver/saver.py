@@ -82,7 +82,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             schema: for the saver's own tables.
             hold_idle: see `from_conn_string`.
             serde: see the class.
-            own_pool: nobody else uses the pool, so its connections may be kept between uses. Otherwise each use pays
+            own_pool: no other code uses the pool, so its connections may be kept between uses. Otherwise each use pays
                 for the pool's reset query, a round trip (unless the pool was made with `reset=`).
         """
         super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))

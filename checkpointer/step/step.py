@@ -28,7 +28,7 @@ __all__ = ["Step", "SyncStep"]
 class Step:
     """One task's view of its super-step.
 
-    Reads of all tasks of the super-step see one database state. Staged writes are invisible to everyone until the
+    Reads of all tasks of the super-step see one database state. Staged writes are invisible everywhere until the
     super-step commits, and leave nothing behind if the task fails, is interrupted or runs again.
 
     Re-run contract: a node may run again from its start after a conflict, a crash or an interrupt. What it does

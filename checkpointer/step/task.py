@@ -67,7 +67,7 @@ class Attempt:
         number: LangGraph's count of the executions under a retry policy, from 1.
         callers: of a `@task` call, the tasks (id to node) that called it.
         mark: tells the LangGraph writes of this very execution from those of others, once it has used its step.
-        marked: it has.
+        marked: the execution has used its step, and its mark is among its writes.
         runner: the asyncio task it began in, if it began in one.
         reads: in call order.
         staged: in call order.
