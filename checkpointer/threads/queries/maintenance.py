@@ -58,5 +58,5 @@ async def delete_checkpoints(
 
 
 async def copy_thread(conn: Connection, schema: str, source: str, target: str) -> None:
-    """Copy a thread with everything but its claims on routes' spend."""
+    """Copy a thread with everything. What it cost is shown for the copy too, but not charged to any route again."""
     await conn.execute(_sql(schema)["copy_thread"], source, target)
