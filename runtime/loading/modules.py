@@ -93,7 +93,7 @@ def import_file(path: Path, root: Path, *, entry: str) -> ModuleType:
     """Import a module by its file, under its dotted name if the import path leads to that file.
 
     Args:
-        path: May be outside of `root`: then the module gets a name of its own.
+        path: A file that the import path does not lead to gets a module name of its own.
         root: The project folder; it is on the import path.
         entry: Name in `langgraph.json`, for messages.
 

@@ -27,7 +27,7 @@ async def find_thread(
     """Find a thread and load its graph.
 
     Args:
-        saver: Read only.
+        saver: Only read from.
         thread: Id of the thread.
         spec: Where its graph is now, or `None` for where it was.
         settings: Name the database in messages.
@@ -64,7 +64,7 @@ async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any]
     """Decide what the run gets: `Command(resume=…)`, `None` to continue, or `WAITING` if it needs an answer.
 
     Args:
-        saver: Read only.
+        saver: Only read from.
         turn: Names the thread, its graph and the checkpoint; its payload is not looked at.
         answer: The parsed `--value` in a tuple, or `None` if there was none; JSON `null` is an answer too.
 
