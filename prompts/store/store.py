@@ -230,8 +230,8 @@ class PromptStore:
 def _moved(name: str, label: str, now: Target | None) -> PromptConflict:
     points = "does not exist any more" if now is None else f"points at version {now.version} now"
     return PromptConflict(
-        f"Label {label!r} of {name!r} was moved meanwhile: it {points}. Nothing was changed. Look at it with "
-        f"`runtime prompts list {name}`, and repeat the command if you still want to."
+        f"A rival transaction moved label {label!r} of {name!r} meanwhile: it {points}. Nothing was changed. Look "
+        f"at it with `runtime prompts list {name}`, and repeat the command if you still want to."
     )
 
 

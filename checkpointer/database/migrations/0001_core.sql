@@ -3,7 +3,7 @@
 
 CREATE EXTENSION IF NOT EXISTS vector;
 
--- One row a thread. `token` is the fencing token, never used twice: a run that loads the thread raises it, and every commit of a
+-- One row a thread. `token` is the fencing token, never used twice: whoever loads the thread to run it raises it, and every commit of a
 -- run requires the value it got. `head` is the latest checkpoint of the root namespace. Both change under the same row
 -- lock, which makes this row the serialization point of all writers of a thread. fillfactor leaves room for HOT updates.
 CREATE TABLE {schema}.thread (
