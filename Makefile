@@ -13,12 +13,12 @@ PARTS := checkpointer graphs prompts providers runtime
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-# superstep/ has a link to each of the parts. An unpacked sdist has none yet; git on a file system without links writes
+# superstep/ has a link to each of the parts, .editable/ one to superstep/ for editable installs. An unpacked sdist has none yet; git on a file system without links writes
 # small text files instead, which are left alone.
 links:
-	@for part in $(PARTS); do \
-	    [ -d superstep/$$part ] || ln -s ../$$part superstep/$$part 2>/dev/null || { \
-	        echo "superstep/$$part is no link to ../$$part; where the file system has links, run: git config core.symlinks true && git checkout -- superstep; elsewhere, install from a wheel or an sdist." >&2; \
+	@mkdir -p .editable; for link in $(PARTS:%=superstep/%) .editable/superstep; do \
+	    [ -d $$link ] || ln -s ../$${link##*/} $$link 2>/dev/null || { \
+	        echo "$$link is no link to ../$${link##*/}; where the file system has links, run: git config core.symlinks true && git checkout -- superstep .editable; elsewhere, install from a wheel or an sdist." >&2; \
 	        exit 2; }; \
 	done
 

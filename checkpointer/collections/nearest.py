@@ -1,24 +1,133 @@
-"""The statement behind `Step.nearest`. Pure."""
+"""The statement behind `Step.nearest`. Pure.
+
+An approximate index looks at so many candidates and returns what is left of them: fewer than `k` rows when `k` is
+larger (HNSW looks at `ef_search`, 40 by default), or when a condition filters them, although more rows match. So the
+statement looks twice. First with the index, told to look at `k` candidates at least and to go on until there are `k`
+rows (iterative scans, pgvector 0.8; what a version lacks is left alone). If that gives fewer rows than were asked for,
+all rows are looked at.
+
+It is one statement for three reasons: one round trip; whoever reads the log again needs the SQL and its arguments and
+nothing else; and what it sets is back to what it was when it ends, for the other reads of the transaction. That the
+parts run one after the other is not left to the planner: each waits for a count of the one before.
+
+Rows without an embedding, and zero vectors, have no direction, thus no cosine distance: an index has neither, so
+neither is found without one.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from superstep.runtime.faults import ConfigError
 from superstep.runtime.sqlfile import quote_identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["check_nearest", "nearest_statement"]
+__all__ = [
+    "COLUMN_TYPE",
+    "Embedding",
+    "check_nearest",
+    "nearest_statement",
+    "table_of",
+    "vector_of",
+    "wrong_dimensions",
+]
+
+COLUMN_TYPE = """
+SELECT format_type(atttypid, atttypmod) FROM pg_attribute
+WHERE attrelid = to_regclass($1) AND attname = 'embedding' AND NOT attisdropped
+"""
+"""The type of a collection's embeddings, such as `vector(256)`. Its argument is `table_of` a collection."""
+
+# The names of its parts must be nobody's table.
+_NEAREST = """
+WITH "nearest:query" AS MATERIALIZED (SELECT ${vector}::text::vector AS v),
+"nearest:before" AS MATERIALIZED (
+    SELECT name, current_setting(name, true) AS value
+    FROM unnest(ARRAY['hnsw.ef_search', 'hnsw.iterative_scan', 'ivfflat.iterative_scan']) AS name
+),
+"nearest:set" AS MATERIALIZED (
+    SELECT set_config(name, CASE
+        WHEN name = 'hnsw.ef_search' THEN greatest(value::int8, least(${k}::int8, 1000))::text
+        WHEN value = 'off' THEN 'relaxed_order' ELSE value END, true)
+    FROM "nearest:before" WHERE value <> ''
+),
+"nearest:indexed" AS MATERIALIZED (
+    SELECT id, content, metadata, embedding <=> (SELECT v FROM "nearest:query") AS distance FROM {table}
+    WHERE {where} AND (SELECT count(*) FROM "nearest:set") >= 0
+    ORDER BY embedding <=> (SELECT v FROM "nearest:query"), id LIMIT ${k}::int8
+),
+"nearest:all" AS MATERIALIZED (
+    SELECT id, content, metadata, embedding <=> (SELECT v FROM "nearest:query") AS distance FROM {table}
+    WHERE {where} AND (SELECT count(*) FROM "nearest:indexed") < ${k}::int8
+    ORDER BY (embedding <=> (SELECT v FROM "nearest:query")) + 0, id LIMIT ${k}::int8
+),
+"nearest:found" AS MATERIALIZED (
+    SELECT * FROM "nearest:indexed" WHERE (SELECT count(*) FROM "nearest:indexed") >= ${k}::int8
+    UNION ALL SELECT * FROM "nearest:all"
+),
+"nearest:reset" AS MATERIALIZED (
+    SELECT set_config(name, value, true) FROM "nearest:before"
+    WHERE value <> '' AND (SELECT count(*) FROM "nearest:found") >= 0
+)
+SELECT id, content, metadata, distance FROM "nearest:found"
+WHERE (SELECT count(*) FROM "nearest:reset") >= 0 ORDER BY distance, id
+"""
+_SPARSE = re.compile(r"\{([0-9:.,e+-]*)\}/([0-9]+)")
+_DIRECTED = """(embedding <=> (SELECT v FROM "nearest:query")) <> 'NaN'"""
 
 
-def check_nearest(collection: str, *, text: str | None, embedding: Sequence[float] | None, k: int) -> None:
+class _Array(Protocol):
+    """An array of numpy."""
+
+    def tolist(self) -> Any:
+        """Its values."""
+
+
+class _Vector(Protocol):
+    """A vector of pgvector."""
+
+    def to_list(self) -> list[float]:
+        """Its values."""
+
+
+Embedding: TypeAlias = "Sequence[float] | _Array | _Vector | str"
+"""A vector: numbers, an array of numpy, one of pgvector's, or the text that a vector is without its codec."""
+
+
+def check_nearest(collection: str, *, text: str | None, embedding: Embedding | None, k: int) -> None:
     """Raise `ConfigError` unless these say one thing to look for, and how many rows."""
     if k < 1:
         raise ConfigError(f"nearest({collection!r}): k must be at least 1, not {k}.")
     if (text is None) == (embedding is None):
         raise ConfigError(f"nearest({collection!r}): give exactly one of text and embedding.")
+
+
+def vector_of(collection: str, embedding: Embedding) -> list[float]:
+    """The numbers of a vector.
+
+    Raises:
+        ConfigError: it is not one list of finite numbers.
+    """
+    try:
+        numbers = [float(each) for each in _listed(embedding)]
+    except (TypeError, ValueError, LookupError):
+        raise ConfigError(
+            f"nearest({collection!r}): the embedding is no vector. Give one list of numbers, a one-dimensional numpy "
+            f"array, or what pgvector reads; not {type(embedding).__name__} of anything else."
+        ) from None
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise ConfigError(f"nearest({collection!r}): the embedding is empty, or holds a value that is not finite.")
+    return numbers
+
+
+def table_of(collection: str) -> str:
+    """The quoted name of a collection's table."""
+    return ".".join(quote_identifier(part) for part in collection.split("."))
 
 
 def nearest_statement(
@@ -33,10 +142,37 @@ def nearest_statement(
         where: an SQL condition with `$1`, `$2`, … for `args`.
         args: values for `where`.
     """
-    table = ".".join(quote_identifier(part) for part in collection.split("."))
     at = len(args) + 1
-    sql = (
-        f"SELECT id, content, metadata, embedding <=> ${at}::text::vector AS distance FROM {table}"  # noqa: S608
-        f"{f' WHERE ({where})' if where else ''} ORDER BY embedding <=> ${at}::text::vector, id LIMIT ${at + 1}"
+    condition = f"({where}\n) AND {_DIRECTED}" if where else _DIRECTED  # the condition may end in a comment
+    sql = _NEAREST.format(vector=at, k=at + 1, table=table_of(collection), where=condition)
+    return sql, [*args, "[" + ",".join(map(repr, vector)) + "]", k]
+
+
+def wrong_dimensions(collection: str, vector: Sequence[float], column: str) -> str:
+    """What to say of a vector that does not fit a column of this type."""
+    return (
+        f"nearest({collection!r}): the embedding has {len(vector)} dimensions, and column embedding is {column}"
+        f"{'' if '(' in column else ' with vectors of other dimensions'}. Use the model that embedded the rows."
     )
-    return sql, [*args, "[" + ",".join(repr(float(x)) for x in vector) + "]", k]
+
+
+def _listed(embedding: Embedding) -> Iterable[Any]:
+    if isinstance(embedding, str):
+        sparse = _SPARSE.fullmatch(embedding)
+        listed = _dense(sparse[1], int(sparse[2])) if sparse else json.loads(embedding)
+    elif hasattr(embedding, "to_list"):
+        listed = embedding.to_list()
+    else:
+        listed = embedding.tolist() if hasattr(embedding, "tolist") else embedding
+    if isinstance(listed, bytes | dict | str):
+        raise TypeError
+    return listed
+
+
+def _dense(elements: str, dimensions: int) -> list[float]:
+    """The numbers of a sparsevec: its elements are counted from 1."""
+    numbers = [0.0] * dimensions
+    for element in filter(None, elements.split(",")):
+        index, _, value = element.partition(":")
+        numbers[int(index) - 1] = float(value)
+    return numbers

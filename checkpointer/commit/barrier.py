@@ -140,10 +140,10 @@ class Barrier:
 
     async def _alone(self, step: SuperStep | None, batch: Batch | None) -> None:
         """One autocommitted statement; repeated after a lost connection it finds its own checkpoint (`_insert`)."""
-        record = self._record(step, "direct", step.effects() if step is not None else [])
 
         async def insert(conn: Connection) -> None:
             await failpoints.hit("commit.before_commit")
+            record = self._record(step, "direct", step.effects() if step is not None else [])
             await self._insert(conn, record, batch)
             await failpoints.hit("commit.committed")
 

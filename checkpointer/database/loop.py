@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from superstep.runtime.blocking import iterate, wait_for
+from superstep.runtime.blocking import iterate
 from superstep.runtime.faults import NoActiveStep
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class HomeLoop:
         except NoActiveStep:
             work.close()
             raise
-        return wait_for(work, self.loop)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()  # interrupted, the work goes on
 
     def iterate(self, items: AsyncGenerator[T, None], *, leave: float) -> Iterator[T]:
         """The items of a generator that runs on this loop. See `blocking.iterate`.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from asyncpg import Record
 
+from superstep.checkpointer.step.stored_args import restored, storable
 from superstep.checkpointer.step.value_bytes import NoExactForm, value_bytes
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class Read:
     Attributes:
         sql: the statement as given.
         args: its arguments.
-        digest: of the rows it returned or of its rejection, see `digest_rows` and `digest_rejection`. One of 0.1.0
-            equals none of today's, and is compared as it was made, see `first_release`.
+        digest: of the rows it returned or of its rejection, see `digest_rows` and `digest_rejection`. Those of
+            0.1.0 equal none of today's, see `old_digests`.
     """
 
     sql: str
@@ -89,8 +90,8 @@ class Effect:
 
     def dump(self) -> list[Any]:
         """A msgpack-ready form; `load` reads it back. Without `uses`, the first release can read it too."""
-        reads = [[r.sql, list(r.args), r.digest] for r in self.reads]
-        staged = [[s.sql, list(s.args), s.expect_rows] for s in self.staged]
+        reads = [[r.sql, list(map(storable, r.args)), r.digest] for r in self.reads]
+        staged = [[s.sql, list(map(storable, s.args)), s.expect_rows] for s in self.staged]
         return [self.node, reads, staged, self.path, self.asked, self.callers, *([self.uses] if self.uses else [])]
 
     @classmethod
@@ -100,8 +101,8 @@ class Effect:
         return cls(
             task_id=task_id,
             node=node,
-            reads=[Read(sql, tuple(args), digest) for sql, args, digest in reads],
-            staged=[Staged(sql, tuple(args), expect) for sql, args, expect in staged],
+            reads=[Read(sql, tuple(map(restored, args)), digest) for sql, args, digest in reads],
+            staged=[Staged(sql, tuple(map(restored, args)), expect) for sql, args, expect in staged],
             path=path,
             asked=asked,
             callers=callers,

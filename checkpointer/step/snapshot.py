@@ -17,6 +17,7 @@ SSI decides at that moment whether to treat a transaction as read-only for good.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,6 @@ from superstep.checkpointer.database.errors import (
     short,
 )
 from superstep.checkpointer.step.answers import Answer, rejected, returned
-from superstep.checkpointer.step.first_release import digest_of_first_release, is_of_first_release
 from superstep.checkpointer.step.order import still_holds
 from superstep.checkpointer.step.transitions import check_transition
 from superstep.runtime.faults import StatementRefused
@@ -89,7 +89,7 @@ class Snapshot:
         self._database = database
         self._connections = database.connections
         self._timer: asyncio.TimerHandle | None = None
-        self._seen: dict[tuple[str, bytes, bool], bytes] = {}  # what reads have returned in the open transaction
+        self._seen: dict[tuple[str, bytes], Answer] = {}  # what reads have returned in the open transaction
 
     @property
     def is_held(self) -> bool:
@@ -128,9 +128,9 @@ class Snapshot:
             raise
         return moved
 
-    def note(self, read: Read) -> None:
+    def note(self, read: Read, answer: Answer) -> None:
         """A read was made in the open transaction."""
-        self._seen[_seen_key(read)] = read.digest
+        self._seen[read.key] = replace(answer, rows=())
 
     async def ask(self, sql: str, args: Sequence[Any]) -> Answer:
         """What the database says to a read in the open transaction, a rejection included. See `answers`."""
@@ -167,17 +167,24 @@ class Snapshot:
             if self.state is SnapshotState.OPEN:
                 self._become(SnapshotState.DIRTY)  # the subtransaction of the reads is aborted
             raise
-        if not conn.is_in_transaction():  # as the server said with its answer: no round trip
-            await self._ended(conn, sql)
+        await self.check_open(sql)
         return rows
 
-    async def _ended(self, conn: Connection, sql: str) -> None:
-        """The statement got past the guards of `statements`: nothing may go on as if the transaction were ours."""
+    async def check_open(self, sql: str) -> None:
+        """After a statement of the user's: the transaction is still there. The server said so with its answer.
+
+        Raises:
+            StatementRefused: the statement got past the guards of `statements` and ended it. The connection is closed:
+                nothing may go on as if the transaction were ours.
+        """
+        conn = self._connection()
+        if conn.is_in_transaction():
+            return
         self._leave()
         await self._connections.discard(conn)
         raise StatementRefused(
-            f"A read ended the transaction of its super-step: {short(sql)}. Its connection was closed, and what the "
-            f"super-step had read will be read again. Take the transaction control out of the statement."
+            f"A statement ended the transaction of its super-step: {short(sql)}. Its connection was closed. Take the "
+            f"transaction control out of the statement."
         )
 
     async def rest(self) -> None:
@@ -224,8 +231,8 @@ class Snapshot:
 
     async def _open(self, conn: Connection) -> None:
         self._seen.clear()
+        self._become(SnapshotState.OPEN)  # at once: a call that is cancelled may have begun it all the same
         await conn.execute(_OPEN)
-        self._become(SnapshotState.OPEN)
         await failpoints.hit("step.pinned")
 
     async def _replay(self, log: Log) -> list[Task]:
@@ -235,26 +242,23 @@ class Snapshot:
             for read in reads:
                 if task in moved:
                     break
-                key = _seen_key(read)
-                if key not in self._seen:
-                    self._seen[key] = await self._digest_again(read)
-                if not await still_holds(self._connection(), read, self._seen[key]):
+                if read.key not in self._seen:
+                    self._seen[read.key] = await self._ask_again(read)
+                if not await still_holds(self._connection(), read, self._seen[read.key]):
                     moved.append(task)
+        self._seen = {key: replace(answer, rows=()) for key, answer in self._seen.items()}
         return moved
 
-    async def _digest_again(self, read: Read) -> bytes:
+    async def _ask_again(self, read: Read) -> Answer:
         try:
-            answer = await self.ask(read.sql, read.args)
+            return await self.ask(read.sql, read.args)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as e:
             if is_serialization_failure(e) or is_lost(e, self.conn):
                 raise
             if getattr(e, "severity", None) is not None:  # the server could not say, such as a statement that timed out
                 raise read_error(e, read.sql) from e
             await self._mend()
-            return b""  # the arguments do not fit any more, so the statement is about something else now
-        if is_of_first_release(read.digest) and answer.error is None:
-            return digest_of_first_release(read.sql, answer.rows)
-        return answer.digest
+            return Answer(b"", error=e)  # the arguments do not fit any more: the statement is about something else now
 
     async def _mend(self) -> None:
         await self._connection().execute(_MEND)
@@ -296,7 +300,3 @@ class Snapshot:
     def _become(self, state: SnapshotState) -> None:
         check_transition(_ALLOWED, self.state, state, "A snapshot")
         self.state = state
-
-
-def _seen_key(read: Read) -> tuple[str, bytes, bool]:
-    return *read.key, is_of_first_release(read.digest)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from superstep.checkpointer.collections.nearest import check_nearest, nearest_statement
+from superstep.checkpointer.collections.nearest import (
+    COLUMN_TYPE,
+    check_nearest,
+    nearest_statement,
+    table_of,
+    vector_of,
+    wrong_dimensions,
+)
 from superstep.checkpointer.step.read_set import Staged
 from superstep.checkpointer.step.statements import ends_transaction
-from superstep.runtime.faults import StatementRefused
+from superstep.checkpointer.step.stored_args import copied
+from superstep.runtime.faults import ReadFailed, StatementRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from superstep.checkpointer.collections.embedder import TextEmbedder
+    from superstep.checkpointer.collections.nearest import Embedding
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.loop import HomeLoop
     from superstep.checkpointer.step.superstep import SuperStep
@@ -82,7 +90,7 @@ class Step:
         collection: str,
         *,
         text: str | None = None,
-        embedding: Sequence[float] | None = None,
+        embedding: Embedding | None = None,
         k: int,
         where: str | None = None,
         args: Sequence[Any] = (),
@@ -92,18 +100,32 @@ class Step:
         Args:
             collection: a table, optionally `schema.table`, with columns id, content, metadata and embedding.
             text: embedded by the saver's embedder. Give this or `embedding`.
-            embedding: a vector of the column's dimensions.
-            k: how many rows at most; at least 1.
+            embedding: a vector of the column's dimensions: numbers, a numpy array, or what a read of one returned.
+            k: how many rows at most; at least 1. There are fewer only if fewer match: what an index does not find is
+                looked for without it.
             where: an SQL condition with `$1`, `$2`, … for `args`. It is SQL text: never build it from input.
             args: values for `where`.
 
         Returns:
-            Rows with `id`, `content`, `metadata` and `distance`, nearest first.
+            Rows with `id`, `content`, `metadata` and `distance`, nearest first. Never one whose embedding is NULL or
+            zero, which has no direction.
+
+        Raises:
+            ConfigError: the embedding is no vector of finite numbers.
+            ReadFailed: it has other dimensions than the column; and as in `fetch`.
         """
         check_nearest(collection, text=text, embedding=embedding, k=k)
-        vector = embedding if embedding is not None else await self._embedder.embed(text or "")
+        given = embedding if embedding is not None else await self._embedder.embed(text or "")
+        vector = vector_of(collection, given)
         sql, values = nearest_statement(collection, vector, k=k, where=where, args=args)
-        return await self.fetch(sql, *values)
+        try:
+            return await self.fetch(sql, *values)
+        except ReadFailed as e:
+            column = await self.fetchval(COLUMN_TYPE, table_of(collection)) if e.sqlstate == "22000" else None
+            if column is None:
+                raise
+            text = wrong_dimensions(collection, vector, column)
+            raise ReadFailed(text, sql=sql, sqlstate=e.sqlstate) from e
 
     def stage(self, sql: str, *args: Any, expect_rows: int | None = None) -> None:
         """Stage a write. It is applied at the barrier, in the transaction that commits the super-step.
@@ -119,7 +141,7 @@ class Step:
                 f"which is the super-step's."
             )
         self._step.check(self._attempt)
-        self._attempt.staged.append(Staged(sql, copy.deepcopy(args), expect_rows))
+        self._attempt.staged.append(Staged(sql, copied(args), expect_rows))
 
     def uses(self, what: str) -> None:
         """Record that this task used a named version of something, such as the prompt "verify@3".
@@ -161,7 +183,7 @@ class SyncStep:
         collection: str,
         *,
         text: str | None = None,
-        embedding: Sequence[float] | None = None,
+        embedding: Embedding | None = None,
         k: int,
         where: str | None = None,
         args: Sequence[Any] = (),

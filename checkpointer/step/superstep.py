@@ -9,7 +9,6 @@ go on in the newer snapshot.
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from superstep.checkpointer.step.ports import Withdrawal
 from superstep.checkpointer.step.read_set import Effect, Read
 from superstep.checkpointer.step.snapshot import Snapshot
 from superstep.checkpointer.step.statements import reads_only
+from superstep.checkpointer.step.stored_args import copied
 from superstep.checkpointer.step.task import Attempt, Task, TaskState
 from superstep.runtime.faults import NoActiveStep, ReadRefused, StaleRun, StepConflict
 
@@ -235,7 +235,7 @@ class SuperStep:
             ReadFailed: the database rejected it (a fact as rows are); the snapshot and other tasks are unharmed.
             Drift: the task's earlier reads no longer hold.
         """
-        args = copy.deepcopy(args)  # what a node does to a list it passed must not change what was asked
+        args = copied(args)  # what a node does to a list it passed must not change what was asked
         if not reads_only(sql):
             raise ReadRefused(f"Not a read: {short(sql)}. Use step.stage(...) for statements that write.")
         self.check(attempt)
@@ -256,7 +256,7 @@ class SuperStep:
             try:
                 answer = await retry(once, failed, tries=_READ_TRIES)
                 read = Read(sql, args, answer.digest)
-                self.snapshot.note(read)
+                self.snapshot.note(read, answer)
                 attempt.reads.append(read)
             finally:
                 await self.snapshot.rest()

@@ -52,7 +52,7 @@ _ALLOWED = {
     TaskState.ASKED: frozenset({TaskState.ASKED, TaskState.RUNNING, TaskState.FAILED, TaskState.DRIFTED}),
     TaskState.FAILED: frozenset({TaskState.FAILED, TaskState.RUNNING, TaskState.DRIFTED}),
     # An execution may begin beside a hypothesis; only when it has ended does it take the hypothesis' place.
-    TaskState.HYPOTHESIS: frozenset({TaskState.FINISHED, TaskState.FAILED, TaskState.DRIFTED}),
+    TaskState.HYPOTHESIS: frozenset(TaskState) - {TaskState.KNOWN, TaskState.RUNNING},
     TaskState.DRIFTED: frozenset({TaskState.DRIFTED}),
 }
 
@@ -124,12 +124,16 @@ class Task:
     facts_changed: bool = False
 
     def load(self, saved: Effect) -> None:
-        """What an earlier attempt of the super-step, perhaps of another process, left behind for this task."""
-        self.node, self.callers = saved.node, saved.callers
+        """What an earlier attempt of the super-step, perhaps of another process, left behind for this task.
+
+        LangGraph may load a graph again while its super-step is under way. What the task has done since counts then.
+        """
         if saved.asked:
             self.shown = saved
-        else:
+        elif self.state in (TaskState.KNOWN, TaskState.HYPOTHESIS):
             self._become(TaskState.HYPOTHESIS, effect=saved)
+        if self.attempt is None:
+            self.node, self.callers = saved.node, saved.callers
 
     def begin(self, node: str, number: int, callers: dict[str, str]) -> Attempt:
         """The log of an execution: the same for the same number. A newer execution replaces an older one.
@@ -161,13 +165,14 @@ class Task:
 
     def adopt(self, left: Iterable[Attempt], path: str) -> Effect:
         """Let the task's result rest on what these executions did too."""
-        effect = self.effect or Effect(self.id, "", path=path)
+        effect = self.effect or Effect(self.id, self.node if self.took_part else "", path=path)
         for attempt in left:
             effect.node = effect.node or attempt.node
             effect.reads.extend(attempt.reads)
             effect.staged.extend(attempt.staged)
             effect.uses.extend(what for what in attempt.uses if what not in effect.uses)
         self._become(TaskState.FINISHED, effect=effect)
+        self.node = effect.node
         return effect
 
     def ask(self, path: str) -> Effect | None:
@@ -209,8 +214,8 @@ class Task:
         """All reads that the task rests on, what a human was shown included."""
         if self.shown is not None:
             yield self.shown.reads
-        if self.effect is not None:
-            yield self.effect.reads
+        if self.effect is not None and (self.attempt is None or self.state is TaskState.FINISHED):
+            yield self.effect.reads  # a hypothesis whose task runs again is about to be replaced
         if self.attempt is not None and self.state is not TaskState.FINISHED:
             yield self.attempt.reads
 

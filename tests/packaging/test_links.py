@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,7 +41,7 @@ def test_text_files_in_place_of_links_are_named_in_one_sentence(tree: Path, targ
     assert done.stdout == ""
     sentence, of_make = done.stderr.splitlines()
     assert sentence.startswith("superstep/checkpointer is no link to ../checkpointer")
-    assert "git config core.symlinks true && git checkout -- superstep" in sentence
+    assert "git config core.symlinks true && git checkout -- superstep .editable" in sentence
     assert "from a wheel or an sdist" in sentence
     assert of_make.startswith("make")
     assert not (tree / ".venv").exists()
@@ -53,6 +54,8 @@ def test_the_advice_helps(tree: Path) -> None:
     for part in PARTS:
         (tree / part / "__init__.py").touch()
         (tree / "superstep" / part).symlink_to(f"../{part}")
+    (tree / ".editable").mkdir()
+    (tree / ".editable" / "superstep").symlink_to("../superstep")
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com"]
     copy = tree / "copy"
     for command in (
@@ -74,6 +77,7 @@ def test_an_unpacked_sdist_gets_its_links(tree: Path) -> None:
     assert make("links", tree).returncode == 0
     for part in PARTS:
         assert (tree / "superstep" / part).readlink().as_posix() == f"../{part}"
+    assert (tree / ".editable" / "superstep").readlink().as_posix() == "../superstep"
 
 
 def test_links_that_are_there_are_left_alone(tree: Path) -> None:
@@ -81,3 +85,17 @@ def test_links_that_are_there_are_left_alone(tree: Path) -> None:
         (tree / "superstep" / part).symlink_to(f"../{part}")
     done = make("links", tree)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_editable_install_has_no_bare_names(part: str, tmp_path: Path) -> None:
+    """From anywhere but the checkout itself."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+    def run(program: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+    assert run(f"import superstep.{part}").returncode == 0
+    bare = run(f"import {part}")
+    assert f"ModuleNotFoundError: No module named '{part}'" in bare.stderr

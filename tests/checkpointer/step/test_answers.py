@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -9,6 +10,7 @@ import pytest
 
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.step.answers import rejected
+from superstep.checkpointer.step.read_set import Read
 from superstep.checkpointer.step.snapshot import Snapshot, SnapshotState
 from superstep.runtime.faults import ReadFailed, ReadRefused, StatementRefused, StepConflict
 from tests.support.bank import LOG
@@ -38,6 +40,8 @@ END $$;
 CREATE VIEW steps AS SELECT unnest(steps) AS step FROM stock WHERE id = 1;
 CREATE VIEW sorted AS SELECT id, qty FROM stock ORDER BY qty, id;
 CREATE VIEW plain AS SELECT s.id FROM stock s;
+CREATE FUNCTION todo(stock) RETURNS SETOF text LANGUAGE sql STABLE AS 'SELECT unnest($1.steps)';
+CREATE FUNCTION count(stock) RETURNS SETOF text LANGUAGE sql STABLE AS 'SELECT unnest($1.steps)';
 CREATE VIEW of_view AS SELECT * FROM steps;
 """
 
@@ -139,6 +143,31 @@ async def test_what_says_nothing_about_the_facts_is_no_fact(
     assert record.reads == 1
 
 
+@pytest.mark.parametrize("hold_idle", [0])
+async def test_a_commit_that_gets_no_answer_keeps_the_results(
+    saver: TransactionalSaver, stock: Bank, thread: RunnableConfig
+) -> None:
+    runs: list[int] = []
+    sql = (
+        "SELECT CASE WHEN qty = 0 THEN 0 ELSE pg_cancel_backend(pg_backend_pid())::int + length(pg_sleep(9)::text) END"
+    )
+
+    async def node(state: Any) -> Any:
+        runs.append(await current_step().fetchval(sql + " FROM stock WHERE id = 1"))
+        await stock.do("UPDATE stock SET qty = 1 WHERE id = 1")
+        current_step().stage(LOG, "once")
+        return {"n": 1}
+
+    graph = chain(saver, node)
+    with pytest.raises(ReadFailed) as e:
+        await graph.ainvoke({"n": 0}, thread)
+    assert e.value.sqlstate == "57014"
+    await stock.do("UPDATE stock SET qty = 0 WHERE id = 1")
+    await graph.ainvoke(None, thread)
+    assert runs == [0]
+    assert await stock.journal() == ["once"]
+
+
 @pytest.mark.parametrize("state", sorted(asyncpg.exceptions._base.PostgresMessageMeta._message_map))
 def test_every_sqlstate_is_a_fact_or_can_be_otherwise_the_next_time(state: str) -> None:
     error = asyncpg.PostgresError.new({"S": "ERROR", "V": "ERROR", "C": state, "M": "said"})
@@ -186,6 +215,8 @@ ORDERED = {
     "a view": "SELECT * FROM steps",
     "a view of a view": "SELECT step FROM public.of_view",
     "a table": "TABLE steps",
+    "a function like a column": "SELECT stock.todo FROM stock WHERE id = 1",
+    "a function with the name of another": "SELECT count(stock) FROM stock WHERE id = 1",
 }
 
 
@@ -258,3 +289,30 @@ async def test_rows_without_an_exact_form_are_refused_and_say_what_to_do(
 
     await chain(saver, node).ainvoke({"n": 0}, thread)
     assert await stock.journal() == ["once"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "holds"),
+    [
+        ("SELECT id, qty FROM stock ORDER BY id", True),
+        ("SELECT id, qty FROM stock", True),
+        ("SELECT id FROM plain", True),
+        ("SELECT unnest(steps) FROM stock WHERE id = 1", False),  # it did not compare their order
+        ("SELECT step FROM steps", False),
+        ("SELECT * FROM steps LIMIT 1", True),
+        ("SELECT '((0,0),(1,1))'::path", False),  # nor these at all
+    ],
+)
+async def test_facts_of_the_first_release_hold_where_it_compared_exactly(
+    saver: TransactionalSaver, stock: Bank, sql: str, holds: bool
+) -> None:
+    rows = [tuple(row) for row in await stock.do(sql)]
+    hashes = [blake2b(repr(row).encode(), digest_size=16).digest() for row in rows]
+    digest = blake2b(b"".join(hashes if "ORDER" in sql else sorted(hashes)), digest_size=16).digest()
+    snapshot = Snapshot(saver.database)
+    async with snapshot.lock:
+        moved = await snapshot.pin([("task", "node", [Read(sql, (), digest)])])
+        assert bool(moved) is not holds
+        await snapshot.lost()
+        assert await snapshot.pin([("task", "node", [Read(sql, (), digest[::-1])])])
+        await snapshot.lost()

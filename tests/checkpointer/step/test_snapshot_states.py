@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import asyncpg
 import pytest
 
 from superstep.checkpointer.database.errors import is_closed
+from superstep.checkpointer.step.answers import Answer
 from superstep.checkpointer.step.read_set import Read, digest_rows
 from superstep.checkpointer.step.snapshot import Snapshot, SnapshotState
 from superstep.checkpointer.step.task import Task
@@ -31,7 +33,8 @@ BALANCE = "SELECT balance FROM account WHERE id = 1"
 class Walk:
     """Events on one snapshot, and what must hold after each."""
 
-    def __init__(self, saver: TransactionalSaver, bank: Bank) -> None:
+    def __init__(self, saver: TransactionalSaver, bank: Bank, turns: random.Random) -> None:
+        self.turns = turns
         self.snapshot = Snapshot(saver.database)
         self.connections = saver.database.connections
         self.bank = bank
@@ -55,11 +58,23 @@ class Walk:
             self.log.clear()  # the task has drifted: nothing of its log counts
         self.facts_moved = self.facts_moved and was_held
 
+    async def cancelled(self) -> None:
+        """The task that opens the snapshot is cancelled at some turn of the loop."""
+        if self.snapshot.state is SnapshotState.CLOSED:
+            opening = asyncio.create_task(self.snapshot.pin([(self.task, self.log)]))
+            for _ in range(self.turns.randrange(40)):
+                await asyncio.sleep(0)
+            opening.cancel()
+            (moved,) = await asyncio.gather(opening, return_exceptions=True)
+            if moved and not isinstance(moved, BaseException):
+                self.log.clear()
+            self.facts_moved = self.facts_moved and isinstance(moved, BaseException)
+
     async def read(self) -> None:
         if self.snapshot.state is SnapshotState.OPEN:
             rows = await self.snapshot.fetch(BALANCE, ())
             self.log.append(Read(BALANCE, (), digest_rows(rows)))
-            self.snapshot.note(self.log[-1])
+            self.snapshot.note(self.log[-1], Answer(self.log[-1].digest))
             assert len({read.digest for read in self.log}) == 1  # one snapshot
 
     async def fail(self) -> None:
@@ -106,10 +121,10 @@ class Walk:
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_random_events_lose_no_connection(seed: int, saver: TransactionalSaver, bank: Bank) -> None:
-    walk = Walk(saver, bank)
     chance = random.Random(seed)
+    walk = Walk(saver, bank, chance)
     events = [walk.pin, walk.pin, walk.read, walk.read, walk.fail, walk.move, walk.rest, walk.lost, walk.cut]
-    events += [walk.roll_back, walk.commit]
+    events += [walk.roll_back, walk.commit, walk.cancelled, walk.cancelled]
     for _ in range(60):
         async with walk.snapshot.lock:
             await chance.choice(events)()
