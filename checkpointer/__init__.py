@@ -22,7 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from superstep.checkpointer.calls.deployment_health import DeploymentHealth, Tried
+    from superstep.checkpointer.calls.deployment_health import DeploymentAttempt, DeploymentHealth
     from superstep.checkpointer.calls.records import Spend, Spent, record_call, spent
     from superstep.checkpointer.collections.embedder import set_embedder
     from superstep.checkpointer.commit.staged_writes import MismatchedRows, SiblingConflict
@@ -67,7 +67,7 @@ _HOME = {
     "Spend": "calls.records",
     "Spent": "calls.records",
     "DeploymentHealth": "calls.deployment_health",
-    "Tried": "calls.deployment_health",
+    "DeploymentAttempt": "calls.deployment_health",
     "EmbeddedServer": "embedded",
     "embedded_status": "embedded:status",
     "stop_embedded": "embedded:stop",
@@ -97,7 +97,7 @@ __all__ = [
     "Spend",
     "Spent",
     "DeploymentHealth",
-    "Tried",
+    "DeploymentAttempt",
     "EmbeddedServer",
     "embedded_status",
     "stop_embedded",

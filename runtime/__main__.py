@@ -1,4 +1,4 @@
-"""`python -m runtime` is the same as the console script `runtime`."""
+"""`python -m superstep.runtime` is the same as the console script `runtime`."""
 
 from __future__ import annotations
 

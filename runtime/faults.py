@@ -220,4 +220,4 @@ class PromptInvalid(RuntimeFault):
 
 
 class PromptConflict(RuntimeFault):
-    """Somebody else moved the label meanwhile. Nothing was changed."""
+    """A rival transaction moved the label meanwhile. Nothing was changed."""

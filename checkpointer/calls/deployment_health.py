@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.database.database import Database
 
-__all__ = ["DeploymentHealth", "Tried", "deployment_health"]
+__all__ = ["DeploymentHealth", "DeploymentAttempt", "deployment_health"]
 
 
-class Tried(NamedTuple):
+class DeploymentAttempt(NamedTuple):
     """One attempt to have a call answered: when it ended, whether with an answer, else whether it speaks against it."""
 
     at: datetime
@@ -43,7 +43,7 @@ class DeploymentHealth:
     p50_ms: float | None
     last_failure_at: datetime | None
     last_failure: str | None
-    attempts: tuple[Tried, ...]
+    attempts: tuple[DeploymentAttempt, ...]
 
 
 async def deployment_health(database: Database, *, seconds: float) -> list[DeploymentHealth]:
@@ -57,7 +57,7 @@ async def deployment_health(database: Database, *, seconds: float) -> list[Deplo
     return [
         DeploymentHealth(
             **{key: row[key] for key in ("deployment", "calls", "failed", "p50_ms", "last_failure_at", "last_failure")},
-            attempts=tuple(map(Tried, *(reversed(row[key]) for key in ("moments", "results", "counts")))),
+            attempts=tuple(map(DeploymentAttempt, *(reversed(row[key]) for key in ("moments", "results", "counts")))),
         )
         for row in rows
     ]

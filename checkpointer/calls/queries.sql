@@ -28,7 +28,7 @@ own AS (
 WITH {call_of_owner} SELECT count(*) FROM own
 
 -- name: memo_put
--- A paid answer for whoever asks again, and the record of its call. $17 request $18 nth $19 kind $20 answer
+-- A paid answer for a task that asks again, and the record of its call. $17 request $18 nth $19 kind $20 answer
 WITH {call_of_owner}, memo AS (
     INSERT INTO {schema}.llm_call (thread_id, ns, checkpoint_id, task_id, attempt, request, nth, kind, answer)
     SELECT thread_id, $2, $3, $4, $5, $17, $18, $19, $20 FROM own

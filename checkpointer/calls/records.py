@@ -1,8 +1,9 @@
 """What calls of language models cost: one row of `model_call` each, kept with the super-step that made them.
 
 A row is written the moment its call is over, not at the barrier: money is gone whether the step commits or not. The
-call's record (route, what was tried, latency, price, …) comes from whoever made it. An answer brings its own along in
-`response_metadata["routing"]`, and the memo stores both in one statement; what no answer carries is told `record_call`.
+call's record (route, what was tried, latency, price, …) comes from the code that made it. An answer brings its own
+along in `response_metadata["routing"]`, and the memo stores both in one statement; what no answer carries is told
+`record_call`.
 
 Records come from outside, and an answer that was paid must not be lost over its bookkeeping: whatever of a record does
 not fit its column or JSON is left out.
@@ -65,7 +66,7 @@ class Spent:
 async def record_call(record: Mapping[str, Any]) -> None:
     """Record a call of a model, made by the task running here, whose answer does not go through the memo.
 
-    For calls that failed, and for streams that nobody memoises. Durable when it returns. Does nothing outside of
+    For calls that failed, and for streams that are not memoised. Durable when it returns. Does nothing outside of
     super-steps. May be called from any event loop; the context has to be that of the task.
 
     Args:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from superstep.runtime.faults import ConfigError
 
-__all__ = ["Embed", "Embedder", "set_embedder"]
+__all__ = ["Embed", "TextEmbedder", "set_embedder"]
 
 Embed: TypeAlias = Callable[[list[str]], Awaitable[list[list[float]]]]
 
@@ -19,7 +19,7 @@ def set_embedder(embed: Embed) -> None:
     _of_process[0] = embed
 
 
-class Embedder:
+class TextEmbedder:
     """The embedder of one saver. Shared by the saver's clones.
 
     Attributes:

@@ -6,7 +6,7 @@ statement looks twice. First with the index, told to look at `k` candidates at l
 rows (iterative scans, pgvector 0.8; what a version lacks is left alone). If that gives fewer rows than were asked for,
 all rows are looked at.
 
-It is one statement for three reasons: one round trip; whoever reads the log again needs the SQL and its arguments and
+It is one statement for three reasons: one round trip; a replay of the log needs the SQL and its arguments and
 nothing else; and what it sets is back to what it was when it ends, for the other reads of the transaction. That the
 parts run one after the other is not left to the planner: each waits for a count of the one before.
 
@@ -43,7 +43,7 @@ WHERE attrelid = to_regclass($1) AND attname = 'embedding' AND NOT attisdropped
 """
 """The type of a collection's embeddings, such as `vector(256)`. Its argument is `table_of` a collection."""
 
-# The names of its parts must be nobody's table.
+# The names of its parts must be those of no table.
 _NEAREST = """
 WITH "nearest:query" AS MATERIALIZED (SELECT ${vector}::text::vector AS v),
 "nearest:before" AS MATERIALIZED (

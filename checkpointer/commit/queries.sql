@@ -2,7 +2,7 @@
 -- obvious. Each is one round trip; those that write are single statements, hence atomic by themselves.
 
 -- name: own_root
--- Commit right of a run on the root namespace: still the owner, and nobody moved the head. Takes the row lock, so two
+-- Commit right of a run on the root namespace: still the owner, and the head has not moved. Takes the row lock, so two
 -- commits of one thread queue here, and the second sees the first one's head.
 -- $21 token  $22 head the run knows
 UPDATE {schema}.thread SET head = $3, updated_at = now()

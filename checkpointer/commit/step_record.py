@@ -17,7 +17,7 @@ __all__ = ["step_record"]
 
 
 def step_record(nodes: Sequence[str], costs: Costs, effects: Sequence[Effect], *, commit: str, ms: float) -> str:
-    """The record as JSON for a jsonb column. `history.StepRecord` says what the fields mean.
+    """The record as JSON for a jsonb column. `summaries.StepRecord` says what the fields mean.
 
     Args:
         nodes: names of the nodes that ran.

@@ -23,7 +23,7 @@ __all__ = ["Connections", "Holder"]
 
 
 class Holder(Protocol):
-    """Somebody who keeps a connection while idle and can give it back at any such moment."""
+    """An owner that keeps a connection while idle and can give it back at any such moment."""
 
     async def release(self) -> None:
         """Give the connection back now, if still idle."""
@@ -33,7 +33,7 @@ class Connections:
     """The pool, and the idle holders in the order they became idle.
 
     With `keep`, connections stay checked out of asyncpg's pool between loans: acquiring and releasing there costs about
-    as much as a small statement. Only for a pool that nobody else uses.
+    as much as a small statement. Only for a pool that no other code uses.
     """
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], hold_idle: float, *, keep: bool = False) -> None:
@@ -49,7 +49,7 @@ class Connections:
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody waits for a connection right now."""
+        """Whether a task waits for a connection right now."""
         return bool(self._waiting or self._blocked)
 
     @property

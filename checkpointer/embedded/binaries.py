@@ -66,7 +66,7 @@ def _copy(package: Path, account: Account) -> Path:
 
 
 def _fill(package: Path, cache: Path) -> None:
-    # Under another name first: whoever finds the final name finds everything.
+    # Under another name first: a process that finds the final name finds everything.
     partial = Path(mkdtemp(prefix=f"{cache.name}.", dir=cache.parent))
     try:
         for part in _NEEDED:

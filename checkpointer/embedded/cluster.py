@@ -22,7 +22,7 @@ _INITDB = (
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
     "--locale=C",
-    # Whoever can enter the socket's folder (mode 0700) is let in.
+    # Every account that can enter the socket's folder (mode 0700) is let in.
     "--auth-local=trust",
     "--auth-host=reject",
     "--no-instructions",

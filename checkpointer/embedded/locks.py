@@ -3,7 +3,7 @@
 All are `flock(2)` locks on files in the server's home folder:
 
     `users`    shared by every process that uses the server; the watcher takes it exclusively to stop the server
-    `start`    held by whoever is starting or stopping the server on request
+    `start`    held by the process that is starting or stopping the server on request
     `watcher`  held by the watcher for as long as it lives
     `server`   inherited by the server and its backends; free only when all of them are gone
 """
@@ -34,7 +34,7 @@ def share(path: Path) -> int:
     fd = _open(path)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
-        # The watcher sees from the time stamp that somebody was here, even if they came and went between two looks.
+        # The watcher sees from the time stamp that a user was here, even one that came and went between two looks.
         os.utime(fd)
     except BaseException:
         os.close(fd)

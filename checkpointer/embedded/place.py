@@ -169,7 +169,7 @@ def _ensure_dir(path: Path, mode: int, account: Account, *, give: bool) -> None:
     """Makes `path` a folder with exactly this mode; `give` makes the account its owner.
 
     Raises:
-        PermissionError: it exists and is somebody else's, is a link, or the file system keeps no owners and modes.
+        PermissionError: it exists and is another account's, is a link, or the file system keeps no owners and modes.
     """
     path.mkdir(mode=mode, exist_ok=True)
     info = path.lstat()

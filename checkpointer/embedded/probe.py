@@ -22,8 +22,8 @@ def probe(path: Path, database: str, timeout: float = 5) -> str | None:
     """Connects as `postgres` and disconnects.
 
     Returns:
-        The SQLSTATE that the server answers with (`OK` when the connection is ready for a query), or `None` if nobody
-        answers within `timeout` seconds.
+        The SQLSTATE that the server answers with (`OK` when the connection is ready for a query), or `None` if no
+        answer comes within `timeout` seconds.
     """
     parameters = f"user\0postgres\0database\0{database}\0\0".encode()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

@@ -135,7 +135,7 @@ def stop(root: Path | None = None) -> bool:
     if place is None or not is_held(place.lock("watcher")):
         return False
     deadline = time.monotonic() + _STOP_SECONDS
-    with exclusive(place.lock("start")):  # nobody starts it again meanwhile
+    with exclusive(place.lock("start")):  # no other process starts it again meanwhile
         try:
             while is_held(place.lock("watcher")):
                 place.stop_request.touch()

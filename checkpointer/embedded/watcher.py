@@ -5,9 +5,9 @@ terminal does not reach it. Imports the standard library only, and little of it:
 this interpreter.
 
 The server ends when
-- nobody has held the users' lock for `grace` seconds, and no client is connected. The lock is kept exclusively while
-  the server stops, so a command that comes too late waits, and then starts the server again;
-- somebody asks for it (`stop` file, SIGTERM);
+- no process has held the users' lock for `grace` seconds, and no client is connected. The lock is kept exclusively
+  while the server stops, so a command that comes too late waits, and then starts the server again;
+- another process asks for it (`stop` file, SIGTERM);
 - the home folder is deleted;
 - this process dies, by `kill -9` too (Linux: PR_SET_PDEATHSIG).
 
@@ -77,7 +77,7 @@ class Users:
         self.stamp = 0
 
     def gone(self) -> bool:
-        """Says whether nobody has been here for the grace time. If so, the lock stays with us and nobody can come."""
+        """Says whether no user has been here for the grace time. If so, the lock stays with us and none can come."""
         info = os.fstat(self.fd)
         if info.st_nlink == 0:
             say("the home folder was deleted")
@@ -88,7 +88,7 @@ class Users:
             self.idle_since = None
             return False
         now = time.monotonic()
-        if self.idle_since is None or info.st_mtime_ns != self.stamp:  # somebody came and went between two looks
+        if self.idle_since is None or info.st_mtime_ns != self.stamp:  # a user came and went between two looks
             self.idle_since, self.stamp = now, info.st_mtime_ns
         if now - self.idle_since >= self.grace:
             if not connected(self.sockets):
@@ -185,7 +185,7 @@ class Server:
         """Removes the pid file of a dead server, whose number may belong to another program by now.
 
         PostgreSQL alone would refuse to start then. We hold the lock that every process of our servers holds, so the
-        file is stale, unless somebody started a server on this data by hand: that one works in the data folder.
+        file is stale, unless a server was started on this data by hand: that one works in the data folder.
         """
         try:
             pid = int(path.read_text().split()[0])

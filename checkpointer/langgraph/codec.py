@@ -44,7 +44,7 @@ _INLINE_TEXT = 256  # bytes; longer text is worth a row that later checkpoints c
 
 
 class CheckpointRow(NamedTuple):
-    """The columns of one checkpoint and of its new channel values, in the order the `put` statement takes them."""
+    """The columns of one checkpoint and of its new channel values, in the order `commit.queries` passes them on."""
 
     kind: str
     payload: bytes

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = [
+    "BRANCH",
     "CACHE",
     "CACHED_MARK",
     "CHECKPOINTER",
@@ -31,6 +32,7 @@ __all__ = [
     "RUNTIME",
     "SEND",
     "SENDS",
+    "STEP_TAG",
     "TASK_ID",
     "RunOptions",
     "is_marked",
@@ -53,12 +55,16 @@ CHECKPOINT_MAP: Final = "checkpoint_map"
 SENDS: Final = "__pregel_tasks"
 NO_WRITES: Final = "__no_writes__"  # for "finished without output"; its values are ignored
 ERROR_SOURCE_NODE: Final = "__error_source_node__"
+BRANCH: Final = "branch:"  # prefix of the channels that edges write to
 
 # Of a checkpoint's metadata: its delta channels, with the supersteps since each was stored as a whole.
 DELTA_COUNTERS: Final = "counters_since_delta_snapshot"
 
 # In streamed updates: marks results that were kept from an earlier attempt.
 CACHED_MARK: Final = "__metadata__"
+
+# Prefix of the tag that callbacks of a super-step's tasks carry; the number of the super-step follows.
+STEP_TAG: Final = "graph:step:"
 
 # Parts of task paths and namespaces, and the task that a human's answer is written for before its own is known.
 PUSH: Final = "__pregel_push"
@@ -88,7 +94,7 @@ class RunOptions:
 
 def is_private_channel(name: str) -> bool:
     """Whether a channel is LangGraph's own, no part of the state that a graph declares."""
-    return name.startswith(("__", "branch:"))
+    return name.startswith(("__", BRANCH))
 
 
 def run_key(conf: Mapping[str, Any]) -> object | None:

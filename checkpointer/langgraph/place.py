@@ -23,6 +23,7 @@ from superstep.checkpointer.langgraph.keys import (
     PUSH,
     RUNTIME,
     SEND,
+    STEP_TAG,
     TASK_ID,
     run_key,
 )
@@ -97,7 +98,7 @@ def task_place() -> TaskPlace | None:
 def node_of_callback(name: str | None, tags: Sequence[str] | None, metadata: Mapping[str, Any] | None) -> str | None:
     """The node that LangChain's callbacks say has started, by what they carry; runnables inside a node give `None`."""
     node: str | None = (metadata or {}).get("langgraph_node")
-    return node if node and name == node and any(tag.startswith("graph:step:") for tag in tags or ()) else None
+    return node if node and name == node and any(tag.startswith(STEP_TAG) for tag in tags or ()) else None
 
 
 def path_text(path: Any) -> str:

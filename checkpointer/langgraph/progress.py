@@ -27,7 +27,7 @@ NO_PROGRESS = Progress({}, ())
 
 
 def progress(checkpoint: Checkpoint) -> Progress:
-    """Read it off a checkpoint that nobody changes any more."""
+    """Read it off a checkpoint that does not change any more."""
     waiting = checkpoint["channel_values"].get(SENDS) or ()
     return Progress(checkpoint["versions_seen"], tuple(s.node for s in waiting if isinstance(s, Send)))
 

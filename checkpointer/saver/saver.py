@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-    from superstep.checkpointer.collections.embedder import Embedder
+    from superstep.checkpointer.collections.embedder import TextEmbedder
     from superstep.checkpointer.langgraph.codec import CheckpointRow
     from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary
 
@@ -82,7 +82,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             schema: for the saver's own tables.
             hold_idle: see `from_conn_string`.
             serde: see the class.
-            own_pool: nobody else uses the pool, so its connections may be kept between uses. Otherwise each use pays
+            own_pool: no other code uses the pool, so its connections may be kept between uses. Otherwise each use pays
                 for the pool's reset query, a round trip (unless the pool was made with `reset=`).
         """
         super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))
@@ -141,7 +141,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         return self.database.schema
 
     @property
-    def embedder(self) -> Embedder:
+    def embedder(self) -> TextEmbedder:
         """What embeds texts for `nearest(text=...)`; set its `own` to have another one than the process."""
         return self.runs.embedder
 

@@ -27,7 +27,8 @@ class Withdrawal:
         checkpoint_id: the checkpoint it started from.
         tasks: all drifted tasks of the super-step, id to node.
         asked: those that had asked a human: their answers are taken back as well.
-        costs: of the super-step so far.
+        costs: attempts, repairs, drifts and reused answers of the super-step so far, kept with the withdrawal so that
+            its next attempt counts on.
         ms: milliseconds of all its attempts, this one included.
     """
 

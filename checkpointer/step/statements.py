@@ -1,6 +1,6 @@
 """What a statement is, by its text: a read, transaction control, a scan that promises no order. Pure.
 
-All of it looks at the tokens the server sees (`tokens`), so comments, literals and quoted names deceive nobody.
+All of it looks at the tokens the server sees (`tokens`), so comments, literals and quoted names do not mislead it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from superstep.checkpointer.collections.embedder import Embedder
+    from superstep.checkpointer.collections.embedder import TextEmbedder
     from superstep.checkpointer.collections.nearest import Embedding
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.loop import HomeLoop
@@ -36,7 +36,7 @@ __all__ = ["Step", "SyncStep"]
 class Step:
     """One task's view of its super-step.
 
-    Reads of all tasks of the super-step see one database state. Staged writes are invisible to everyone until the
+    Reads of all tasks of the super-step see one database state. Staged writes are invisible everywhere until the
     super-step commits, and leave nothing behind if the task fails, is interrupted or runs again.
 
     Re-run contract: a node may run again from its start after a conflict, a crash or an interrupt. What it does
@@ -44,7 +44,7 @@ class Step:
     written) happens again.
     """
 
-    def __init__(self, step: SuperStep, attempt: Attempt, database: Database, embedder: Embedder) -> None:
+    def __init__(self, step: SuperStep, attempt: Attempt, database: Database, embedder: TextEmbedder) -> None:
         self._step = step
         self._attempt = attempt
         self._database = database

@@ -2,7 +2,7 @@
 
 An argument that a statement was sent with must be the same when the statement is sent again by another process: a tuple
 (a composite) is no list (an array), and what a read returned (a range, a vector, a shape) may be the argument of the
-next one. All else is stored as it is, so whoever stored none of these can be read by 0.1.0 and the other way round.
+next one. All else is stored as it is, so logs without any of these can be read by 0.1.0 too, and the other way round.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Attempt:
         path: LangGraph's path of the task, which puts the tasks of a super-step in order.
         view: staged writes of tasks before it that its reads are made on top of; `None` before its first read.
         mark: tells the LangGraph writes of this very execution from those of others, once it has used its step.
-        marked: it has.
+        marked: the execution has used its step, and its mark is among its writes.
         runner: the asyncio task it began in, if it began in one.
         reads: in call order.
         staged: in call order.

@@ -6,7 +6,7 @@ beyond ASCII; a word is folded to lower case only in ASCII. See "Lexical Structu
 https://www.postgresql.org/docs/current/sql-syntax-lexical.html, and `src/backend/parser/scan.l`.
 
 What cannot be split (a literal that does not end, a stray character) becomes a token of its own, `Kind.STRANGE`: the
-server will say what is wrong with it, and whoever asks here must not take it for anything harmless.
+server will say what is wrong with it, and a caller must not take it for anything harmless.
 """
 
 from __future__ import annotations

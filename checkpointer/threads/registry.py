@@ -6,7 +6,7 @@ from collections import OrderedDict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from superstep.checkpointer.collections.embedder import Embedder
+from superstep.checkpointer.collections.embedder import TextEmbedder
 from superstep.runtime.faults import StaleRun, ThreadBusy
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Registry:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.embedder = Embedder()
+        self.embedder = TextEmbedder()
         self.active: set[str] = set()
         self._runs: OrderedDict[tuple[int, str], Run] = OrderedDict()
 

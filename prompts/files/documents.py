@@ -139,7 +139,7 @@ def _split(lines: list[str], first: int, file: str) -> Iterator[tuple[dict[str, 
     marks = [(at, match) for at, line in enumerate(lines) if (match := _SPEAKER.fullmatch(line.rstrip()))]
     before = lines[: marks[0][0]] if marks else []
     if any(line.strip() for line in before):
-        raise PromptInvalid(f"{file}, line {first}: nobody says this text. Put a line such as `system:` above it.")
+        raise PromptInvalid(f"{file}, line {first}: this text has no speaker. Put a line such as `system:` above it.")
     if not marks:
         content, line = _content(lines, first)
         yield {"role": "user", "content": content}, line

@@ -42,7 +42,7 @@ class Table:
         return key in self.given
 
     def text(self, key: str, default: str = "") -> str:
-        """A text."""
+        """The text of the key, without white space around it; `default` if the key is not given."""
         value = self.given.get(key, default)
         if not isinstance(value, str):
             raise self.wrong(f"must be a text, not {type(value).__name__}", key)
@@ -66,7 +66,7 @@ class Table:
         return Table(self.file, path, self.given.get(key, {})).given
 
     def tables(self, key: str, keys: tuple[str, ...]) -> list[Table]:
-        """A list of tables."""
+        """The tables of the key, none if it is not given. Any key but `keys` in one of them is an error."""
         value = self.given.get(key, [])
         if not isinstance(value, list):
             raise self.wrong(f"must be a list of tables, written [[{key}]]", key)

@@ -67,12 +67,12 @@ def not_found(
     """The error for a version or label that is not there, which says what is there and what to run.
 
     Args:
-        name: The prompt.
-        version: The version that was asked for, if one was.
-        label: The label that was asked for, if one was.
-        versions: Versions of the prompt.
-        labels: Labels of the prompt.
-        names: All prompts.
+        name: Of the prompt.
+        version: That was asked for; `None` if a label was.
+        label: That was asked for; not looked at if a version was.
+        versions: Those the prompt has, ascending. Without any there is no such prompt.
+        labels: Those the prompt has.
+        names: Of all prompts, to suggest one.
     """
     if not versions:
         return PromptNotFound(

@@ -230,8 +230,8 @@ class PromptStore:
 def _moved(name: str, label: str, now: Target | None) -> PromptConflict:
     points = "does not exist any more" if now is None else f"points at version {now.version} now"
     return PromptConflict(
-        f"Somebody else moved label {label!r} of {name!r} meanwhile: it {points}. Nothing was changed. Look at it with "
-        f"`runtime prompts list {name}`, and repeat the command if you still want to."
+        f"A rival transaction moved label {label!r} of {name!r} meanwhile: it {points}. Nothing was changed. Look "
+        f"at it with `runtime prompts list {name}`, and repeat the command if you still want to."
     )
 
 
@@ -240,7 +240,7 @@ def _check_weight(label: str, weight: float | None) -> None:
         return
     if label != CANARY:
         raise PromptInvalid(
-            f"Only the label {CANARY!r} takes a share of threads; {label!r} is for whoever asks for it."
+            f"Only the label {CANARY!r} takes a share of threads; {label!r} is for every thread that asks for it."
         )
     if not 0 <= weight <= 1:
         raise PromptInvalid("A canary's share must be from 0 to 1, or from 0% to 100%.")

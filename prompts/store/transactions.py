@@ -1,4 +1,9 @@
-"""Transactions over any connection like asyncpg's: this library imports no driver."""
+"""Transactions over any connection like asyncpg's: this library imports no driver.
+
+The loop here is much like the checkpointer's `database.retry`, and cannot be that one: libraries do not know each
+other, so that each can be used without the rest. Here errors are told apart by SQLSTATE, for want of the driver's
+classes, and unique violations count as races, since two transactions may number a version alike.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,7 @@ class Connection(Protocol):
     """What is needed of a database connection: asyncpg's methods of these names."""
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Any]:
-        """Rows."""
+        """All rows, in order; none for a statement that returns nothing."""
 
     async def fetchrow(self, query: str, /, *args: Any) -> Any:
         """The first row, or `None`."""
@@ -33,7 +38,7 @@ class Connection(Protocol):
         """The first value of the first row, or `None`."""
 
     async def execute(self, query: str, /, *args: Any) -> str:
-        """Run a statement that returns nothing."""
+        """Run a statement for its effect; the result is the command tag, such as `UPDATE 1`."""
 
 
 Begin: TypeAlias = Callable[[], AbstractAsyncContextManager[Connection]]

@@ -37,7 +37,7 @@ def check_routes(routes: Mapping[str, Route], place: Locator) -> None:
     if circle := _circle({route.name: _fallbacks(route) for route in routes.values()}):
         key = next(key for key in _FALLBACKS if circle[1] in getattr(routes[circle[0]], key))
         raise Spot(("models", circle[0], key), place).wrong(
-            f"lead in a circle: {' → '.join(circle)}. A call that nobody can answer would never end. Take one out."
+            f"lead in a circle: {' → '.join(circle)}. A call that none can answer would never end. Take one out."
         )
     if circle := _circle({route.name: [rule.route for rule in route.rules] for route in routes.values()}):
         raise Spot(("models", circle[0], "rules"), place).wrong(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["configure", "configure_by_default", "current_service"]
 
 
-class _Registry:
+class _ServiceRegistry:
     """Attributes: `source`, asked once for the catalog; `service`, made from it; `named`, whether one was named."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class _Registry:
         self.named = False
 
 
-_registry = _Registry()
+_registry = _ServiceRegistry()
 
 
 def configure(catalog: Catalog | None) -> None:

@@ -29,7 +29,7 @@ def _dotted(path: Sequence[str | int]) -> str:
 _DEFAULT = EmbeddingSettings(name="default", provider="wordllama")
 
 
-class _Registry:
+class _EmbedderRegistry:
     """Attributes: see the functions below.
 
     `made` is by settings and not by name, so that what an embedder knows outlives an equal configuration.
@@ -43,7 +43,7 @@ class _Registry:
         self.named = False
 
 
-_registry = _Registry()
+_registry = _EmbedderRegistry()
 
 
 def configure_embeddings(tables: Any, *, place: Locator = _dotted) -> None:

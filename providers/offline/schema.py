@@ -36,7 +36,7 @@ def minimal_instance(schema: Schema, *, root: Schema | None = None) -> Any:
     value of the type. Optional properties are left out.
 
     Args:
-        schema: The schema.
+        schema: JSON Schema, as vendors take it for structured output and for arguments of tools.
         root: The document that `$ref` pointers start from; the schema itself if omitted.
     """
     root = schema if root is None else root

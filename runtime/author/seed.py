@@ -19,7 +19,7 @@ __all__ = ["seed_prompts"]
 async def seed_prompts(saver: TransactionalSaver, *paths: Path) -> list[str]:
     """Bring in the prompts of files that nothing is in production for, and point `production` at them.
 
-    For a flow's `setup`: what somebody has added, promoted or rolled back since is left alone. Idempotent; any number
+    For a flow's `setup`: what was added, promoted or rolled back since is left alone. Idempotent; any number
     of processes may call it at once.
 
     Args:
@@ -37,7 +37,7 @@ async def seed_prompts(saver: TransactionalSaver, *paths: Path) -> list[str]:
     served = {each.name for each in await store.prompts() if any(known.label == PRODUCTION for known in each.labels)}
     missing = [draft for draft in read_prompts(paths) if draft.name not in served]
     for added in await store.add(missing):
-        # Somebody who has promoted another version meanwhile knew better.
+        # A version that was promoted meanwhile stays.
         with suppress(PromptConflict):
             await store.promote(added.name, added.version, expected=None)
     return [draft.name for draft in missing]

@@ -63,7 +63,7 @@ class Stopped(Exception):
     """The command was asked to stop by a signal.
 
     Attributes:
-        number: the signal.
+        number: of the signal; the exit code is 128 more.
     """
 
     def __init__(self, number: int) -> None:

@@ -106,7 +106,7 @@ async def open_saver(settings: CommandSettings, *, prepare: bool) -> AsyncIterat
     """Connect to the database of the settings.
 
     Args:
-        settings: The settings.
+        settings: Their section `database` says where, and how many connections.
         prepare: Create or update the runtime's tables. Always done for the embedded Postgres, which is ours.
 
     Yields:

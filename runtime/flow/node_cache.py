@@ -20,7 +20,7 @@ class FactlessCache(BaseCache[Any]):
     """The given cache, except that a result made with reads or staged writes is never put into it.
 
     LangGraph stores a node's result when the node has finished, before the commit. Served again after a conflict, or in
-    another thread, it would stand for facts nobody has read and writes nobody stages.
+    another thread, it would stand for facts no task has read and writes no task stages.
     """
 
     def __init__(self, cache: BaseCache[Any]) -> None:

@@ -81,8 +81,9 @@ class Gate:
     """Holds chunks of one attempt of a run until their super-step has committed.
 
     The mark of a commit is LangGraph's own `checkpoints` event: it is emitted when the next super-step is about to
-    start, behind all chunks of the one before. Whoever drives the stream waits, at that event, until the checkpoint it
-    names is committed, and only then pushes it; so LangGraph does not start the next super-step earlier either.
+    start, behind all chunks of the one before. The code that drives the stream waits, at that event, until the
+    checkpoint it names is committed, and only then pushes it; so LangGraph does not start the next super-step earlier
+    either.
 
     Attributes:
         again: this attempt re-enters after a conflict: LangGraph first repeats the values it started from, and marks

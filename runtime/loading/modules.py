@@ -35,14 +35,11 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 
 def import_named(name: str, *, known: Sequence[str]) -> ModuleType:
-    """Import a module by its dotted name.
+    """Import a module by its dotted name, as `full_name` completes it.
 
     Args:
-        name: The module.
+        name: As the user wrote it.
         known: Names of `langgraph.json`, to suggest.
-
-    Returns:
-        The module.
 
     Raises:
         GraphNotFound: There is no such module.
@@ -96,7 +93,7 @@ def import_file(path: Path, root: Path, *, entry: str) -> ModuleType:
     """Import a module by its file, under its dotted name if the import path leads to that file.
 
     Args:
-        path: The file.
+        path: A file that the import path does not lead to gets a module name of its own.
         root: The project folder; it is on the import path.
         entry: Name in `langgraph.json`, for messages.
 

@@ -108,12 +108,6 @@ class SettingsFile:
 def read_settings_file(path: Path) -> SettingsFile:
     """Read a settings file, and check what belongs to this layer.
 
-    Args:
-        path: The file.
-
-    Returns:
-        What is in it.
-
     Raises:
         ConfigError: The file is not readable TOML, has an unknown key, or a value of the wrong type.
     """

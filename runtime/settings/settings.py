@@ -70,10 +70,10 @@ class CommandSettings:
         run: how runs behave.
         file: the settings file that was read, if any.
         models: the section of that name as it is in the file; `runtime.settings.models` checks it. Not shown by `repr`,
-            because a key may have been written there by mistake.
-        budgets: likewise.
-        recording: likewise.
-        embeddings: likewise.
+            because a key may have been written there by mistake. The next three are kept and hidden in the same way.
+        budgets: limits of what a run and a thread may spend.
+        recording: what of requests and answers is kept in call records.
+        embeddings: embedders by name.
         place: names file, line and key of a value, given the keys and indices that lead to it.
     """
 

@@ -1,4 +1,4 @@
-"""The same once more without any of the shortcuts: `python -m runtime`, killed by the variable, resumed by hand."""
+"""Once more without any of the shortcuts: `python -m superstep.runtime`, killed by the variable, resumed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Statements that delete, copy and prune. Each is one round trip; `schema` is the saver's, unquoted."""
+"""Statements that delete, copy and prune; `schema` is the saver's, unquoted.
+
+Each is one round trip, except `delete_checkpoints`, which is four.
+"""
 
 from __future__ import annotations
 
@@ -55,5 +58,5 @@ async def delete_checkpoints(
 
 
 async def copy_thread(conn: Connection, schema: str, source: str, target: str) -> None:
-    """Copy a thread with everything but its claims on routes' spend."""
+    """Copy a thread with everything. What it cost is shown for the copy too, but not charged to any route again."""
     await conn.execute(_sql(schema)["copy_thread"], source, target)

@@ -54,7 +54,7 @@ WHERE x.thread_id = $1 AND NOT EXISTS (
     WHERE c.thread_id = $1 AND c.ns = x.ns AND ref.channel = x.channel AND ref.version = x.version)
 
 -- name: reset_head
--- Whoever deletes checkpoints fences the runs that might continue from them.
+-- Deleting checkpoints fences the runs that might continue from them.
 UPDATE {schema}.thread t SET token = DEFAULT, updated_at = now(), head = (
     SELECT max(checkpoint_id) FROM {schema}.checkpoint c WHERE c.thread_id = $1 AND c.ns = '')
 WHERE t.thread_id = $1

@@ -54,7 +54,7 @@ def start(common: Common) -> int:
     before = embedded_status()
     click.echo(_started(STAY_UP))
     if before.running:
-        note = "It was running already, for another command, and ends when nobody has used it for a while."
+        note = "It was running already, for another command, and ends when it has been unused for a while."
         click.echo(note, err=True)
     return 0
 

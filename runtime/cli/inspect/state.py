@@ -20,7 +20,7 @@ async def described_state(saver: TransactionalSaver, summary: ThreadSummary, che
     are shown instead, and `note` says why.
 
     Args:
-        saver: The open saver.
+        saver: Only read from.
         summary: The thread's summary.
         checkpoint: A checkpoint of it, or `None` for the latest.
 

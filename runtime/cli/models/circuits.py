@@ -10,14 +10,14 @@ from superstep.providers.policy.breaker import CircuitBreaker
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from superstep.checkpointer import Tried
+    from superstep.checkpointer import DeploymentAttempt
     from superstep.providers.catalog.model import Breaker
     from superstep.providers.policy.breaker import State
 
 __all__ = ["circuit"]
 
 
-def circuit(settings: Breaker, attempts: Iterable[Tried], now: datetime) -> tuple[State, datetime | None]:
+def circuit(settings: Breaker, attempts: Iterable[DeploymentAttempt], now: datetime) -> tuple[State, datetime | None]:
     """Replay attempts on a fresh circuit breaker.
 
     Args:

@@ -32,7 +32,7 @@ def described(
     """Describe a catalog, with what is known of its deployments.
 
     Args:
-        catalog: The catalog.
+        catalog: Its routes and budgets are described.
         health: What the records say, by name of the deployment.
         checked: How checks ended, by name; `None` if none were made.
     """

@@ -29,7 +29,7 @@ class CaseAnswer:
     """The answer to one case.
 
     Attributes:
-        case: the case.
+        case: what was asked, and the rules for the answer.
         answer: text and tokens of the answer.
         ms: milliseconds from the request to the answer.
         model: the model that answered, or "?".

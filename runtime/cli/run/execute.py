@@ -35,9 +35,9 @@ class Turn:
     """One run of a graph on a thread.
 
     Attributes:
-        loaded: the graph.
+        loaded: the graph, with the hooks of its module.
         name: the name the thread knows the graph by.
-        thread: the thread.
+        thread: id of the thread.
         payload: input, `Command`, or `None` to continue.
         checkpoint: checkpoint to fork from.
         known: whether the thread was there before.
@@ -86,8 +86,8 @@ async def take_turn(
 
     Args:
         turn: What to run.
-        saver: The open saver.
-        settings: The settings.
+        saver: Stays open; the caller closes it.
+        settings: Their section `run` says how conflicts are retried.
         stop: Tells a cancellation by signal from others.
         stream: Stream mode to print as it comes.
         as_json: Whether standard output is for the report alone.

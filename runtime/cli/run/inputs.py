@@ -112,8 +112,8 @@ def require_fields(value: Any, graph: Pregel[Any, Any, Any, Any], name: str) -> 
     written without a thought to it, and list what later nodes add.
 
     Args:
-        value: The input.
-        graph: The compiled graph.
+        value: As `fit_input` returns it. Anything but an object passes.
+        graph: Compiled.
         name: The graph's name, for messages.
 
     Raises:

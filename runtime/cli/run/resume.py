@@ -27,10 +27,10 @@ async def find_thread(
     """Find a thread and load its graph.
 
     Args:
-        saver: The open saver.
-        thread: The thread.
+        saver: Only read from.
+        thread: Id of the thread.
         spec: Where its graph is now, or `None` for where it was.
-        settings: The settings, for messages.
+        settings: Name the database in messages.
 
     Returns:
         The thread's summary and the graph.
@@ -64,8 +64,8 @@ async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any]
     """Decide what the run gets: `Command(resume=…)`, `None` to continue, or `WAITING` if it needs an answer.
 
     Args:
-        saver: The open saver.
-        turn: The run.
+        saver: Only read from.
+        turn: Names the thread, its graph and the checkpoint; its payload is not looked at.
         answer: The parsed `--value` in a tuple, or `None` if there was none; JSON `null` is an answer too.
 
     Raises:

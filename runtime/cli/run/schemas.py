@@ -34,7 +34,7 @@ def typed(annotation: Any, value: Any) -> Any:
     """Turn a JSON value into an annotated type.
 
     Args:
-        annotation: The type.
+        annotation: As a state or signature has it: a class, a generic, `Annotated`, a TypedDict.
         value: The parsed JSON.
 
     Returns:

@@ -45,12 +45,12 @@ def test_the_name_is_the_installed_one(name: str) -> None:
 
 def test_every_constant_is_compared() -> None:
     """Those that LangGraph has no constant for are in its source as they are here."""
-    literal = {"ERROR_HANDLER", "CACHED_MARK", "DELTA_COUNTERS"}
+    literal = {"ERROR_HANDLER": "", "CACHED_MARK": "", "DELTA_COUNTERS": "", "BRANCH": "to:{}", "STEP_TAG": "{step}"}
     ours = {name for name in keys.__all__ if name.isupper()}
-    assert ours == set(SAME) | literal
+    assert ours == set(SAME) | set(literal)
     source = "".join(file.read_text() for file in _files_of("langgraph"))
-    for name in literal:
-        assert f'"{getattr(keys, name)}"' in source, name
+    for name, rest in literal.items():  # of a prefix, what LangGraph puts behind it
+        assert f'"{getattr(keys, name)}{rest}"' in source, name
 
 
 def _files_of(package: str) -> Iterator[Path]:
@@ -63,7 +63,14 @@ def _files_of(package: str) -> Iterator[Path]:
 
 
 def test_no_private_name_stands_outside_of_its_room() -> None:
-    private = {*SAME.values(), "langgraph_node", "langgraph_path", keys.DELTA_COUNTERS, keys.ERROR_HANDLER}
+    private = {
+        *SAME.values(),
+        "langgraph_node",
+        "langgraph_path",
+        keys.DELTA_COUNTERS,
+        keys.ERROR_HANDLER,
+        keys.STEP_TAG,
+    }
     private -= {keys.NULL_TASK}  # nil UUIDs are anybody's
     found = [
         f"{file.relative_to(ROOT)}:{node.lineno}: {node.value}"

@@ -11,7 +11,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from superstep.checkpointer.saver import sync as bridge
+from superstep.checkpointer.saver import sync
 from superstep.runtime.faults import (
     NoActiveStep,
 )
@@ -102,7 +102,7 @@ def test_a_checkpoint_does_not_overtake_the_results_it_rests_on(
 ) -> None:
     """Synchronous graphs hand both in from a pool of threads; here the result comes second for certain."""
     put_called = threading.Event()
-    put, put_writes = bridge.SyncBridge.put, bridge.SyncBridge.put_writes
+    put, put_writes = sync.SyncBridge.put, sync.SyncBridge.put_writes
 
     def slow_put_writes(self: Any, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         if "node" in task_path:
@@ -114,8 +114,8 @@ def test_a_checkpoint_does_not_overtake_the_results_it_rests_on(
             put_called.set()
         return put(self, config, checkpoint, metadata, new_versions)
 
-    monkeypatch.setattr(bridge.SyncBridge, "put_writes", slow_put_writes)
-    monkeypatch.setattr(bridge.SyncBridge, "put", noted_put)
+    monkeypatch.setattr(sync.SyncBridge, "put_writes", slow_put_writes)
+    monkeypatch.setattr(sync.SyncBridge, "put", noted_put)
 
     def node(state: Any) -> Any:
         current_step().stage(LOG, "x")

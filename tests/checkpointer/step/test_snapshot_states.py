@@ -12,7 +12,7 @@ import pytest
 from superstep.checkpointer.database.errors import is_closed
 from superstep.checkpointer.step.answers import Answer
 from superstep.checkpointer.step.read_set import Read, digest_rows
-from superstep.checkpointer.step.snapshot import _ALLOWED, Snapshot, SnapshotState
+from superstep.checkpointer.step.snapshot import Snapshot, SnapshotState
 from superstep.checkpointer.step.task import Task
 from superstep.checkpointer.step.transitions import IllegalTransition
 
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from superstep.checkpointer import TransactionalSaver
     from tests.support.bank import Bank
 
+# What may follow what, from the diagram in `snapshot`.
+LEGAL = {
+    SnapshotState.CLOSED: {SnapshotState.BARE, SnapshotState.CLOSED},
+    SnapshotState.BARE: {SnapshotState.OPEN, SnapshotState.CLOSED},
+    SnapshotState.OPEN: {SnapshotState.DIRTY, SnapshotState.BARE, SnapshotState.CLOSED},
+    SnapshotState.DIRTY: {SnapshotState.OPEN, SnapshotState.DIRTY, SnapshotState.BARE, SnapshotState.CLOSED},
+}
 BALANCE = "SELECT balance FROM account WHERE id = 1"
 
 
@@ -135,9 +142,15 @@ async def test_what_needs_a_connection_is_refused_without_one(saver: Transaction
     assert saver.database.connections.lent == 0
 
 
-def test_a_closed_snapshot_opens_only_by_way_of_a_connection() -> None:
-    assert SnapshotState.OPEN not in _ALLOWED[SnapshotState.CLOSED]
+@pytest.mark.parametrize("after", SnapshotState)
+@pytest.mark.parametrize("before", SnapshotState)
+def test_nothing_follows_but_what_is_legal(before: SnapshotState, after: SnapshotState) -> None:
     snapshot = Snapshot.__new__(Snapshot)
-    snapshot.state = SnapshotState.CLOSED
-    with pytest.raises(IllegalTransition, match="A snapshot is closed and cannot become open"):
-        snapshot._become(SnapshotState.OPEN)
+    snapshot.state = before
+    if after in LEGAL[before]:
+        snapshot._become(after)
+        assert snapshot.state is after
+    else:
+        with pytest.raises(IllegalTransition, match=f"A snapshot is {before.value} and cannot become {after.value}"):
+            snapshot._become(after)
+        assert snapshot.state is before

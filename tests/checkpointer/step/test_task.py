@@ -12,10 +12,24 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from superstep.checkpointer.step.read_set import Effect, Read, Staged
-from superstep.checkpointer.step.task import _ALLOWED, Attempt, Task, TaskState
+from superstep.checkpointer.step.task import Attempt, Task, TaskState
 from superstep.checkpointer.step.transitions import IllegalTransition
 
 IDS = ["a", "b"]
+
+# What may follow what, from the diagram in `task`. KNOWN, RUNNING, …: the names of the states.
+LEGAL = {
+    TaskState[before]: {TaskState[after] for after in afters.split()}
+    for before, afters in {
+        "KNOWN": "KNOWN RUNNING FINISHED FAILED HYPOTHESIS DRIFTED",
+        "RUNNING": "RUNNING FINISHED ASKED FAILED DRIFTED",
+        "FINISHED": "FINISHED RUNNING FAILED DRIFTED",
+        "ASKED": "ASKED RUNNING FAILED DRIFTED",
+        "FAILED": "FAILED RUNNING DRIFTED",
+        "HYPOTHESIS": "HYPOTHESIS FINISHED ASKED FAILED DRIFTED",
+        "DRIFTED": "DRIFTED",
+    }.items()
+}
 
 
 @dataclass
@@ -25,7 +39,8 @@ class Model:
     drifted: bool = False
     counting: list[str] | None = None  # writes of the result that counts
     newest: Attempt | None = None
-    asked_before: bool = False
+    ended: TaskState | None = None  # how the newest execution was handed in, FINISHED or ASKED
+    shown: list[str] = field(default_factory=list)  # reads that a human was shown before
     dead: set[str] = field(default_factory=set)  # writes that must never be applied from now on
 
 
@@ -39,11 +54,12 @@ class TaskMachine(RuleBasedStateMachine):
         self.tasks = {each: Task(each) for each in IDS}
         self.models = {each: Model() for each in IDS}
         self.names = count()
+        self.begun: list[tuple[str, Attempt]] = []
 
     def on(self, task: Task, event: Any, *targets: TaskState) -> Any:
         """Let an event happen. If none of its target states may follow, it must raise and change nothing."""
         before = (task.state, task.attempt, task.effect, task.shown, task.facts_changed)
-        if not _ALLOWED[task.state] & set(targets):
+        if not LEGAL[task.state] & set(targets):
             with pytest.raises(IllegalTransition):
                 event()
             assert (task.state, task.attempt, task.effect, task.shown, task.facts_changed) == before
@@ -58,7 +74,7 @@ class TaskMachine(RuleBasedStateMachine):
         write = f"w{next(self.names)}"
         task.load(Effect(which, "node", [Read(write, (), b"")], [Staged(write, ())], asked=asked))
         if asked:
-            model.asked_before = True
+            model.shown = [write]
             model.dead.add(write)
         else:
             model.counting = [write]
@@ -70,10 +86,15 @@ class TaskMachine(RuleBasedStateMachine):
         if not model.drifted and (model.newest is None or number > model.newest.number):
             if model.newest is not None:
                 model.dead.update(write.sql for write in model.newest.staged)
-            model.newest = attempt
+            model.newest, model.ended = attempt, None
             if task.state is TaskState.RUNNING:
                 model.counting = None
+        self.begun.append((which, attempt))
         return which, attempt
+
+    @rule(attempt=attempts)
+    def use(self, attempt: tuple[str, Attempt]) -> None:
+        attempt[1].marked = True
 
     @rule(attempt=attempts)
     def stage(self, attempt: tuple[str, Attempt]) -> None:
@@ -92,9 +113,10 @@ class TaskMachine(RuleBasedStateMachine):
         if task.state not in (TaskState.DRIFTED, TaskState.ASKED):
             newest = task.attempt
             effect = self.on(task, lambda: task.finish(log.mark, "path"), TaskState.FINISHED)
-            if TaskState.FINISHED not in _ALLOWED[task.state]:
+            if TaskState.FINISHED not in LEGAL[task.state]:
                 return
             assert (effect is not None) == (log is newest)
+            model.ended = TaskState.FINISHED
             model.counting = [write.sql for write in log.staged] if log is newest else None
             if log is not newest:
                 if model.newest is not None:
@@ -102,6 +124,20 @@ class TaskMachine(RuleBasedStateMachine):
                 model.newest = None
         else:
             self.on(task, lambda: task.finish(log.mark, "path"), TaskState.FINISHED)
+
+    @rule(which=st.sampled_from(IDS), executions=st.integers(1, 2))
+    def adopt(self, which: str, executions: int) -> None:
+        task, model = self.tasks[which], self.models[which]
+        left = [Attempt(f"inner {n}", f"inner {n}", 1) for n in range(executions)]
+        for attempt in left:
+            write = f"w{next(self.names)}"
+            attempt.reads.append(Read(write, (), b""))
+            attempt.staged.append(Staged(write, ()))
+        if self.on(task, lambda: task.adopt(left, "path"), TaskState.FINISHED) is not None:
+            model.ended = TaskState.FINISHED
+            model.counting = [*(model.counting or ()), *(each.staged[0].sql for each in left)]
+        else:
+            model.dead.update(each.staged[0].sql for each in left)
 
     @rule(which=st.sampled_from(IDS))
     def ask(self, which: str) -> None:
@@ -111,7 +147,8 @@ class TaskMachine(RuleBasedStateMachine):
             return
         state = task.state
         effect = self.on(task, lambda: task.ask("path"), TaskState.ASKED)
-        if TaskState.ASKED in _ALLOWED[state]:
+        if TaskState.ASKED in LEGAL[state]:
+            model.ended = TaskState.ASKED
             assert effect is not None
             assert effect.asked
             assert effect.staged == []  # what an interrupted task staged is part of nothing
@@ -122,25 +159,26 @@ class TaskMachine(RuleBasedStateMachine):
         task, model = self.tasks[which], self.models[which]
         state = task.state
         self.on(task, task.fail, TaskState.FAILED)
-        if TaskState.FAILED in _ALLOWED[state]:
+        if TaskState.FAILED in LEGAL[state]:
             self.bury(model)
-            model.asked_before = False
+            model.shown = []
 
     @rule(which=st.sampled_from(IDS))
     def drift(self, which: str) -> None:
         task, model = self.tasks[which], self.models[which]
         changed = task.facts_changed
-        assert task.drift() == model.asked_before
-        assert task.facts_changed == (changed or model.asked_before)
+        asked = bool(model.shown)
+        assert task.drift() == asked
+        assert task.facts_changed == (changed or asked)
         self.bury(model)
-        model.asked_before, model.drifted = False, True
+        model.shown, model.drifted = [], True
 
     @staticmethod
     def bury(model: Model) -> None:
         model.dead.update(model.counting or ())
         if model.newest is not None:
             model.dead.update(write.sql for write in model.newest.staged)
-        model.counting = model.newest = None
+        model.counting = model.newest = model.ended = None
 
     @invariant()
     def only_the_result_that_counts_is_kept(self) -> None:
@@ -151,9 +189,27 @@ class TaskMachine(RuleBasedStateMachine):
             assert not model.dead & set(kept)
 
     @invariant()
+    def an_execution_is_known_by_its_mark_while_it_may_count(self) -> None:
+        for which, attempt in self.begun:
+            for each, task in self.tasks.items():
+                assert task.knows(attempt.mark) == (each == which and attempt is self.models[each].newest)
+
+    @invariant()
+    def an_execution_that_used_its_step_is_awaited_until_it_is_handed_in(self) -> None:
+        for which, task in self.tasks.items():
+            model = self.models[which]
+            assert task.awaited == (model.newest is not None and model.newest.marked and model.ended is None)
+
+    @invariant()
     def what_counts_is_validated(self) -> None:
-        for task in self.tasks.values():
+        for which, task in self.tasks.items():
+            model = self.models[which]
             checked = {read.sql for reads in task.logs() for read in reads}
+            # Each write here goes with a read of the same name. A hypothesis whose task runs again is not rested on.
+            rested = set(model.counting or ())
+            if model.newest is not None and model.ended is not TaskState.FINISHED:
+                rested = {read.sql for read in model.newest.reads}
+            assert checked == {*model.shown, *rested}
             if task.effect is not None and (task.attempt is None or task.state is TaskState.FINISHED):
                 assert {read.sql for read in task.effect.reads} <= checked
             if task.shown is not None:
@@ -173,10 +229,17 @@ TestTaskMachine = TaskMachine.TestCase
 TestTaskMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
-@pytest.mark.parametrize("state", list(TaskState))
-def test_every_state_can_drift_and_a_drifted_task_stays_drifted(state: TaskState) -> None:
-    assert TaskState.DRIFTED in _ALLOWED[state]
-    assert _ALLOWED[TaskState.DRIFTED] == {TaskState.DRIFTED}
+@pytest.mark.parametrize("after", TaskState)
+@pytest.mark.parametrize("before", TaskState)
+def test_nothing_follows_but_what_is_legal(before: TaskState, after: TaskState) -> None:
+    task = Task("t", state=before)
+    if after in LEGAL[before]:
+        task._become(after)
+        assert task.state is after
+    else:
+        with pytest.raises(IllegalTransition):
+            task._become(after)
+        assert task.state is before
 
 
 def test_what_is_illegal_is_told_with_the_task_and_both_states() -> None:
@@ -195,3 +258,25 @@ def test_an_execution_beside_a_hypothesis_takes_its_place_only_when_it_has_ended
     assert [write.sql for write in task.effect.staged] == ["saved"]
     task.finish(attempt.mark, "path")
     assert [write.sql for write in task.effect.staged] == ["new"]
+
+
+def test_the_result_of_a_task_rests_on_what_it_adopts_too() -> None:
+    task = Task("t")
+    own = task.begin("outer", 1, {})
+    own.reads.append(Read("r0", (), b""))
+    own.staged.append(Staged("w0", ()))
+    own.uses.append("plan@1")
+    task.finish(own.mark, "path")
+    left = [Attempt("i", "inner", 1, reads=[Read("r1", (), b"")], staged=[Staged("w1", ())], uses=["plan@1", "do@2"])]
+    effect = task.adopt(left, "elsewhere")
+    assert effect is task.effect
+    assert (effect.task_id, effect.node, effect.path) == ("t", "outer", "path")
+    assert [read.sql for read in effect.reads] == ["r0", "r1"]
+    assert [write.sql for write in effect.staged] == ["w0", "w1"]
+    assert effect.uses == ["plan@1", "do@2"]
+
+
+def test_a_task_without_a_log_of_its_own_is_known_by_the_node_it_adopts() -> None:
+    task = Task("t")
+    effect = task.adopt([Attempt("i", "inner", 1, staged=[Staged("w", ())])], "path")
+    assert (effect.task_id, effect.node, effect.path, task.state) == ("t", "inner", "path", TaskState.FINISHED)

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.types import Send
 
+from superstep.checkpointer.langgraph.keys import SENDS
 from superstep.checkpointer.threads.namespace import _RECENT, Namespace
 from superstep.runtime.faults import StepConflict
 
@@ -89,3 +91,16 @@ async def test_a_cancelled_wait_does_not_cancel_the_others() -> None:
     namespace.arrived("1")
     await other
     assert one.cancelled()
+
+
+def test_a_new_checkpoint_tells_whose_super_step_it_ends() -> None:
+    def checkpoint(seen: dict[str, Any], *sends: Send) -> Any:
+        return {**empty_checkpoint(), "versions_seen": seen, "channel_values": {SENDS: list(sends)} if sends else {}}
+
+    namespace = Namespace()
+    namespace.load(checkpoint({"plan": {"goal": "1"}}), None, None, {})
+    seen = {"__input__": {}, "plan": {"goal": "1"}, "draft": {"goal": "1"}, "check": {"goal": "1"}}
+    assert namespace.advance(checkpoint(seen, Send("fetch", 1), Send("fetch", 2))) == {"draft", "check"}
+    again = {**seen, "plan": {"goal": "2"}}
+    assert namespace.advance(checkpoint(again)) == {"plan", "fetch"}
+    assert namespace.advance(checkpoint(again)) == set()

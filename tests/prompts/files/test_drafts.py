@@ -106,7 +106,7 @@ def test_mistakes_in_toml(text: str, says: str) -> None:
         ("---\n1: a\n---\n", r"p\.md: the front matter must be a table"),
         ("---\nmessages: []\n---\nx", r"p\.md: the messages of a Markdown prompt are its body"),
         ("---\nvariables: {1: str}\n---\nx", r"p\.md, variables: must be a table"),
-        ("---\n---\nx\nuser:\ny", r"p\.md, line 3: nobody says this text"),
+        ("---\n---\nx\nuser:\ny", r"p\.md, line 3: this text has no speaker"),
         ("---\n---\n", r"p\.md, messages\[1\]\.content: must say something"),
         ("---\n---\n\nuser:\n\n\nx\n{% bad %}\n", r"p\.md, line 8: .*'bad'"),
         ("---\nroute: fast\n---\n\nx\n{{ y|bad }}\n", r"p\.md, line 6: No filter named 'bad'"),

@@ -39,7 +39,7 @@ def test_an_equal_configuration_keeps_what_is_known() -> None:
 
 
 def test_a_source_is_asked_when_the_first_embedder_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_registry", registry._Registry())
+    monkeypatch.setattr(registry, "_registry", registry._EmbedderRegistry())
     asked: list[Any] = [{"default": {"provider": "nonsense"}}, {"default": {"provider": "minilm"}}]
     configure_embeddings_by_default(lambda: configure_embeddings(asked.pop(0), place=place))
     configure_embeddings_by_default(lambda: pytest.fail("was asked"))  # comes too late
@@ -52,7 +52,7 @@ def test_a_source_is_asked_when_the_first_embedder_is_wanted(monkeypatch: pytest
 
 
 def test_a_source_is_not_asked_by_those_who_were_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_registry", registry._Registry())
+    monkeypatch.setattr(registry, "_registry", registry._EmbedderRegistry())
     configure_embeddings_by_default(lambda: pytest.fail("was asked"))
     configure_embeddings({"default": {"provider": "minilm"}})
     configure_embeddings_by_default(lambda: pytest.fail("was asked"))

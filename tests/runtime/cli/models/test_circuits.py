@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from superstep.checkpointer import Tried
+from superstep.checkpointer import DeploymentAttempt
 from superstep.providers.catalog.model import Breaker
 from superstep.runtime.cli.models.circuits import circuit
 
@@ -16,9 +16,9 @@ TWICE = Breaker(failures=2, cooldown=10, longest=15)
 ANSWER, AGAINST, NEUTRAL = (True, False), (False, True), (False, False)
 
 
-def attempts(*ended: tuple[float, tuple[bool, bool]]) -> list[Tried]:
+def attempts(*ended: tuple[float, tuple[bool, bool]]) -> list[DeploymentAttempt]:
     """By seconds before now, and how they ended."""
-    return [Tried(NOW - timedelta(seconds=ago), *how) for ago, how in ended]
+    return [DeploymentAttempt(NOW - timedelta(seconds=ago), *how) for ago, how in ended]
 
 
 @pytest.mark.parametrize(
