@@ -312,8 +312,8 @@ async def test_facts_of_the_first_release_hold_where_it_compared_exactly(
     digest = blake2b(b"".join(hashes if "ORDER" in sql else sorted(hashes)), digest_size=16).digest()
     snapshot = Snapshot(saver.database)
     async with snapshot.lock:
-        moved = await snapshot.pin([(Task("task"), [Read(sql, (), digest)])])
+        moved = await snapshot.pin([(Task("task"), [Read(sql, (), digest)], ())])
         assert bool(moved) is not holds
         await snapshot.lost()
-        assert await snapshot.pin([(Task("task"), [Read(sql, (), digest[::-1])])])
+        assert await snapshot.pin([(Task("task"), [Read(sql, (), digest[::-1])], ())])
         await snapshot.lost()

@@ -51,7 +51,7 @@ class Walk:
 
     async def pin(self) -> None:
         was_held = self.snapshot.is_held
-        moved = await self.snapshot.pin([(self.task, self.log)])
+        moved = await self.snapshot.pin([(self.task, self.log, ())])
         assert bool(moved) == (self.facts_moved and not was_held and bool(self.log))
         assert self.snapshot.state is (SnapshotState.BARE if moved else SnapshotState.OPEN)
         if moved:
@@ -61,7 +61,7 @@ class Walk:
     async def cancelled(self) -> None:
         """The task that opens the snapshot is cancelled at some turn of the loop."""
         if self.snapshot.state is SnapshotState.CLOSED:
-            opening = asyncio.create_task(self.snapshot.pin([(self.task, self.log)]))
+            opening = asyncio.create_task(self.snapshot.pin([(self.task, self.log, ())]))
             for _ in range(self.turns.randrange(40)):
                 await asyncio.sleep(0)
             opening.cancel()
