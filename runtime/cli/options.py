@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -26,12 +26,16 @@ class Common:
         schema: Postgres schema of the runtime's tables.
         config: settings file.
         debug: whether errors show their traceback.
+        as_json: whether standard output is for one JSON value.
+        on_json: called as soon as that is known, before anything of the user's is imported.
     """
 
     db: str | None = None
     schema: str | None = None
     config: str | None = None
     debug: bool = False
+    as_json: bool = False
+    on_json: Callable[[], None] | None = None
 
     def settings(self) -> CommandSettings:
         """Resolve the settings, after setting the variables of `langgraph.json`.
@@ -54,8 +58,17 @@ class Common:
 def _remember(context: click.Context, option: click.Parameter, value: Any) -> None:
     """Keep the value in the one `Common` of the command line: the option nearest to the command's end wins."""
     common = context.ensure_object(Common)
-    if value and option.name in {field.name for field in fields(Common)}:
+    if value and option.name in ("db", "schema", "config", "debug"):
         setattr(common, option.name, value)
+
+
+def _json_wanted(context: click.Context, _: click.Parameter, wanted: bool) -> bool:
+    common = context.ensure_object(Common)
+    if wanted and not common.as_json and not context.resilient_parsing:
+        common.as_json = True
+        if common.on_json:
+            common.on_json()
+    return wanted
 
 
 def common_options(command: Command) -> Command:
@@ -88,5 +101,7 @@ def common_options(command: Command) -> Command:
     return command
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, is_eager=True, callback=_json_wanted, help="Print JSON, errors too."
+)
 pass_common = click.make_pass_decorator(Common, ensure=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.session import where
 from superstep.runtime.faults import GraphNotFound, ThreadNotFound
+from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
@@ -57,5 +58,5 @@ async def checkpoint_state(
     config = thread_config(thread, checkpoint)
     if await saver.aget_tuple(config) is None:
         missing = f"checkpoint {checkpoint}" if checkpoint else "checkpoint yet"
-        raise ThreadNotFound(f"The thread {thread} has no {missing}. See: runtime history {thread}")
+        raise ThreadNotFound(f"The thread {thread} has no {missing}. See: runtime history {shell_word(thread)}")
     return await loaded.compile(saver).aget_state(config)

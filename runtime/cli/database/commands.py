@@ -106,8 +106,8 @@ def migrate(common: Common) -> int:
 @pass_common
 def check(common: Common, as_json: bool) -> int:
     """Check that the database can be reached and has what the runtime needs."""
-    from superstep.runtime.cli.exits import error_object, exit_code, explain
-    from superstep.runtime.cli.render import print_json
+    from superstep.runtime.cli.exits import error_object, exit_code, explained
+    from superstep.runtime.cli.render import complain, print_json
     from superstep.runtime.cli.session import run_async, where
 
     settings = common.settings()
@@ -119,7 +119,7 @@ def check(common: Common, as_json: bool) -> int:
         found |= {"ok": False, "error": error_object(error)}
         code = exit_code(error)
         if not as_json:
-            explain(error, debug=common.debug)
+            complain(explained(error, debug=common.debug))
     if as_json:
         print_json(found)
     elif code == 0:

@@ -106,25 +106,30 @@ def show(common: Common, thread: str, checkpoint: str | None, as_json: bool) -> 
     help="png is drawn by pygraphviz if that is installed, else by the web service mermaid.ink.",
 )
 @click.option("-o", "--output", metavar="FILE", help="Write to a file instead of standard output.")
+@json_option
 @common_options
 @pass_common
-def graph(common: Common, graph: str, kind: str, output: str | None) -> int:
+def graph(common: Common, graph: str, kind: str, output: str | None, as_json: bool) -> int:
     """Draw GRAPH. No database is needed."""
     import asyncio
     import sys
     from pathlib import Path
 
     from superstep.runtime.cli.inspect.drawing import draw
+    from superstep.runtime.cli.render import answer, print_json, reserve_stdout
     from superstep.runtime.loading.loader import load_graph
 
     del common
-    if kind == "png" and output is None and sys.stdout.isatty():
+    if kind == "png" and output is None and not as_json and sys.stdout.isatty():
         raise click.UsageError("A picture does not fit a terminal: add --output FILE, or redirect the output.")
+    reserve_stdout()  # for the picture: what the graph's module prints is none of it
     loaded = asyncio.run(load_graph(graph))
     picture = draw(loaded.compile(), kind)
     if output is not None:
         Path(output).write_bytes(picture)
-    else:
-        sys.stdout.buffer.write(picture)
-        sys.stdout.buffer.flush()
+    if as_json:
+        shown = None if output is not None else picture if kind == "png" else picture.decode()
+        print_json({"graph": loaded.name, "format": kind, "output": output, "picture": shown})
+    elif output is None:
+        answer(picture)
     return 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.threads import checkpoint_state, recorded_graph, thread_config
 from superstep.runtime.faults import GraphInvalid, GraphNotFound, ThreadNotFound
+from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from superstep.checkpointer import ThreadSummary, TransactionalSaver
@@ -57,7 +58,9 @@ async def _raw(saver: TransactionalSaver, thread: str, checkpoint: str | None) -
 
     stored = await saver.aget_tuple(thread_config(thread, checkpoint))
     if stored is None:
-        raise ThreadNotFound(f"The thread {thread} has no checkpoint {checkpoint}. See: runtime history {thread}")
+        raise ThreadNotFound(
+            f"The thread {thread} has no checkpoint {checkpoint}. See: runtime history {shell_word(thread)}"
+        )
     channels = stored.checkpoint["channel_values"]
     return {
         "checkpoint_id": stored.checkpoint["id"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.inspect.calls import used_lines
-from superstep.runtime.cli.render import STATUS_STYLES, moment, print_questions, print_values, safe, step_names, table
+from superstep.runtime.cli.render import STATUS_STYLES, moment, print_questions, print_values, step_names, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,15 +53,15 @@ def print_history(steps: Sequence[Mapping[str, Any]], out: Console) -> None:
 def print_state(state: Mapping[str, Any], out: Console) -> None:
     """Print the state of a thread: what it is, its values, what runs next, what it waits for."""
     head = f"thread {state['thread_id']} · {state['graph'] or 'unknown graph'} · {state['status']}"
-    out.print(safe(head), style=STATUS_STYLES.get(state["status"], ""), soft_wrap=True)
+    out.print(head, style=STATUS_STYLES.get(state["status"], ""), soft_wrap=True)
     out.print(f"checkpoint {state['checkpoint_id']} · {state['created_at']}", soft_wrap=True)
     if state["note"]:
-        out.print(safe(state["note"]), style="yellow", soft_wrap=True)
+        out.print(state["note"], style="yellow", soft_wrap=True)
     print_values(state["values"], out)
     if state["next"]:
         out.print(f"next: {', '.join(state['next'])}", soft_wrap=True)
     for task in state["tasks"]:
         if task["error"]:
-            out.print(safe(f"{task['name']} failed: {task['error']}"), style="red", soft_wrap=True)
+            out.print(f"{task['name']} failed: {task['error']}", style="red", soft_wrap=True)
     if state["interrupts"]:
         print_questions(state["interrupts"], state["thread_id"], out)

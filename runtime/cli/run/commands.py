@@ -146,6 +146,7 @@ def _example(loaded: LoadedGraph) -> Any:
 async def _is_known(request: RunRequest, loaded: LoadedGraph, saver: TransactionalSaver) -> bool:
     """Tell whether the thread is there already. The example is an input for a new thread only."""
     from superstep.runtime.faults import InputInvalid, ThreadMismatch
+    from superstep.runtime.settings.shown import shell_word
 
     summary = await saver.athread(request.thread) if request.thread else None
     if summary is None:
@@ -153,12 +154,12 @@ async def _is_known(request: RunRequest, loaded: LoadedGraph, saver: Transaction
     if summary.graph not in (None, loaded.name):
         raise ThreadMismatch(
             f"The thread {request.thread} belongs to the graph {summary.graph}, not {loaded.name}. Use another "
-            f"--thread, or continue it with: runtime resume {request.thread}"
+            f"--thread, or continue it with: runtime resume {shell_word(str(request.thread))}"
         )
     if request.given is None:
         raise InputInvalid(
             f"The thread {request.thread} exists already ({summary.status}). Give --input for another turn, or "
-            f"continue it with: runtime resume {request.thread}"
+            f"continue it with: runtime resume {shell_word(str(request.thread))}"
         )
     return True
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import shlex
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from superstep.runtime.cli.run.outcome import Outcome, blank_report
 from superstep.runtime.cli.run.progress import RunProgress
 from superstep.runtime.cli.threads import thread_config
 from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
+from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -129,7 +129,7 @@ async def _connections() -> AsyncIterator[None]:
 async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, progress: RunProgress) -> None:
     from superstep.runtime.cli.run.node_events import NodeEvents
 
-    progress.say(f"thread {turn.thread} · {turn.name} · resume with: runtime resume {shlex.quote(turn.thread)}")
+    progress.say(f"thread {turn.thread} · {turn.name} · resume with: runtime resume {shell_word(turn.thread)}")
     if (why := _offline_reason()) is not None:
         progress.say(OFFLINE.format(why=why), "yellow")
     if turn.known and not progress.quiet:

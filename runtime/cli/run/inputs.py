@@ -34,11 +34,11 @@ def read_json(given: str, option: str) -> Any:
     """
     place = option
     if given == "-":
-        given, place = sys.stdin.read(), f"{option} (standard input)"
+        given, place = _standard_input(), f"{option} (standard input)"
     elif given.startswith("@"):
         place = f"{option} ({given[1:]})"
         try:
-            given = Path(given[1:]).read_text(encoding="utf-8")
+            given = Path(given[1:]).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise InputInvalid(f"{place} cannot be read: {reason}.") from error
@@ -47,6 +47,17 @@ def read_json(given: str, option: str) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InputInvalid(f"{place} is not JSON ({where}: {error.msg}).{_quoting(given, option)}") from error
+
+
+def _standard_input() -> str:
+    """Read standard input, as UTF-8 whatever the terminal's encoding is: JSON is."""
+    raw = getattr(sys.stdin, "buffer", None)
+    if raw is None:
+        return sys.stdin.read() if sys.stdin else ""
+    try:
+        return str(raw.read(), "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputInvalid("The standard input is not UTF-8 text.") from error
 
 
 def _not_json(name: str) -> None:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from superstep.runtime.cli.exits import COMPLETED, INTERRUPTED, Stopped, error_object, exit_code, explain
-from superstep.runtime.cli.render import STATUS_STYLES, console, count, print_json, print_questions, print_values
+from superstep.runtime.cli.exits import COMPLETED, INTERRUPTED, Stopped, error_object, exit_code, explained
+from superstep.runtime.cli.render import (
+    STATUS_STYLES,
+    complain,
+    console,
+    count,
+    print_json,
+    print_questions,
+    print_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +69,7 @@ class Outcome:
         if self.started and not as_json:
             _print_summary(self.report, out)
         if self.error is not None:
-            explain(self.error, thread=thread, debug=debug)
+            complain(explained(self.error, thread=thread, debug=debug))
             return exit_code(self.error)
         return INTERRUPTED if self.report["status"] == "interrupted" else COMPLETED
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from superstep.runtime.cli.render import count, safe, step_names
-from superstep.runtime.flow.jsonable import as_json_text
+from superstep.runtime.cli.render import count, json_text, step_names
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -44,7 +43,7 @@ class RunProgress:
     def __enter__(self) -> Self:
         # Tokens are written piece by piece, which a spinner on the same lines would tear apart.
         if self.out.is_terminal and not self.quiet and self.stream != "messages":
-            self._status = self.out.status("starting")
+            self._status = self.out.status("starting", spinner="line" if self.out.options.ascii_only else "dots")
             self._status.start()
         return self
 
@@ -62,7 +61,7 @@ class RunProgress:
         """Print a line, unless quiet."""
         if not self.quiet:
             self.end_line()
-            self.out.print(safe(text), style=style or None, soft_wrap=True)
+            self.out.print(text, style=style or None, soft_wrap=True)
 
     def end_line(self) -> None:
         """Finish a line of tokens, if one is open."""
@@ -86,9 +85,11 @@ class RunProgress:
 
     def _show_running(self) -> None:
         if self._status:
+            from rich.text import Text
+
             names = sorted(Counter(self._running.values()).items())
             at_work = ", ".join(f"{name} x{number}" if number > 1 else name for name, number in names)
-            self._status.update(safe(at_work) or "committing")
+            self._status.update(Text(at_work or "committing"))  # a plain text would be read as markup
 
     def committed(self, steps: list[dict[str, Any]]) -> None:
         """Print the super-steps that have committed since the last call."""
@@ -112,10 +113,10 @@ class RunProgress:
             return
         if mode != "messages":
             self.end_line()
-            self.out.print(as_json_text(chunk, encoding=self.out.encoding, indent=None), soft_wrap=True)
+            self.out.print(json_text(chunk, encoding=self.out.encoding, indent=None), soft_wrap=True)
             return
         message = chunk[0] if isinstance(chunk, tuple) else chunk
-        text = safe(_message_text(message))
+        text = _message_text(message).replace("\r", "")
         if text:
             self.out.print(text, end="", soft_wrap=True)
             self._mid_line = not text.endswith("\n")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from superstep.runtime.cli.run.outcome import Outcome
 from superstep.runtime.cli.threads import checkpoint_state, recorded_graph, thread_summary
 from superstep.runtime.faults import GraphNotFound, InputInvalid, ThreadFinished, ThreadMismatch
+from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +84,7 @@ async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any]
         if answer is not None:
             raise InputInvalid(
                 f"The thread {turn.thread} waits for no answer. Continue it without --value: "
-                f"runtime resume {turn.thread}"
+                f"runtime resume {shell_word(turn.thread)}"
             )
         return None
     if answer is None:
