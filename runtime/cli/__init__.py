@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -70,8 +71,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 completed, 1 unexpected, 2 usage, 3 graph or input invalid, 4 database unavailable, 5 conflict exhausted,
         6 providers exhausted, 7 fenced or busy, 10 interrupted, 128 + n after a signal.
     """
+    if arguments is None:
+        _forget_current_folder()
     with standing_streams(keep=arguments is None):
-        return _performed(sys.argv[1:] if arguments is None else arguments, Common(on_json=reserve_stdout))
+        common = Common(on_json=reserve_stdout, warn=lambda text: complain(f"Warning: {text}"))
+        return _performed(sys.argv[1:] if arguments is None else arguments, common)
+
+
+def _forget_current_folder() -> None:
+    """Take the current folder, which `python -m` puts there, from the front of the import path.
+
+    Commands that list things import nothing from it, and those that load a graph look there last.
+    """
+    program = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if program and program.name.endswith(".runtime.__main__") and sys.path[:1] in ([""], [str(Path.cwd())]):
+        del sys.path[0]
 
 
 def _performed(arguments: Sequence[str], common: Common) -> int:

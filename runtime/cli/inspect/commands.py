@@ -123,13 +123,20 @@ def graph(common: Common, graph: str, kind: str, output: str | None, as_json: bo
     if kind == "png" and output is None and not as_json and sys.stdout.isatty():
         raise click.UsageError("A picture does not fit a terminal: add --output FILE, or redirect the output.")
     reserve_stdout()  # for the picture: what the graph's module prints is none of it
-    loaded = asyncio.run(load_graph(graph))
-    picture = draw(loaded.compile(), kind)
+
+    async def main() -> tuple[str, bytes]:
+        loaded = await load_graph(graph)
+        try:
+            return loaded.name, draw(loaded.compile(), kind)
+        finally:
+            await loaded.aclose()
+
+    name, picture = asyncio.run(main())
     if output is not None:
         Path(output).write_bytes(picture)
     if as_json:
         shown = None if output is not None else picture if kind == "png" else picture.decode()
-        print_json({"graph": loaded.name, "format": kind, "output": output, "picture": shown})
+        print_json({"graph": name, "format": kind, "output": output, "picture": shown})
     elif output is None:
         answer(picture)
     return 0

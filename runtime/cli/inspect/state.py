@@ -36,7 +36,10 @@ async def described_state(saver: TransactionalSaver, summary: ThreadSummary, che
     about = {"thread_id": summary.thread_id, "graph": summary.graph, "status": summary.status}
     try:
         loaded = await load_graph(recorded_graph(summary))
-        state = await checkpoint_state(saver, loaded, summary.thread_id, checkpoint)
+        try:
+            state = await checkpoint_state(saver, loaded, summary.thread_id, checkpoint)
+        finally:
+            await loaded.aclose()
     except (GraphNotFound, GraphInvalid) as error:
         return about | await _raw(saver, summary.thread_id, checkpoint) | {"note": f"Stored channels only. {error}"}
     return about | {

@@ -226,10 +226,12 @@ def test(common: Common, name: str, number: int | None, label: str | None, route
     from superstep.runtime.cli.prompts.golden import compare, run_cases
     from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import run_async
+    from superstep.runtime.loading.project import read_project
     from superstep.runtime.settings.models import use_models
 
     settings = common.settings()
     use_models(settings)
+    read_project().make_importable()  # a deployment may name a class of the project
     found = _found(settings, name, number, label)
     results = compare(run_async(lambda _: run_cases(found, route)))
     if as_json:

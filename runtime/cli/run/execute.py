@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from superstep.checkpointer import TransactionalSaver
+    from superstep.runtime.cli.run.run_options import RunOptions
     from superstep.runtime.cli.session import Stop
     from superstep.runtime.flow.transactional import Transactional
     from superstep.runtime.loading.loader import LoadedGraph
@@ -39,6 +40,7 @@ class Turn:
         name: the name the thread knows the graph by.
         thread: the thread.
         payload: input, `Command`, or `None` to continue.
+        how: context and config of the run.
         checkpoint: checkpoint to fork from.
         known: whether the thread was there before.
     """
@@ -47,13 +49,14 @@ class Turn:
     name: str
     thread: str
     payload: Any
+    how: RunOptions
     checkpoint: str | None = None
     known: bool = False
 
     @property
     def config(self) -> Any:
         """The LangGraph config of the thread, at the checkpoint to fork from if there is one."""
-        return thread_config(self.thread, self.checkpoint)
+        return self.how.config_of(thread_config(self.thread, self.checkpoint))
 
 
 @asynccontextmanager
@@ -137,7 +140,9 @@ async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, pro
     modes = [progress.stream] if progress.stream else []
     config: Any = {**turn.config, "callbacks": [NodeEvents(progress)]}
     async with debounced(lambda: _catch_up(turn, saver, progress)) as request_refresh:
-        async for mode, chunk in flow.astream(turn.payload, config, stream_mode=[*modes, "values"]):
+        async for mode, chunk in flow.astream(
+            turn.payload, config, stream_mode=[*modes, "values"], context=turn.how.context
+        ):
             progress.chunk(mode, chunk)
             request_refresh()
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from langgraph.pregel import Pregel
 
-__all__ = ["fit_input", "input_fields", "read_json", "require_fields"]
+__all__ = ["check", "fit_input", "input_fields", "read_json", "require_fields"]
 
 
 def read_json(given: str, option: str) -> Any:
@@ -103,7 +103,7 @@ def fit_input(value: Any, graph: Pregel[Any, Any, Any, Any], name: str) -> Any:
     if hasattr(model, "model_validate"):
         extra = getattr(model, "model_config", {}).get("extra")
         _known_fields(value, fields, name, open_ended=extra == "allow")
-        _check(lambda: model.model_validate(value), f"The input of {name}", ())
+        check(lambda: model.model_validate(value), f"The input of {name}", ())
         return value  # LangGraph builds the model itself, from the fields
     return _fit_fields(value, builder.channels, fields, name)
 
@@ -177,10 +177,15 @@ def _checkable(channel: Any) -> bool:
 def _typed(annotation: Any, value: Any, what: str, path: tuple[str, ...]) -> Any:
     from superstep.runtime.cli.run.schemas import typed
 
-    return _check(lambda: typed(annotation, value), what, path)
+    return check(lambda: typed(annotation, value), what, path)
 
 
-def _check(validate: Any, what: str, path: tuple[str, ...]) -> Any:
+def check(validate: Any, what: str, path: tuple[str, ...], schema: str = "state") -> Any:
+    """Call a validation of pydantic's, and name the fields that do not fit.
+
+    Raises:
+        InputInvalid: Something does not fit.
+    """
     from pydantic import ValidationError
 
     try:
@@ -190,4 +195,4 @@ def _check(validate: Any, what: str, path: tuple[str, ...]) -> Any:
             f"{'.'.join(map(str, (*path, *problem['loc']))) or 'the value'}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_context=False, include_input=False)
         ]
-        raise InputInvalid(f"{what} does not fit its state. " + "; ".join(problems) + ".") from error
+        raise InputInvalid(f"{what} does not fit its {schema}. " + "; ".join(problems) + ".") from error

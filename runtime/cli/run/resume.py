@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer import TransactionalSaver
     from superstep.runtime.cli.run.execute import Turn
+    from superstep.runtime.loading.factories import FactoryCall
     from superstep.runtime.loading.loader import LoadedGraph
     from superstep.runtime.settings.settings import CommandSettings
 
@@ -23,7 +24,7 @@ WAITING: Any = object()  # the thread waits for an answer, and none was given
 
 
 async def find_thread(
-    saver: TransactionalSaver, thread: str, spec: str | None, settings: CommandSettings
+    saver: TransactionalSaver, thread: str, spec: str | None, settings: CommandSettings, call: FactoryCall
 ) -> tuple[Any, LoadedGraph]:
     """Find a thread and load its graph.
 
@@ -32,6 +33,7 @@ async def find_thread(
         thread: The thread.
         spec: Where its graph is now, or `None` for where it was.
         settings: The settings, for messages.
+        call: What the graph is made for, if a factory makes it.
 
     Returns:
         The thread's summary and the graph.
@@ -45,7 +47,7 @@ async def find_thread(
 
     summary = await thread_summary(saver, thread, settings)
     try:
-        loaded = await load_graph(spec or recorded_graph(summary))
+        loaded = await load_graph(spec or recorded_graph(summary), call=call)
     except GraphNotFound as error:
         if spec is not None:
             raise
