@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
-from superstep.runtime.faults import GraphInvalid, GraphNotFound
+from superstep.runtime.faults import ConfigError, GraphInvalid, GraphNotFound
 from superstep.runtime.loading.factories import FactoryCall, call_factory
 from superstep.runtime.loading.modules import closest, hidden, import_file, import_named, is_importable, short_name
 from superstep.runtime.loading.project import Project, read_project
@@ -108,6 +108,8 @@ async def load_graph(spec: str, *, folder: Path | None = None, call: FactoryCall
     project.set_variables()
     project.make_importable()
     call = call or FactoryCall()
+    if call.runs and project.refused:
+        raise ConfigError(project.refused)
     if spec in project.graphs:
         module, attribute = _import_entry(project, spec)
         graph, resources = await _as_graph(getattr(module, attribute, None), module, attribute, call)

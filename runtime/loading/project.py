@@ -1,7 +1,8 @@
 """`langgraph.json`: names of graphs, folders to import from, and variables of the project.
 
 The format is LangGraph's own. Used here are `graphs` (name to `./file.py:attribute` or `package.module:attribute`),
-`dependencies` (local folders go on the import path) and `env` (a file of `NAME=value` lines, or a table).
+`dependencies` (local folders go on the import path) and `env` (a file of `NAME=value` lines, or a table). Of what
+cannot be had here, `checkpointer` is warned of, and a run is refused for `store`.
 
 The project's folders go on the import path only when a graph is loaded, and behind everything else: a file that is
 called like a module of the standard library or of an installed package is not imported in its stead.
@@ -36,6 +37,7 @@ class Project:
         dependencies: folders to import from.
         env: variables to set unless they are set already.
         warnings: what is amiss and stops nothing.
+        refused: what a run is refused for, or `None`.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class Project:
     dependencies: tuple[Path, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    refused: str | None = None
 
     @property
     def import_folders(self) -> tuple[Path, ...]:
@@ -95,7 +98,8 @@ def read_project(folder: Path | None = None) -> Project:
         _graphs(path, document.get("graphs", {})),
         _dependencies(path, document, warnings),
         _env(path, document.get("env"), warnings),
-        tuple(warnings),
+        (*warnings, *_checkpointer(path, document.get("checkpointer"))),
+        _refused(path, document.get("store")),
     )
 
 
@@ -125,6 +129,24 @@ def _dependencies(path: Path, document: dict[str, Any], warnings: list[str]) -> 
             f"pip install {shlex.join(missing)}"
         )
     return tuple(path.parent / entry for entry in folders)
+
+
+def _checkpointer(path: Path, entry: Any) -> list[str]:
+    if not entry:
+        return []
+    return [
+        f'{path}: "checkpointer" is for the Agent Server and is not used here: threads are kept in the database of '
+        "--db, DATABASE_URL or runtime.toml."
+    ]
+
+
+def _refused(path: Path, store: Any) -> str | None:
+    if not store:
+        return None
+    return (
+        f'{path}: "store" asks for a store that these commands do not have, and nodes would find none. Compile the '
+        "graph with a store of its own (`compile(store=…)`), and remove the entry."
+    )
 
 
 def _is_installed(requirement: str) -> bool:

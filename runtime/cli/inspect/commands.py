@@ -56,8 +56,8 @@ def history(common: Common, thread: str, as_json: bool) -> int:
 
     async def main(_: Stop) -> list[dict[str, Any]]:
         async with open_saver(settings, prepare=False) as saver:
-            await thread_summary(saver, thread, settings)
-            return [asdict(step) for step in await saver.asteps(thread)]
+            summary = await thread_summary(saver, thread, settings)
+            return [asdict(step) for step in await saver.asteps(summary.thread_id)]
 
     steps = run_async(main)
     if as_json:
@@ -79,13 +79,15 @@ def show(common: Common, thread: str, checkpoint: str | None, as_json: bool) -> 
     from superstep.runtime.cli.inspect.views import print_state
     from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import open_saver, run_async
-    from superstep.runtime.cli.threads import thread_summary
+    from superstep.runtime.cli.threads import full_checkpoint, thread_summary
 
     settings = common.settings()
 
     async def main(_: Stop) -> dict[str, Any]:
         async with open_saver(settings, prepare=False) as saver:
-            return await described_state(saver, await thread_summary(saver, thread, settings), checkpoint)
+            summary = await thread_summary(saver, thread, settings)
+            at = await full_checkpoint(saver, summary.thread_id, checkpoint) if checkpoint else None
+            return await described_state(saver, summary, at)
 
     state = run_async(main)
     if as_json:

@@ -14,6 +14,7 @@ from superstep.runtime.cli.render.console import (
     print_json,
     print_questions,
     print_values,
+    short_ids,
     step_names,
     table,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "print_questions",
     "print_values",
     "reserve_stdout",
+    "short_ids",
     "standing_streams",
     "step_names",
     "table",

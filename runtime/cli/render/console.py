@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.render.streams import OutputClosed, answer, answer_encoding, encodable
@@ -10,7 +11,7 @@ from superstep.runtime.settings.shown import safe, safe_json, shell_word
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
     from rich.segment import Segment
@@ -24,6 +25,7 @@ __all__ = [
     "print_json",
     "print_questions",
     "print_values",
+    "short_ids",
     "step_names",
     "table",
 ]
@@ -51,7 +53,7 @@ def console(*, stderr: bool = False) -> Console:
                 yield each if each.control else Segment(safe(each.text), each.style)
 
     made = _Console(stderr=stderr, markup=False, highlight=False, emoji=False)
-    if not made.is_terminal:
+    if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = max(made.width, LEAST_WIDTH)
     return made
 
@@ -74,6 +76,22 @@ def moment(when: datetime.datetime | None) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural where it must be."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def short_ids(ids: Iterable[str]) -> dict[str, str]:
+    """Return of each id the shortest beginning, of eight characters or more, that no other one has."""
+    known = sorted(set(ids))
+    short = {}
+    for index, each in enumerate(known):
+        beside = [known[at] for at in (index - 1, index + 1) if 0 <= at < len(known)]
+        shared = max((_shared(each, other) for other in beside), default=0)
+        short[each] = each[: max(8, shared + 1)]
+    return short
+
+
+def _shared(one: str, other: str) -> int:
+    """The length of what two texts begin with."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]], out: Console) -> None:

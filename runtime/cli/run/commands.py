@@ -188,6 +188,7 @@ async def _resume(request: RunRequest, stop: Stop) -> Outcome:
     from superstep.runtime.cli.run.execute import Turn, prepared, take_turn
     from superstep.runtime.cli.run.resume import WAITING, find_thread, next_payload, waiting_outcome
     from superstep.runtime.cli.session import open_saver
+    from superstep.runtime.cli.threads import full_checkpoint
     from superstep.runtime.settings.models import use_models
 
     use_models(settings)
@@ -196,7 +197,9 @@ async def _resume(request: RunRequest, stop: Stop) -> Outcome:
         summary, loaded = await find_thread(saver, thread, request.graph, settings, how.factory_call(thread))
         async with aclosing(loaded):
             fit_context(how, loaded.compile(), loaded.name)
-            turn = Turn(loaded, summary.graph or loaded.name, thread, None, how, request.checkpoint, known=True)
+            thread = summary.thread_id
+            at = await full_checkpoint(saver, thread, request.checkpoint) if request.checkpoint else None
+            turn = Turn(loaded, summary.graph or loaded.name, thread, None, how, at, known=True)
             turn.payload = await next_payload(saver, turn, answer)
             if turn.payload is WAITING:
                 async with prepared(loaded, saver):

@@ -62,10 +62,10 @@ class Outcome:
         out = console(stderr=as_json)
         if as_json:
             print_json(self.report)
-        elif self.error is None:
-            print_values(self.report["values"], out)
         if self.report["status"] == "interrupted":
             print_questions(self.report["interrupts"], self.report["thread_id"], out)
+        if self.error is None and not as_json:
+            print_values(self.report["values"], out)
         if self.started and not as_json:
             _print_summary(self.report, out)
         if self.error is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from superstep.runtime.faults import ConfigError
+from superstep.runtime.loading.factories import FactoryCall
+from superstep.runtime.loading.loader import load_graph
 from superstep.runtime.loading.project import Project, read_project
 from tests.support.commands import ROOT
 
@@ -127,3 +131,18 @@ def test_what_langgraph_json_lacks_is_a_warning(tmp_path: Path) -> None:
     assert ".nowhere does not exist" in second
     err = run(tmp_path, "models")[1]
     assert err.count("Warning: ") == 2
+
+
+@pytest.mark.parametrize("entry", [{"index": {"embed": "openai:x", "dims": 3}}, {"path": "./s.py:store"}])
+async def test_a_store_is_refused_by_name_where_a_graph_runs(tmp_path: Path, entry: object) -> None:
+    (tmp_path / "flow_of_test_store.py").write_text(GRAPH.format(more=""))
+    (tmp_path / "langgraph.json").write_text(json.dumps({"store": entry}))
+    assert (await load_graph("flow_of_test_store.py", folder=tmp_path)).name
+    with pytest.raises(ConfigError, match='"store" asks for a store'):
+        await load_graph("flow_of_test_store.py", folder=tmp_path, call=FactoryCall(runs=True))
+
+
+def test_a_checkpointer_of_langgraph_json_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "langgraph.json").write_text('{"checkpointer": {"path": "./app.py:saver"}}')
+    (warning,) = read_project(tmp_path).warnings
+    assert '"checkpointer" is for the Agent Server and is not used here' in warning
