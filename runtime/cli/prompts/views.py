@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "added_object",
     "full_object",
+    "move_object",
     "print_added",
     "print_differences",
     "print_move",
@@ -88,6 +89,18 @@ def added_object(added: Added) -> dict[str, Any]:
         "new": added.new,
         "label": added.move.label if added.move else None,
         "label_moved": added.move.changed if added.move else False,
+    }
+
+
+def move_object(move: Move) -> dict[str, Any]:
+    """What moving a label came to, as JSON."""
+    before = None if move.before is None else asdict(move.before)
+    return {
+        "name": move.name,
+        "label": move.label,
+        "before": before,
+        "after": asdict(move.after),
+        "changed": move.changed,
     }
 
 
