@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.render.streams import OutputClosed, answer, answer_encoding, encodable
@@ -53,7 +52,7 @@ def console(*, stderr: bool = False) -> Console:
                 yield each if each.control else Segment(safe(each.text), each.style)
 
     made = _Console(stderr=stderr, markup=False, highlight=False, emoji=False)
-    if not made.is_terminal and "COLUMNS" not in os.environ:
+    if not made.is_terminal:
         made.width = max(made.width, LEAST_WIDTH)
     return made
 

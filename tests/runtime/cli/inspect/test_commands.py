@@ -1,7 +1,10 @@
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from superstep.runtime.cli.inspect.views import print_history
 from tests.support.commands import GRAPHS, Runtime
 
 
@@ -35,12 +38,13 @@ def test_threads_history_and_show(on_db: Runtime) -> None:
     assert (earlier["values"]["number"], earlier["next"]) == (41, ["second"])
 
 
-def test_history_fits_a_terminal(on_db: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+def test_history_fits_a_terminal(on_db: Runtime) -> None:
     for name in ("counting", "paying", "asking_models"):
         on_db("run", f"{GRAPHS}.{name}", "--thread", name)
-        lines = [line for line in on_db("history", name).out.splitlines() if line.strip()]
         steps = on_db("history", name, "--json").json
+        out = Console(file=io.StringIO(), width=80)
+        print_history(steps, out)
+        lines = [line for line in out.file.getvalue().splitlines() if line.strip()]  # type: ignore[attr-defined]
         assert max(map(len, lines)) <= 80
         shown = [line.split() for line in lines[2 : 2 + len(steps)]]
         assert [words[0] for words in shown] == [str(step["step"]) for step in steps], "one line a super-step"
