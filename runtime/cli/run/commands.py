@@ -138,7 +138,7 @@ async def _run(request: RunRequest, stop: Stop) -> Outcome:
             known = await _is_known(request, loaded, saver)
             if not known:
                 require_fields(value, graph, loaded.name)
-            turn = Turn(loaded, loaded.name, thread, value, how, known=known)
+            turn = Turn(loaded, loaded.name, thread, value, known=known, how=how)
             return await take_turn(turn, saver, settings, stop, stream=request.stream, as_json=request.as_json)
 
 
@@ -199,7 +199,7 @@ async def _resume(request: RunRequest, stop: Stop) -> Outcome:
             fit_context(how, loaded.compile(), loaded.name)
             thread = summary.thread_id
             at = await full_checkpoint(saver, thread, request.checkpoint) if request.checkpoint else None
-            turn = Turn(loaded, summary.graph or loaded.name, thread, None, how, at, known=True)
+            turn = Turn(loaded, summary.graph or loaded.name, thread, None, at, known=True, how=how)
             turn.payload = await next_payload(saver, turn, answer)
             if turn.payload is WAITING:
                 async with prepared(loaded, saver):

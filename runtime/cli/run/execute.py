@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.exits import Stopped
 from superstep.runtime.cli.run.debounce import debounced
 from superstep.runtime.cli.run.outcome import Outcome, blank_report
 from superstep.runtime.cli.run.progress import RunProgress
+from superstep.runtime.cli.run.run_options import RunOptions
 from superstep.runtime.cli.threads import thread_config
 from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
 from superstep.runtime.settings.shown import shell_word
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from superstep.checkpointer import TransactionalSaver
-    from superstep.runtime.cli.run.run_options import RunOptions
     from superstep.runtime.cli.session import Stop
     from superstep.runtime.flow.transactional import Transactional
     from superstep.runtime.loading.loader import LoadedGraph
@@ -40,18 +40,18 @@ class Turn:
         name: the name the thread knows the graph by.
         thread: the thread.
         payload: input, `Command`, or `None` to continue.
-        how: context and config of the run.
         checkpoint: checkpoint to fork from.
         known: whether the thread was there before.
+        how: context and config of the run.
     """
 
     loaded: LoadedGraph
     name: str
     thread: str
     payload: Any
-    how: RunOptions
     checkpoint: str | None = None
     known: bool = False
+    how: RunOptions = field(default_factory=RunOptions)
 
     @property
     def config(self) -> Any:
