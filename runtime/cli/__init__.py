@@ -7,10 +7,10 @@ is a thin function: it reads its options, calls the layers below, and returns it
 
 from __future__ import annotations
 
-import os
+import io
 import signal
 import sys
-from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +20,7 @@ from superstep.runtime.cli.inspect import commands as inspect_commands
 from superstep.runtime.cli.models import commands as model_commands
 from superstep.runtime.cli.options import Common, common_options
 from superstep.runtime.cli.prompts import commands as prompt_commands
+from superstep.runtime.cli.render.streams import complain, reserve_stdout, standing_streams, write_off
 from superstep.runtime.cli.run import commands as run_commands
 
 if TYPE_CHECKING:
@@ -70,30 +71,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 completed, 1 unexpected, 2 usage, 3 graph or input invalid, 4 database unavailable, 5 conflict exhausted,
         6 providers exhausted, 7 fenced or busy, 10 interrupted, 128 + n after a signal.
     """
-    common = Common()
+    if arguments is None:
+        _forget_current_folder()
+    with standing_streams(keep=arguments is None):
+        common = Common(on_json=reserve_stdout, warn=lambda text: complain(f"Warning: {text}"))
+        return _performed(sys.argv[1:] if arguments is None else arguments, common)
+
+
+def _forget_current_folder() -> None:
+    """Take the current folder, which `python -m` puts there, from the front of the import path.
+
+    Commands that list things import nothing from it, and those that load a graph look there last.
+    """
+    program = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if program and program.name.endswith(".runtime.__main__") and sys.path[:1] in ([""], [str(Path.cwd())]):
+        del sys.path[0]
+
+
+def _performed(arguments: Sequence[str], common: Common) -> int:
     try:
         code = cli.main(arguments, prog_name="runtime", standalone_mode=False, obj=common)
         sys.stdout.flush()
     except click.exceptions.Exit as request:
         return request.exit_code
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        common.as_json = common.as_json or "--json" in arguments
+        return _failed(error, _usage(error), error.exit_code, common)
     except (BrokenPipeError, SystemExit):  # click turns a closed pipe into SystemExit, and nothing else
-        return _quiet()
+        write_off()
+        return 128 + getattr(signal, "SIGPIPE", 13)
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
     except Exception as error:  # noqa: BLE001 - the last resort: every error becomes one block and a code
-        from superstep.runtime.cli.exits import exit_code, explain
+        from superstep.runtime.cli.exits import exit_code, explained
 
-        with suppress(BrokenPipeError):
-            explain(error, debug=common.debug)
-        return exit_code(error)
+        return _failed(error, explained(error, debug=common.debug), exit_code(error), common)
     return code if isinstance(code, int) else 0
 
 
-def _quiet() -> int:
-    """Close an output that its reader has closed, so that the interpreter's last flush does not complain."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 128 + getattr(signal, "SIGPIPE", 13)
+def _failed(error: Exception, words: str, code: int, common: Common) -> int:
+    """Show an error that a command has not shown itself, as JSON too where that is wanted."""
+    complain(words)
+    try:
+        if common.as_json:
+            from superstep.runtime.cli.exits import error_object
+            from superstep.runtime.cli.render import print_json
+
+            print_json({"error": error_object(error)})
+        sys.stdout.flush()
+    except OSError:
+        write_off()
+    return code
+
+
+def _usage(error: click.ClickException) -> str:
+    """Return what click says about wrong usage."""
+    written = io.StringIO()
+    error.show(file=written)
+    return written.getvalue().rstrip()

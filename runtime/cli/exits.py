@@ -1,4 +1,4 @@
-"""Exit codes by error class, and the one block on standard error that explains a failure.
+"""Exit codes by error class, and the words that explain a failure.
 
 Decided by class alone, never by message text.
 """
@@ -6,14 +6,14 @@ Decided by class alone, never by message text.
 from __future__ import annotations
 
 import signal
-import sys
 import traceback
 from typing import Any
 
 from superstep.runtime import faults
 from superstep.runtime.settings.settings import without_password
+from superstep.runtime.settings.shown import shell_word
 
-__all__ = ["COMPLETED", "INTERRUPTED", "USAGE", "Stopped", "error_object", "exit_code", "explain"]
+__all__ = ["COMPLETED", "INTERRUPTED", "USAGE", "Stopped", "error_object", "exit_code", "explained"]
 
 COMPLETED = 0
 UNEXPECTED = 1
@@ -82,12 +82,12 @@ def advice(error: BaseException, thread: str | None) -> str | None:
     """Return what to do about an error, or `None` if its message has to do."""
     for kind, text in ADVICE:
         if isinstance(error, kind):
-            return text.format(thread=thread) if thread or "{thread}" not in text else None
+            return text.format(thread=shell_word(thread or "")) if thread or "{thread}" not in text else None
     if isinstance(error, faults.RuntimeFault) or not thread:
         return None
     if isinstance(error, Stopped):
-        return RESUME.format(thread=thread)
-    return f"Correct the cause, then: runtime resume {thread}"
+        return RESUME.format(thread=shell_word(thread))
+    return f"Correct the cause, then: runtime resume {shell_word(thread)}"
 
 
 def error_object(error: BaseException, thread: str | None = None) -> dict[str, Any]:
@@ -97,13 +97,13 @@ def error_object(error: BaseException, thread: str | None = None) -> dict[str, A
     return {**what, "what_to_do": todo} if todo else what
 
 
-def explain(error: BaseException, *, thread: str | None = None, debug: bool = False) -> None:
-    """Print one block on standard error: what happened, to what, and what to do.
+def explained(error: BaseException, *, thread: str | None = None, debug: bool = False) -> str:
+    """Return one block for people: what happened, to what, and what to do. It has no password in it.
 
     Args:
         error: What ended the command.
         thread: The thread that was being run, if any.
-        debug: Print the traceback too.
+        debug: With the traceback.
     """
     lines = []
     if debug:
@@ -118,8 +118,7 @@ def explain(error: BaseException, *, thread: str | None = None, debug: bool = Fa
         lines.append(f"  {described['what_to_do']}")
     if not debug and not isinstance(error, faults.RuntimeFault | Stopped):
         lines.append("  The traceback is shown with --debug.")
-    sys.stderr.write(without_password("\n".join(lines)) + "\n")
-    sys.stderr.flush()
+    return without_password("\n".join(lines))
 
 
 def _node_line(error: BaseException) -> str | None:

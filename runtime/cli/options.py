@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,20 +27,33 @@ class Common:
         db: connection string.
         schema: Postgres schema of the runtime's tables.
         config: settings file.
+        run_config: the LangGraph config that `--config` gave, as it was written: JSON, or where it is.
         debug: whether errors show their traceback.
+        as_json: whether standard output is for one JSON value.
+        on_json: called as soon as that is known, before anything of the user's is imported.
+        warn: shows a warning.
     """
 
     db: str | None = None
     schema: str | None = None
     config: str | None = None
+    run_config: str | None = None
     debug: bool = False
+    as_json: bool = False
+    on_json: Callable[[], None] | None = None
+    warn: Callable[[str], None] | None = None
 
-    def settings(self) -> CommandSettings:
+    def settings(self, *, runs: bool = False) -> CommandSettings:
         """Resolve the settings, after setting the variables of `langgraph.json`.
+
+        Args:
+            runs: Whether the command runs a graph, so that it may be given a LangGraph config.
 
         Raises:
             ConfigError: A file or a value is wrong.
         """
+        if self.run_config is not None and not runs:
+            raise ConfigError("--config takes JSON for `runtime run` and `runtime resume` only; here it is a file.")
         import logging
 
         from superstep.runtime.loading.project import read_project
@@ -47,15 +62,30 @@ class Common:
         if not self.debug:
             # The driver logs lost connections with tracebacks; what they mean for the command is in its own error.
             logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
-        read_project().activate()
+        project = read_project()
+        project.set_variables()
+        if self.warn:
+            for warning in project.warnings:
+                self.warn(warning)
         return load_settings(file=self.config, flags={"url": self.db, "schema": self.schema})
 
 
 def _remember(context: click.Context, option: click.Parameter, value: Any) -> None:
     """Keep the value in the one `Common` of the command line: the option nearest to the command's end wins."""
     common = context.ensure_object(Common)
-    if value and option.name in {field.name for field in fields(Common)}:
-        setattr(common, option.name, value)
+    for each in value if option.name == "config" else [value] if value else []:
+        # A LangGraph config is JSON, `@FILE` or `-`; what else it could be is the name of a settings file.
+        is_run = option.name == "config" and (each == "-" or each.lstrip().startswith(("{", "[", "@", '"')))
+        setattr(common, "run_config" if is_run else str(option.name), each)
+
+
+def _json_wanted(context: click.Context, _: click.Parameter, wanted: bool) -> bool:
+    common = context.ensure_object(Common)
+    if wanted and not common.as_json and not context.resilient_parsing:
+        common.as_json = True
+        if common.on_json:
+            common.on_json()
+    return wanted
 
 
 def common_options(command: Command) -> Command:
@@ -64,10 +94,12 @@ def common_options(command: Command) -> Command:
         click.option("--debug", is_flag=True, expose_value=False, callback=_remember, help="Show tracebacks."),
         click.option(
             "--config",
-            metavar="FILE",
+            metavar="FILE|JSON",
+            multiple=True,
             expose_value=False,
             callback=_remember,
-            help="Settings file. Default: runtime.toml, if there is one.",
+            help="Settings file; default: runtime.toml, if there is one. To run and resume also, or as well, the "
+            'LangGraph config of the run, as JSON or @FILE: \'{"configurable": {…}, "recursion_limit": 50}\'.',
         ),
         click.option(
             "--schema",
@@ -88,5 +120,7 @@ def common_options(command: Command) -> Command:
     return command
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, is_eager=True, callback=_json_wanted, help="Print JSON, errors too."
+)
 pass_common = click.make_pass_decorator(Common, ensure=True)

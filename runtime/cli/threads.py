@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.session import where
 from superstep.runtime.faults import GraphNotFound, ThreadNotFound
+from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
@@ -14,19 +15,45 @@ if TYPE_CHECKING:
     from superstep.runtime.loading.loader import LoadedGraph
     from superstep.runtime.settings.settings import CommandSettings
 
-__all__ = ["checkpoint_state", "recorded_graph", "thread_config", "thread_summary"]
+LEAST_PREFIX = 4  # characters of an id that may stand for it
+SEARCHED = 10_000  # threads, latest first, among which a beginning is looked for
+
+__all__ = ["checkpoint_state", "full_checkpoint", "recorded_graph", "thread_config", "thread_summary"]
 
 
 async def thread_summary(saver: TransactionalSaver, thread: str, settings: CommandSettings) -> ThreadSummary:
-    """Return the summary of a thread.
+    """Return the summary of a thread, by its id or by the beginning of it that no other thread has.
 
     Raises:
-        ThreadNotFound: There is no such thread.
+        ThreadNotFound: There is no such thread, or several begin like that.
     """
     summary = await saver.athread(thread)
+    if summary is None and len(thread) >= LEAST_PREFIX:
+        found = [each for each in await saver.athreads(limit=SEARCHED) if each.thread_id.startswith(thread)]
+        if len(found) > 1:
+            ids = ", ".join(each.thread_id for each in found[:3])
+            raise ThreadNotFound(f"{len(found)} threads begin with {thread}: {ids}{', …' if len(found) > 3 else ''}.")
+        summary = found[0] if found else None
     if summary is None:
         raise ThreadNotFound(f"There is no thread {thread} in {where(settings)}. List them with: runtime threads")
     return summary
+
+
+async def full_checkpoint(saver: TransactionalSaver, thread: str, given: str) -> str:
+    """Return the id of a checkpoint by the beginning of it that no other of the thread has; anything else as it is.
+
+    Raises:
+        ThreadNotFound: Several begin like that.
+    """
+    known = {step.checkpoint_id for step in await saver.asteps(thread)}
+    found = [each for each in sorted(known) if each.startswith(given)] if len(given) >= LEAST_PREFIX else []
+    if given in known or not found:
+        return given
+    if len(found) > 1:
+        raise ThreadNotFound(
+            f"{len(found)} checkpoints of {thread} begin with {given}. See: runtime history {shell_word(thread)}"
+        )
+    return found[0]
 
 
 def recorded_graph(summary: ThreadSummary) -> str:
@@ -57,5 +84,5 @@ async def checkpoint_state(
     config = thread_config(thread, checkpoint)
     if await saver.aget_tuple(config) is None:
         missing = f"checkpoint {checkpoint}" if checkpoint else "checkpoint yet"
-        raise ThreadNotFound(f"The thread {thread} has no {missing}. See: runtime history {thread}")
+        raise ThreadNotFound(f"The thread {thread} has no {missing}. See: runtime history {shell_word(thread)}")
     return await loaded.compile(saver).aget_state(config)

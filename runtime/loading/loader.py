@@ -1,24 +1,26 @@
 """GRAPH of the command line, found and made ready to run.
 
-`GRAPH` is a name in `langgraph.json`, `package.module`, or `package.module:attribute`. The attribute is a `StateGraph`,
-a compiled graph (the functional API's `@entrypoint` makes one too), or a factory of one, synchronous or not. The
-graph gets the runtime's saver; a graph that was compiled with another checkpointer is refused, because its steps
+`GRAPH` is a name in `langgraph.json`, `package.module`, `package.module:attribute`, `file.py` or `file.py:attribute`.
+The attribute is a `StateGraph`, a compiled graph (the functional API's `@entrypoint` makes one too), or a factory.
+The graph gets the runtime's saver; a graph that was compiled with another checkpointer is refused, because its steps
 would be saved elsewhere.
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
-from dataclasses import dataclass
+import re
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
-from superstep.runtime.faults import GraphInvalid, GraphNotFound
-from superstep.runtime.loading.modules import closest, import_file, import_named, short_name
+from superstep.runtime.faults import ConfigError, GraphInvalid, GraphNotFound
+from superstep.runtime.loading.factories import FactoryCall, call_factory
+from superstep.runtime.loading.modules import closest, hidden, import_file, import_named, is_importable, short_name
 from superstep.runtime.loading.project import Project, read_project
 
 if TYPE_CHECKING:
@@ -40,11 +42,17 @@ class LoadedGraph:
         name: what a thread remembers and `runtime resume` loads again: the shortest form that finds the graph.
         graph: the `StateGraph` or the compiled graph, as its author left it.
         module: the module, for its optional hooks `setup`, `lifespan` and `example_input`.
+        resources: what a factory has opened for the graph.
     """
 
     name: str
     graph: Graph
     module: ModuleType
+    resources: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
+
+    async def aclose(self) -> None:
+        """Close what a factory has opened for the graph."""
+        await self.resources.aclose()
 
     def hook(self, name: str) -> Any:
         """Return an optional attribute of the graph's module, or `None`."""
@@ -80,48 +88,67 @@ class LoadedGraph:
         return attached
 
 
-async def load_graph(spec: str, *, folder: Path | None = None) -> LoadedGraph:
+async def load_graph(spec: str, *, folder: Path | None = None, call: FactoryCall | None = None) -> LoadedGraph:
     """Find a graph by its name.
 
     Args:
-        spec: A name in `langgraph.json`, `package.module`, or `package.module:attribute`.
-        folder: The project folder, by default the current one. It goes on the import path.
+        spec: A name in `langgraph.json`, `package.module`, `path/to/file.py`, and of the last two maybe `:attribute`.
+        folder: The project folder, by default the current one. It goes at the end of the import path.
+        call: What the graph is made for, if a factory makes it; by default to be looked at.
 
     Returns:
         The graph, not yet compiled on a saver.
 
     Raises:
-        GraphNotFound: No such entry, module or attribute; the message suggests names that are close.
+        GraphNotFound: No such entry, module, file or attribute; the message suggests names that are close.
         GraphInvalid: The module fails to import, or the attribute is no graph.
         ConfigError: `langgraph.json` is broken.
     """
     project = read_project(folder)
-    project.activate()
+    project.set_variables()
+    project.make_importable()
+    call = call or FactoryCall()
+    if call.runs and project.refused:
+        raise ConfigError(project.refused)
     if spec in project.graphs:
         module, attribute = _import_entry(project, spec)
-        return LoadedGraph(spec, await _as_graph(getattr(module, attribute, None), module, attribute), module)
-    name, _, attribute = spec.partition(":")
-    if not name or name.endswith(".py") or "/" in name:
-        raise GraphNotFound(
-            f"{spec!r} is no graph name. Write package.module or package.module:attribute, or give the file a name "
-            "in langgraph.json."
-        )
-    module = import_named(name, known=tuple(project.graphs))
+        graph, resources = await _as_graph(getattr(module, attribute, None), module, attribute, call)
+        return LoadedGraph(spec, graph, module, resources)
+    module, name, attribute = _import_spec(project, spec)
     usual = _usual_attribute(module)
+    if not _graphs_of(module) and is_importable(module) and (elsewhere := hidden(name, project.import_folders)):
+        raise GraphNotFound(f"The module {name} is not of this project.{elsewhere}")
     if not attribute and usual is None:
         raise GraphInvalid(
             f"The module {name} has no attribute {', '.join(USUAL_NAMES)}, and {_listing(module)}. "
             f"Name the one to run: {name}:ATTRIBUTE."
         )
-    found = await _as_graph(getattr(module, attribute or str(usual), None), module, attribute or str(usual))
-    short = short_name(name)
-    return LoadedGraph(short if attribute in ("", usual) else f"{short}:{attribute}", found, module)
+    wanted = attribute or str(usual)
+    graph, resources = await _as_graph(getattr(module, wanted, None), module, wanted, call)
+    return LoadedGraph(name if attribute in ("", usual) else f"{name}:{attribute}", graph, module, resources)
+
+
+def _import_spec(project: Project, spec: str) -> tuple[ModuleType, str, str]:
+    """Import what a name outside of `langgraph.json` means; return its shortest name and the attribute too."""
+    file = re.fullmatch(r"(.+\.py)(?::(\w*))?", spec)
+    if file:
+        path = project.folder / file[1]
+        module = import_file(path, *project.import_folders)
+        return module, short_name(module.__name__) if is_importable(module) else file[1], file[2] or ""
+    name, _, attribute = spec.partition(":")
+    if not name or "/" in name:
+        raise GraphNotFound(
+            f"{spec!r} is no graph name. Write package.module, package.module:attribute or path/to/file.py:attribute, "
+            "or give the graph a name in langgraph.json."
+        )
+    module = import_named(name, known=tuple(project.graphs), folders=project.import_folders)
+    return module, short_name(name), attribute
 
 
 def _import_entry(project: Project, spec: str) -> tuple[ModuleType, str]:
     target, _, attribute = project.graphs[spec].rpartition(":")
     if target.endswith(".py"):
-        return import_file(project.folder / target, project.folder, entry=spec), attribute
+        return import_file(project.folder / target, *project.import_folders, entry=spec), attribute
     return import_named(target, known=()), attribute
 
 
@@ -145,7 +172,7 @@ def _listing(module: ModuleType) -> str:
     return "its graphs are " + ", ".join(names) if names else "it has no graph"
 
 
-async def _as_graph(value: Any, module: ModuleType, attribute: str) -> Graph:
+async def _as_graph(value: Any, module: ModuleType, attribute: str, call: FactoryCall) -> tuple[Graph, AsyncExitStack]:
     place = f"{module.__name__}:{attribute}"
     if value is None:
         raise GraphNotFound(
@@ -153,32 +180,13 @@ async def _as_graph(value: Any, module: ModuleType, attribute: str) -> Graph:
             f"{closest(attribute, [name for name in vars(module) if not name.startswith('_')])}"
         )
     if isinstance(value, StateGraph | Pregel):
-        return value
+        return value, AsyncExitStack()
     if not callable(value) or isinstance(value, ModuleType):
         raise GraphInvalid(f"{place} is a {type(value).__name__}, not a graph; {_listing(module)}.")
-    made = await _call_factory(value, place)
+    made, resources = await call_factory(value, call, place)
     if not isinstance(made, StateGraph | Pregel):
+        await resources.aclose()
         raise GraphInvalid(
             f"The factory {place} returned a {type(made).__name__}. It must return a StateGraph or a compiled graph."
         )
-    return made
-
-
-async def _call_factory(factory: Any, place: str) -> Any:
-    """Call a factory with nothing, or with an empty config if it wants one, as LangGraph's own tools do."""
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError) as error:
-        raise GraphInvalid(f"{place} is a {type(factory).__name__}, not a graph.") from error
-    required = [
-        p
-        for p in parameters
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    ]
-    if len(required) > 1 or any(p.kind is p.KEYWORD_ONLY for p in required):
-        raise GraphInvalid(f"The factory {place} needs arguments. It may take none, or one: the config.")
-    try:
-        made = factory({"configurable": {}}) if required else factory()
-        return await made if inspect.isawaitable(made) else made
-    except Exception as error:
-        raise GraphInvalid(f"The factory {place} failed: {type(error).__name__}: {error}") from error
+    return made, resources

@@ -21,10 +21,20 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["closest", "full_name", "import_file", "import_named", "last_own_frame", "short_name"]
+__all__ = [
+    "closest",
+    "full_name",
+    "hidden",
+    "import_file",
+    "import_named",
+    "is_importable",
+    "last_own_frame",
+    "short_name",
+]
 
 HERE = str(Path(__file__).parents[1]) + os.sep
 PACKAGE = __name__.partition(".")[0]
+ALIAS = "_graph_file_"
 LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -34,12 +44,13 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
-def import_named(name: str, *, known: Sequence[str]) -> ModuleType:
+def import_named(name: str, *, known: Sequence[str], folders: Sequence[Path] = ()) -> ModuleType:
     """Import a module by its dotted name, as `full_name` completes it.
 
     Args:
         name: As the user wrote it.
         known: Names of `langgraph.json`, to suggest.
+        folders: The project's folders, to say that something else hides a file in them.
 
     Raises:
         GraphNotFound: There is no such module.
@@ -55,10 +66,27 @@ def import_named(name: str, *, known: Sequence[str]) -> ModuleType:
         siblings = [short_name(sibling) for sibling in _siblings(full)]
         raise GraphNotFound(
             f"There is no module {name}, and langgraph.json has no graph of that name."
-            f"{closest(name, [*known, *siblings])} The current folder is {Path.cwd()}."
+            f"{closest(name, [*known, *siblings])}{hidden(full, folders)} The current folder is {Path.cwd()}."
         ) from error
     except (Exception, SystemExit) as error:
         raise GraphInvalid(_failure(name, error)) from error
+
+
+def hidden(name: str, folders: Iterable[Path]) -> str:
+    """Say that the project has a file for a module, where another module of that name comes before it; or nothing."""
+    top, parts = name.partition(".")[0], name.split(".")
+    spec = _spec(top)
+    if spec is None:
+        return ""
+    for folder in folders:
+        for path in (folder.joinpath(*parts).with_suffix(".py"), folder.joinpath(*parts, "__init__.py")):
+            if path.is_file() and not any(Path(place).is_relative_to(folder) for place in _places(spec)):
+                return f" {top} is {' '.join(_places(spec)) or 'built in'}, which hides {path}: name that file instead."
+    return ""
+
+
+def _places(spec: ModuleSpec) -> list[str]:
+    return [spec.origin] if spec.origin and spec.has_location else list(spec.submodule_search_locations or ())
 
 
 def full_name(name: str) -> str:
@@ -89,13 +117,13 @@ def _has(package: ModuleSpec | None, module: str) -> bool:
     return PathFinder.find_spec(f"{package.name}.{module}", package.submodule_search_locations) is not None
 
 
-def import_file(path: Path, root: Path, *, entry: str) -> ModuleType:
+def import_file(path: Path, *roots: Path, entry: str | None = None) -> ModuleType:
     """Import a module by its file, under its dotted name if the import path leads to that file.
 
     Args:
         path: A file that the import path does not lead to gets a module name of its own.
-        root: The project folder; it is on the import path.
-        entry: Name in `langgraph.json`, for messages.
+        roots: Folders on the import path.
+        entry: Name in `langgraph.json`, for messages; `None` if the file itself was named.
 
     Returns:
         The module; the same object when called again.
@@ -104,16 +132,20 @@ def import_file(path: Path, root: Path, *, entry: str) -> ModuleType:
         GraphNotFound: There is no such file.
         GraphInvalid: The file fails to import.
     """
-    path, root = path.resolve(), root.resolve()
+    path = path.resolve()
     if not path.is_file():
+        if entry is None:
+            raise GraphNotFound(f"There is no file {path}, and langgraph.json has no graph of that name.")
         raise GraphNotFound(f"langgraph.json says that {entry!r} is in {path}, but there is no such file.")
-    if path.is_relative_to(root):
-        # The dotted name makes relative imports work, and the module the same one that others import.
-        parts = path.relative_to(root).with_suffix("").parts
-        dotted = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if all(part.isidentifier() for part in parts) and _file(_spec(full_name(dotted))) == path:
-            return import_named(dotted, known=())
-    alias = f"_graph_file_{path.stem}_{abs(hash(str(path))):x}"
+    # The innermost root first: `src/agent/flow.py` is `agent.flow`, not `src.agent.flow`, to the modules beside it.
+    for root in sorted((root.resolve() for root in roots), key=lambda root: -len(root.parts)):
+        if path.is_relative_to(root):
+            # The dotted name makes relative imports work, and the module the same one that others import.
+            parts = path.relative_to(root).with_suffix("").parts
+            dotted = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            if dotted and all(part.isidentifier() for part in parts) and _file(_spec(full_name(dotted))) == path:
+                return import_named(dotted, known=())
+    alias = f"{ALIAS}{path.stem}_{abs(hash(str(path))):x}"
     if alias in sys.modules:
         return sys.modules[alias]
     spec = importlib.util.spec_from_file_location(alias, path)
@@ -126,6 +158,11 @@ def import_file(path: Path, root: Path, *, entry: str) -> ModuleType:
         del sys.modules[alias]
         raise GraphInvalid(_failure(str(path), error)) from error
     return module
+
+
+def is_importable(module: ModuleType) -> bool:
+    """Tell whether a module's name leads to it again, or its file alone does."""
+    return not module.__name__.startswith(ALIAS)
 
 
 def _spec(dotted: str) -> ModuleSpec | None:

@@ -1,7 +1,11 @@
 """`langgraph.json`: names of graphs, folders to import from, and variables of the project.
 
 The format is LangGraph's own. Used here are `graphs` (name to `./file.py:attribute` or `package.module:attribute`),
-`dependencies` (local folders go on the import path) and `env` (a file of `NAME=value` lines, or a table).
+`dependencies` (local folders go on the import path) and `env` (a file of `NAME=value` lines, or a table). Of what
+cannot be had here, `checkpointer` is warned of, and a run is refused for `store`.
+
+The project's folders go on the import path only when a graph is loaded, and behind everything else: a file that is
+called like a module of the standard library or of an installed package is not imported in its stead.
 """
 
 from __future__ import annotations
@@ -9,8 +13,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +36,38 @@ class Project:
         graphs: import targets by graph name.
         dependencies: folders to import from.
         env: variables to set unless they are set already.
+        warnings: what is amiss and stops nothing.
+        refused: what a run is refused for, or `None`.
     """
 
     folder: Path
     graphs: dict[str, str] = field(default_factory=dict)
     dependencies: tuple[Path, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    refused: str | None = None
 
-    def activate(self) -> None:
-        """Put the folder and its dependencies on the import path, and set the variables. Idempotent."""
-        for folder in (*reversed(self.dependencies), self.folder):
-            place = str(folder.resolve())
-            if place not in sys.path:
-                sys.path.insert(0, place)
+    @property
+    def import_folders(self) -> tuple[Path, ...]:
+        """The folders to import from, in order: the project's, its dependencies, and the `src` of each."""
+        found: list[Path] = []
+        for folder in (self.folder.resolve(), *(each.resolve() for each in self.dependencies)):
+            # A folder `src` of packages is no package itself.
+            source = folder / "src"
+            inside = [source] if source.is_dir() and not (source / "__init__.py").is_file() else []
+            found += [each for each in (folder, *inside) if each not in found]
+        return tuple(found)
+
+    def set_variables(self) -> None:
+        """Set the variables that are not set. Idempotent."""
         for name, value in self.env.items():
             os.environ.setdefault(name, value)
+
+    def make_importable(self) -> None:
+        """Put the project's folders at the end of the import path. Idempotent."""
+        for place in map(str, self.import_folders):
+            if place not in sys.path:
+                sys.path.append(place)
 
 
 def read_project(folder: Path | None = None) -> Project:
@@ -64,18 +87,19 @@ def read_project(folder: Path | None = None) -> Project:
     if not path.is_file():
         return Project(folder)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {type(error).__name__}. It must be a UTF-8 text file.") from error
+        document = json.loads(_text(path))
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}.") from error
     if not isinstance(document, dict):
         raise ConfigError(f'{path} must hold a JSON object, such as {{"graphs": {{"agent": "./agent.py:graph"}}}}.')
+    warnings: list[str] = []
     return Project(
         folder,
         _graphs(path, document.get("graphs", {})),
-        _dependencies(path, document),
-        _env(path, document.get("env")),
+        _dependencies(path, document, warnings),
+        _env(path, document.get("env"), warnings),
+        (*warnings, *_checkpointer(path, document.get("checkpointer"))),
+        _refused(path, document.get("store")),
     )
 
 
@@ -89,15 +113,55 @@ def _graphs(path: Path, table: Any) -> dict[str, str]:
     return found
 
 
-def _dependencies(path: Path, document: dict[str, Any]) -> tuple[Path, ...]:
-    """Return the local folders; names of packages are for the tools that build the environment."""
+def _dependencies(path: Path, document: dict[str, Any], warnings: list[str]) -> tuple[Path, ...]:
+    """Return the local folders. Packages cannot be installed here, but it is said which are not there."""
     entries = document.get("dependencies", [])
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise ConfigError(f'{path}: "dependencies" must be a list of texts.')
-    return tuple(path.parent / entry for entry in entries if (path.parent / entry).is_dir())
+    folders = [entry for entry in entries if entry.startswith((".", "/")) or (path.parent / entry).is_dir()]
+    for entry in folders:
+        if not (path.parent / entry).is_dir():
+            raise ConfigError(f'{path}: "dependencies" names {entry!r}, which is no folder. Correct or remove it.')
+    missing = [entry for entry in entries if entry not in folders and not _is_installed(entry)]
+    if missing:
+        warnings.append(
+            f'{path}: "dependencies" names {", ".join(missing)}, not installed here. If the graph needs it: '
+            f"pip install {shlex.join(missing)}"
+        )
+    return tuple(path.parent / entry for entry in folders)
 
 
-def _env(path: Path, entry: Any) -> dict[str, str]:
+def _checkpointer(path: Path, entry: Any) -> list[str]:
+    if not entry:
+        return []
+    return [
+        f'{path}: "checkpointer" is for the Agent Server and is not used here: threads are kept in the database of '
+        "--db, DATABASE_URL or runtime.toml."
+    ]
+
+
+def _refused(path: Path, store: Any) -> str | None:
+    if not store:
+        return None
+    return (
+        f'{path}: "store" asks for a store that these commands do not have, and nodes would find none. Compile the '
+        "graph with a store of its own (`compile(store=…)`), and remove the entry."
+    )
+
+
+def _is_installed(requirement: str) -> bool:
+    """Tell whether a package is there, in any version; what is no name of a package (an address) counts as there."""
+    name = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*(?![^\s\[<>=!~;@(])", requirement.strip())
+    if name is None:
+        return True
+    try:
+        metadata.distribution(name[0])
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _env(path: Path, entry: Any, warnings: list[str]) -> dict[str, str]:
     if entry is None or entry == "":
         return {}
     if isinstance(entry, dict):
@@ -106,13 +170,22 @@ def _env(path: Path, entry: Any) -> dict[str, str]:
         raise ConfigError(f'{path}: "env" must be the name of a file or a table of variables.')
     file = path.parent / entry
     if not file.is_file():
-        raise ConfigError(f'{path}: the "env" file {file} does not exist. Create it, or remove the entry.')
+        # Such files hold keys and are not checked in: a fresh checkout has none, and may need none.
+        warnings.append(f'{path}: the "env" file {file} does not exist, so no variables are set from it.')
+        return {}
     found = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in _text(file).splitlines():
         match = re.match(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*$", line)
         if match:
             found[match[1]] = _unquoted(match[2])
     return found
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {type(error).__name__}. It must be a UTF-8 text file.") from error
 
 
 def _unquoted(value: str) -> str:

@@ -32,27 +32,42 @@ def _started(grace: float) -> str:
 
 
 @db.command()
+@json_option
 @common_options
 @pass_common
-def url(common: Common) -> int:
+def url(common: Common, as_json: bool) -> int:
     """Print the address, without its password. Starts the embedded Postgres if need be."""
     from superstep.runtime.cli.session import where
 
     settings = common.settings()
-    click.echo(where(settings) if settings.database.url else _started(CONNECT_WITHIN))
+    address = where(settings) if settings.database.url else _started(CONNECT_WITHIN)
+    _show({"url": address}, address, as_json=as_json)
     return 0
 
 
+def _show(answer: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """Print the answer of a command: as JSON, or its text."""
+    from superstep.runtime.cli.render import print_json
+    from superstep.runtime.settings.shown import safe
+
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(safe(text))
+
+
 @db.command()
+@json_option
 @common_options
 @pass_common
-def start(common: Common) -> int:
+def start(common: Common, as_json: bool) -> int:
     """Start the embedded Postgres and leave it running until it is stopped, or unused for an hour."""
     from superstep.checkpointer import embedded_status
 
     _refuse_external(common.settings(), "started")
     before = embedded_status()
-    click.echo(_started(STAY_UP))
+    address = _started(STAY_UP)
+    _show({"url": address, "was_running": before.running}, address, as_json=as_json)
     if before.running:
         note = "It was running already, for another command, and ends when it has been unused for a while."
         click.echo(note, err=True)
@@ -60,14 +75,16 @@ def start(common: Common) -> int:
 
 
 @db.command()
+@json_option
 @common_options
 @pass_common
-def stop(common: Common) -> int:
+def stop(common: Common, as_json: bool) -> int:
     """Stop the embedded Postgres, even if other commands use it."""
     from superstep.checkpointer import stop_embedded
 
     _refuse_external(common.settings(), "stopped")
-    click.echo("Stopped." if stop_embedded() else "It was not running.")
+    stopped = stop_embedded()
+    _show({"stopped": stopped}, "Stopped." if stopped else "It was not running.", as_json=as_json)
     return 0
 
 
@@ -83,9 +100,10 @@ def _refuse_external(settings: CommandSettings, verb: str) -> None:
 
 
 @db.command()
+@json_option
 @common_options
 @pass_common
-def migrate(common: Common) -> int:
+def migrate(common: Common, as_json: bool) -> int:
     """Create or update the runtime's tables. Safe to repeat, and to run at the same time as others."""
     from superstep.runtime.cli.session import open_saver, run_async, where
 
@@ -96,7 +114,9 @@ def migrate(common: Common) -> int:
             pass
 
     run_async(main)
-    click.echo(f"{where(settings)}: the tables in schema {settings.database.schema} are up to date.")
+    found = {"database": where(settings), "schema": settings.database.schema}
+    text = f"{found['database']}: the tables in schema {found['schema']} are up to date."
+    _show(found, text, as_json=as_json)
     return 0
 
 
@@ -106,8 +126,8 @@ def migrate(common: Common) -> int:
 @pass_common
 def check(common: Common, as_json: bool) -> int:
     """Check that the database can be reached and has what the runtime needs."""
-    from superstep.runtime.cli.exits import error_object, exit_code, explain
-    from superstep.runtime.cli.render import print_json
+    from superstep.runtime.cli.exits import error_object, exit_code, explained
+    from superstep.runtime.cli.render import complain
     from superstep.runtime.cli.session import run_async, where
 
     settings = common.settings()
@@ -119,12 +139,10 @@ def check(common: Common, as_json: bool) -> int:
         found |= {"ok": False, "error": error_object(error)}
         code = exit_code(error)
         if not as_json:
-            explain(error, debug=common.debug)
-    if as_json:
-        print_json(found)
-    elif code == 0:
-        versions = f"PostgreSQL {found['postgres']}, pgvector {found['pgvector']}"
-        click.echo(f"ok: {found['database']}, schema {found['schema']}, {versions}")
+            complain(explained(error, debug=common.debug))
+    if as_json or code == 0:
+        versions = f"PostgreSQL {found.get('postgres')}, pgvector {found.get('pgvector')}"
+        _show(found, f"ok: {found['database']}, schema {found['schema']}, {versions}", as_json=as_json)
     return code
 
 

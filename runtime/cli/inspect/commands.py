@@ -56,8 +56,8 @@ def history(common: Common, thread: str, as_json: bool) -> int:
 
     async def main(_: Stop) -> list[dict[str, Any]]:
         async with open_saver(settings, prepare=False) as saver:
-            await thread_summary(saver, thread, settings)
-            return [asdict(step) for step in await saver.asteps(thread)]
+            summary = await thread_summary(saver, thread, settings)
+            return [asdict(step) for step in await saver.asteps(summary.thread_id)]
 
     steps = run_async(main)
     if as_json:
@@ -79,13 +79,15 @@ def show(common: Common, thread: str, checkpoint: str | None, as_json: bool) -> 
     from superstep.runtime.cli.inspect.views import print_state
     from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import open_saver, run_async
-    from superstep.runtime.cli.threads import thread_summary
+    from superstep.runtime.cli.threads import full_checkpoint, thread_summary
 
     settings = common.settings()
 
     async def main(_: Stop) -> dict[str, Any]:
         async with open_saver(settings, prepare=False) as saver:
-            return await described_state(saver, await thread_summary(saver, thread, settings), checkpoint)
+            summary = await thread_summary(saver, thread, settings)
+            at = await full_checkpoint(saver, summary.thread_id, checkpoint) if checkpoint else None
+            return await described_state(saver, summary, at)
 
     state = run_async(main)
     if as_json:
@@ -106,25 +108,37 @@ def show(common: Common, thread: str, checkpoint: str | None, as_json: bool) -> 
     help="png is drawn by pygraphviz if that is installed, else by the web service mermaid.ink.",
 )
 @click.option("-o", "--output", metavar="FILE", help="Write to a file instead of standard output.")
+@json_option
 @common_options
 @pass_common
-def graph(common: Common, graph: str, kind: str, output: str | None) -> int:
+def graph(common: Common, graph: str, kind: str, output: str | None, as_json: bool) -> int:
     """Draw GRAPH. No database is needed."""
     import asyncio
     import sys
     from pathlib import Path
 
     from superstep.runtime.cli.inspect.drawing import draw
+    from superstep.runtime.cli.render import answer, print_json, reserve_stdout
     from superstep.runtime.loading.loader import load_graph
 
     del common
-    if kind == "png" and output is None and sys.stdout.isatty():
+    if kind == "png" and output is None and not as_json and sys.stdout.isatty():
         raise click.UsageError("A picture does not fit a terminal: add --output FILE, or redirect the output.")
-    loaded = asyncio.run(load_graph(graph))
-    picture = draw(loaded.compile(), kind)
+    reserve_stdout()  # for the picture: what the graph's module prints is none of it
+
+    async def main() -> tuple[str, bytes]:
+        loaded = await load_graph(graph)
+        try:
+            return loaded.name, draw(loaded.compile(), kind)
+        finally:
+            await loaded.aclose()
+
+    name, picture = asyncio.run(main())
     if output is not None:
         Path(output).write_bytes(picture)
-    else:
-        sys.stdout.buffer.write(picture)
-        sys.stdout.buffer.flush()
+    if as_json:
+        shown = None if output is not None else picture if kind == "png" else picture.decode()
+        print_json({"graph": name, "format": kind, "output": output, "picture": shown})
+    elif output is None:
+        answer(picture)
     return 0

@@ -6,6 +6,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.faults import ConfigError
+from superstep.runtime.settings.shown import safe
 
 if TYPE_CHECKING:
     from langgraph.pregel import Pregel
@@ -28,12 +29,12 @@ def draw(graph: Pregel[Any, Any, Any, Any], kind: str) -> bytes:
     """
     drawable = graph.get_graph(xray=True)
     if kind == "mermaid":
-        return drawable.draw_mermaid().encode()
+        return safe(drawable.draw_mermaid()).encode()
     if kind == "png":
         return _png(drawable)
     if importlib.util.find_spec("grandalf"):
-        return (drawable.draw_ascii().rstrip() + "\n").encode()
-    return _arrows(drawable).encode()
+        return safe(drawable.draw_ascii().rstrip() + "\n").encode()
+    return safe(_arrows(drawable)).encode()
 
 
 def _arrows(drawable: Any) -> str:

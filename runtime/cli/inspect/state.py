@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.threads import checkpoint_state, recorded_graph, thread_config
 from superstep.runtime.faults import GraphInvalid, GraphNotFound, ThreadNotFound
+from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from superstep.checkpointer import ThreadSummary, TransactionalSaver
@@ -35,7 +36,10 @@ async def described_state(saver: TransactionalSaver, summary: ThreadSummary, che
     about = {"thread_id": summary.thread_id, "graph": summary.graph, "status": summary.status}
     try:
         loaded = await load_graph(recorded_graph(summary))
-        state = await checkpoint_state(saver, loaded, summary.thread_id, checkpoint)
+        try:
+            state = await checkpoint_state(saver, loaded, summary.thread_id, checkpoint)
+        finally:
+            await loaded.aclose()
     except (GraphNotFound, GraphInvalid) as error:
         return about | await _raw(saver, summary.thread_id, checkpoint) | {"note": f"Stored channels only. {error}"}
     return about | {
@@ -57,7 +61,9 @@ async def _raw(saver: TransactionalSaver, thread: str, checkpoint: str | None) -
 
     stored = await saver.aget_tuple(thread_config(thread, checkpoint))
     if stored is None:
-        raise ThreadNotFound(f"The thread {thread} has no checkpoint {checkpoint}. See: runtime history {thread}")
+        raise ThreadNotFound(
+            f"The thread {thread} has no checkpoint {checkpoint}. See: runtime history {shell_word(thread)}"
+        )
     channels = stored.checkpoint["channel_values"]
     return {
         "checkpoint_id": stored.checkpoint["id"],

@@ -35,11 +35,14 @@ def models(common: Common, wanted: bool, as_json: bool) -> int:
     from superstep.runtime.cli.models.tables import print_models
     from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import run_async
+    from superstep.runtime.loading.project import read_project
     from superstep.runtime.settings.models import catalog, use_models
 
     settings = common.settings()
     use_models(settings)  # refuses what a run would refuse
     found = catalog(settings)
+    if wanted:
+        read_project().make_importable()  # a deployment may name a class of the project
 
     async def main(_: Stop) -> dict[str, Any]:
         health, note = await _recorded(settings)

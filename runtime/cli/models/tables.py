@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from superstep.runtime.cli.render import safe, table
+from superstep.runtime.cli.render import table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ UNITS = (("rpm", "rpm"), ("tpm", "tpm"), ("concurrency", "at once"))
 def print_models(shown: Mapping[str, Any], out: Console) -> None:
     """Print each route with a table of its deployments."""
     for route in shown["routes"]:
-        out.print(safe(_headline(route)), style="bold", soft_wrap=True)
+        out.print(_headline(route), style="bold", soft_wrap=True)
         rows = [(*_row(route["route"], each), _check(each["check"])) for each in route["deployments"]]
         used = [index for index in range(len(COLUMNS)) if any(row[index] for row in rows)]
         columns = [(COLUMNS[index], "right" if COLUMNS[index] == "p50 ms" else "") for index in used]
@@ -31,7 +31,7 @@ def print_models(shown: Mapping[str, Any], out: Console) -> None:
     for scope, budget in shown["budgets"].items():
         out.print(f"budget of a {scope}: {_amount(budget)}", soft_wrap=True)
     if shown["note"]:
-        out.print(safe(shown["note"]), style="yellow", soft_wrap=True)
+        out.print(shown["note"], style="yellow", soft_wrap=True)
 
 
 def _headline(route: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from superstep.runtime.cli.options import Common, common_options, json_option, p
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from superstep.prompts import PromptStore, Version
+    from superstep.prompts import Move, PromptStore, Version
     from superstep.runtime.cli.session import Stop
     from superstep.runtime.settings.settings import CommandSettings
 
@@ -114,13 +114,14 @@ def show(common: Common, name: str, number: int | None, label: str | None, as_js
 @click.argument("name")
 @click.argument("before", metavar="FROM")
 @click.argument("after", metavar="TO")
+@json_option
 @common_options
 @pass_common
-def diff(common: Common, name: str, before: str, after: str) -> int:
+def diff(common: Common, name: str, before: str, after: str, as_json: bool) -> int:
     """Compare two versions of the prompt NAME. FROM and TO are numbers or labels."""
     from superstep.prompts import differences
     from superstep.runtime.cli.prompts import views
-    from superstep.runtime.cli.render import console
+    from superstep.runtime.cli.render import console, print_json
 
     async def both(store: PromptStore) -> list[Version]:
         return [
@@ -130,7 +131,11 @@ def diff(common: Common, name: str, before: str, after: str) -> int:
 
     old, new = _with_store(common.settings(), both)
     titles = (f"{name}@{old.version}", f"{name}@{new.version}")
-    views.print_differences(differences(old.content, new.content, titles), console())
+    lines = differences(old.content, new.content, titles)
+    if as_json:
+        print_json({"name": name, "from": old.version, "to": new.version, "lines": lines})
+    else:
+        views.print_differences(lines, console())
     return 0
 
 
@@ -178,34 +183,41 @@ def add(common: Common, paths: tuple[Path, ...], label: str | None, as_json: boo
 @click.option(
     "--weight", callback=_share, metavar="SHARE", help="Of a canary: share of threads that get it, 10% or 0.1."
 )
+@json_option
 @common_options
 @pass_common
-def promote(common: Common, name: str, version: int, label: str, weight: float | None) -> int:
+def promote(common: Common, name: str, version: int, label: str, weight: float | None, as_json: bool) -> int:
     """Point a label at VERSION of the prompt NAME. Running flows follow from their next super-step on.
 
     The label canary has a share: that many threads get it, always the same ones, where they would get production.
     """
-    from superstep.runtime.cli.prompts import views
-    from superstep.runtime.cli.render import console
 
     async def work(store: PromptStore) -> Any:
         return await store.promote(name, version, label=label, weight=weight)
 
-    views.print_move(_with_store(common.settings(), work), console())
+    _show_move(_with_store(common.settings(), work), as_json=as_json)
     return 0
+
+
+def _show_move(move: Move, *, as_json: bool) -> None:
+    from superstep.runtime.cli.prompts import views
+    from superstep.runtime.cli.render import console, print_json
+
+    if as_json:
+        print_json(views.move_object(move))
+    else:
+        views.print_move(move, console())
 
 
 @prompts.command()
 @click.argument("name")
 @label_option
+@json_option
 @common_options
 @pass_common
-def rollback(common: Common, name: str, label: str) -> int:
+def rollback(common: Common, name: str, label: str, as_json: bool) -> int:
     """Point a label of the prompt NAME at what it pointed at before. Repeated, it goes further back."""
-    from superstep.runtime.cli.prompts import views
-    from superstep.runtime.cli.render import console
-
-    views.print_move(_with_store(common.settings(), lambda store: store.rollback(name, label=label)), console())
+    _show_move(_with_store(common.settings(), lambda store: store.rollback(name, label=label)), as_json=as_json)
     return 0
 
 
@@ -226,10 +238,12 @@ def test(common: Common, name: str, number: int | None, label: str | None, route
     from superstep.runtime.cli.prompts.golden import compare, run_cases
     from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import run_async
+    from superstep.runtime.loading.project import read_project
     from superstep.runtime.settings.models import use_models
 
     settings = common.settings()
     use_models(settings)
+    read_project().make_importable()  # a deployment may name a class of the project
     found = _found(settings, name, number, label)
     results = compare(run_async(lambda _: run_cases(found, route)))
     if as_json:

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from superstep.prompts import CANARY, readable
-from superstep.runtime.cli.render import count, moment, safe, table
+from superstep.runtime.cli.render import count, moment, table
+from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "added_object",
     "full_object",
+    "move_object",
     "print_added",
     "print_differences",
     "print_move",
@@ -90,6 +92,18 @@ def added_object(added: Added) -> dict[str, Any]:
     }
 
 
+def move_object(move: Move) -> dict[str, Any]:
+    """What moving a label came to, as JSON."""
+    before = None if move.before is None else asdict(move.before)
+    return {
+        "name": move.name,
+        "label": move.label,
+        "before": before,
+        "after": asdict(move.after),
+        "changed": move.changed,
+    }
+
+
 def print_prompts(found: Sequence[PromptSummary], out: Console) -> None:
     """Print prompts by name."""
     if not found:
@@ -115,12 +129,14 @@ def print_versions(found: Sequence[Version], out: Console) -> None:
 def print_version(found: Version, out: Console) -> None:
     """Print what a version says."""
     labels = f" · {_labels(found.labels)}" if found.labels else ""
-    out.print(safe(f"{found.title}{labels} · added {moment(found.created_at)}"), style="bold", soft_wrap=True)
+    out.print(f"{found.title}{labels} · added {moment(found.created_at)}", style="bold", soft_wrap=True)
     if found.description:
-        out.print(safe(found.description), soft_wrap=True)
-    out.print(safe(readable(found.content)).rstrip(), soft_wrap=True)
+        out.print(found.description, soft_wrap=True)
+    out.print(readable(found.content).rstrip(), soft_wrap=True)
     if found.cases:
-        out.print(f"{count(len(found.cases), 'golden case')}: runtime prompts test {found.name}", soft_wrap=True)
+        out.print(
+            f"{count(len(found.cases), 'golden case')}: runtime prompts test {shell_word(found.name)}", soft_wrap=True
+        )
 
 
 def print_differences(lines: Sequence[str], out: Console) -> None:
@@ -128,14 +144,14 @@ def print_differences(lines: Sequence[str], out: Console) -> None:
     if not lines:
         out.print("They say the same.")
     for line in lines:
-        out.print(safe(line), style=DIFF_STYLES.get(line[:1], ""), soft_wrap=True)
+        out.print(line, style=DIFF_STYLES.get(line[:1], ""), soft_wrap=True)
 
 
 def print_added(added: Sequence[Added], out: Console) -> None:
     """Print what adding files came to."""
     for each in added:
         news = "new" if each.new else "notes replaced" if each.notes_replaced else "unchanged"
-        out.print(safe(f"{each.name}@{each.version}: {news}"), soft_wrap=True)
+        out.print(f"{each.name}@{each.version}: {news}", soft_wrap=True)
         if each.move is not None and each.move.changed:
             print_move(each.move, out)
 
@@ -145,9 +161,9 @@ def print_move(move: Move, out: Console) -> None:
     now = _target(move.after, move.label)
     before = f"{_target(move.before, move.label)} " if move.before is not None else ""
     moved = f"{before}→ {now}" if move.changed else f"points at {now} already"
-    out.print(safe(f"{move.name}: {move.label} {moved}"), soft_wrap=True)
+    out.print(f"{move.name}: {move.label} {moved}", soft_wrap=True)
     if move.label == CANARY and not move.after.weight:
-        hint = f"runtime prompts promote {move.name} {move.after.version} --label {CANARY} --weight 10%"
+        hint = f"runtime prompts promote {shell_word(move.name)} {move.after.version} --label {CANARY} --weight 10%"
         out.print(f"No thread gets it until it has a share: {hint}", style="yellow", soft_wrap=True)
 
 
@@ -186,7 +202,7 @@ def print_results(version: Version, results: Sequence[CaseResult], out: Console)
     passed = sum(each.passed for each in results)
     models = ", ".join(sorted({_model(each.given) for each in results}))
     line = f"{version.title}: {passed} of {len(results)} passed · {models}"
-    out.print(safe(line), style="green" if passed == len(results) else "red", soft_wrap=True)
+    out.print(line, style="green" if passed == len(results) else "red", soft_wrap=True)
 
 
 def _model(given: CaseAnswer) -> str:

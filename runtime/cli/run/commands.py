@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["resume", "run"]
 
+context_option = click.option(
+    "--context", metavar="JSON|@FILE", help="Context of the run, which nodes find in runtime.context."
+)
 stream_option = click.option(
     "--stream",
     type=click.Choice(["updates", "values", "messages"]),
@@ -36,6 +40,7 @@ class RunRequest:
         graph: GRAPH, if it was named.
         thread: the thread, if it was named.
         given: the text of `--input` or `--value`.
+        context: the text of `--context`.
         checkpoint: the checkpoint to fork from.
         stream: stream mode to print.
         as_json: whether standard output is for one JSON object.
@@ -45,6 +50,7 @@ class RunRequest:
     graph: str | None
     thread: str | None
     given: str | None
+    context: str | None = None
     checkpoint: str | None = None
     stream: str | None = None
     as_json: bool = False
@@ -54,6 +60,7 @@ class RunRequest:
 @click.argument("graph")
 @click.option("--input", "given", metavar="JSON|@FILE|-", help="Input. Default: the graph's example_input.")
 @click.option("--thread", metavar="ID", help="Thread to run on. Default: a new one.")
+@context_option
 @stream_option
 @json_option
 @common_options
@@ -61,7 +68,7 @@ class RunRequest:
 def run(common: Common, /, **options: Any) -> int:
     """Run a flow.
 
-    GRAPH is package.module, package.module:attribute, or a name in langgraph.json.
+    GRAPH is package.module, file.py, either with :attribute, or a name in langgraph.json.
     """
     return _outcome_of(_run, RunRequest(common, **options))
 
@@ -71,6 +78,7 @@ def run(common: Common, /, **options: Any) -> int:
 @click.option("--value", "given", metavar="JSON", help="Answer to the interrupt the thread waits at.")
 @click.option("--checkpoint", metavar="ID", help="Fork from this checkpoint instead of the latest.")
 @click.option("--graph", metavar="GRAPH", help="Where the thread's graph is now, if it has moved.")
+@context_option
 @stream_option
 @json_option
 @common_options
@@ -106,9 +114,11 @@ def _outcome_of(perform: Callable[[RunRequest, Stop], Awaitable[Outcome]], reque
 async def _run(request: RunRequest, stop: Stop) -> Outcome:
     # From cheap to dear: nothing is imported, connected or written for an input that cannot be run.
     from superstep.runtime.cli.run.inputs import fit_input, read_json, require_fields
+    from superstep.runtime.cli.run.run_options import fit_context, read_options
 
-    settings = request.common.settings()
+    settings = request.common.settings(runs=True)
     given = None if request.given is None else (read_json(request.given, "--input"),)
+    how = read_options(request.context, request.common.run_config)
 
     from superstep.runtime.cli.run.execute import Turn, take_turn
     from superstep.runtime.cli.session import open_saver
@@ -116,17 +126,20 @@ async def _run(request: RunRequest, stop: Stop) -> Outcome:
     from superstep.runtime.settings.models import use_models
 
     use_models(settings)
-    loaded = await load_graph(str(request.graph))
-    graph = loaded.compile()
-    value = fit_input(given[0], graph, loaded.name) if given else _example(loaded)
-    if request.thread is None:
-        require_fields(value, graph, loaded.name)
-    async with open_saver(settings, prepare=True) as saver:
-        known = await _is_known(request, loaded, saver)
-        if not known:
+    thread = request.thread or str(uuid.uuid4())
+    loaded = await load_graph(str(request.graph), call=how.factory_call(thread))
+    async with aclosing(loaded):
+        graph = loaded.compile()
+        value = fit_input(given[0], graph, loaded.name) if given else _example(loaded)
+        fit_context(how, graph, loaded.name)
+        if request.thread is None:
             require_fields(value, graph, loaded.name)
-        turn = Turn(loaded, loaded.name, request.thread or str(uuid.uuid4()), value, known=known)
-        return await take_turn(turn, saver, settings, stop, stream=request.stream, as_json=request.as_json)
+        async with open_saver(settings, prepare=True) as saver:
+            known = await _is_known(request, loaded, saver)
+            if not known:
+                require_fields(value, graph, loaded.name)
+            turn = Turn(loaded, loaded.name, thread, value, known=known, how=how)
+            return await take_turn(turn, saver, settings, stop, stream=request.stream, as_json=request.as_json)
 
 
 def _example(loaded: LoadedGraph) -> Any:
@@ -146,6 +159,7 @@ def _example(loaded: LoadedGraph) -> Any:
 async def _is_known(request: RunRequest, loaded: LoadedGraph, saver: TransactionalSaver) -> bool:
     """Tell whether the thread is there already. The example is an input for a new thread only."""
     from superstep.runtime.faults import InputInvalid, ThreadMismatch
+    from superstep.runtime.settings.shown import shell_word
 
     summary = await saver.athread(request.thread) if request.thread else None
     if summary is None:
@@ -153,34 +167,41 @@ async def _is_known(request: RunRequest, loaded: LoadedGraph, saver: Transaction
     if summary.graph not in (None, loaded.name):
         raise ThreadMismatch(
             f"The thread {request.thread} belongs to the graph {summary.graph}, not {loaded.name}. Use another "
-            f"--thread, or continue it with: runtime resume {request.thread}"
+            f"--thread, or continue it with: runtime resume {shell_word(str(request.thread))}"
         )
     if request.given is None:
         raise InputInvalid(
             f"The thread {request.thread} exists already ({summary.status}). Give --input for another turn, or "
-            f"continue it with: runtime resume {request.thread}"
+            f"continue it with: runtime resume {shell_word(str(request.thread))}"
         )
     return True
 
 
 async def _resume(request: RunRequest, stop: Stop) -> Outcome:
     from superstep.runtime.cli.run.inputs import read_json
+    from superstep.runtime.cli.run.run_options import fit_context, read_options
 
-    settings = request.common.settings()
+    settings = request.common.settings(runs=True)
     answer = None if request.given is None else (read_json(request.given, "--value"),)
+    how = read_options(request.context, request.common.run_config)
 
     from superstep.runtime.cli.run.execute import Turn, prepared, take_turn
     from superstep.runtime.cli.run.resume import WAITING, find_thread, next_payload, waiting_outcome
     from superstep.runtime.cli.session import open_saver
+    from superstep.runtime.cli.threads import full_checkpoint
     from superstep.runtime.settings.models import use_models
 
     use_models(settings)
     thread = str(request.thread)
     async with open_saver(settings, prepare=False) as saver:
-        summary, loaded = await find_thread(saver, thread, request.graph, settings)
-        turn = Turn(loaded, summary.graph or loaded.name, thread, None, request.checkpoint, known=True)
-        turn.payload = await next_payload(saver, turn, answer)
-        if turn.payload is WAITING:
-            async with prepared(loaded, saver):
-                return await waiting_outcome(saver, turn, settings)
-        return await take_turn(turn, saver, settings, stop, stream=request.stream, as_json=request.as_json)
+        summary, loaded = await find_thread(saver, thread, request.graph, settings, how.factory_call(thread))
+        async with aclosing(loaded):
+            fit_context(how, loaded.compile(), loaded.name)
+            thread = summary.thread_id
+            at = await full_checkpoint(saver, thread, request.checkpoint) if request.checkpoint else None
+            turn = Turn(loaded, summary.graph or loaded.name, thread, None, at, known=True, how=how)
+            turn.payload = await next_payload(saver, turn, answer)
+            if turn.payload is WAITING:
+                async with prepared(loaded, saver):
+                    return await waiting_outcome(saver, turn, settings)
+            return await take_turn(turn, saver, settings, stop, stream=request.stream, as_json=request.as_json)

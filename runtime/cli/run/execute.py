@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import shlex
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.exits import Stopped
 from superstep.runtime.cli.run.debounce import debounced
 from superstep.runtime.cli.run.outcome import Outcome, blank_report
 from superstep.runtime.cli.run.progress import RunProgress
+from superstep.runtime.cli.run.run_options import RunOptions
 from superstep.runtime.cli.threads import thread_config
 from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
+from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,6 +42,7 @@ class Turn:
         payload: input, `Command`, or `None` to continue.
         checkpoint: checkpoint to fork from.
         known: whether the thread was there before.
+        how: context and config of the run.
     """
 
     loaded: LoadedGraph
@@ -49,11 +51,12 @@ class Turn:
     payload: Any
     checkpoint: str | None = None
     known: bool = False
+    how: RunOptions = field(default_factory=RunOptions)
 
     @property
     def config(self) -> Any:
         """The LangGraph config of the thread, at the checkpoint to fork from if there is one."""
-        return thread_config(self.thread, self.checkpoint)
+        return self.how.config_of(thread_config(self.thread, self.checkpoint))
 
 
 @asynccontextmanager
@@ -129,15 +132,15 @@ async def _connections() -> AsyncIterator[None]:
 async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, progress: RunProgress) -> None:
     from superstep.runtime.cli.run.node_events import NodeEvents
 
-    progress.say(f"thread {turn.thread} · {turn.name} · resume with: runtime resume {shlex.quote(turn.thread)}")
-    if (why := _offline_reason()) is not None:
-        progress.say(OFFLINE.format(why=why), "yellow")
+    progress.say(f"thread {turn.thread} · {turn.name} · resume with: runtime resume {shell_word(turn.thread)}")
     if turn.known and not progress.quiet:
         progress.skip([asdict(step) for step in await saver.asteps(turn.thread)])
     modes = [progress.stream] if progress.stream else []
     config: Any = {**turn.config, "callbacks": [NodeEvents(progress)]}
     async with debounced(lambda: _catch_up(turn, saver, progress)) as request_refresh:
-        async for mode, chunk in flow.astream(turn.payload, config, stream_mode=[*modes, "values"]):
+        async for mode, chunk in flow.astream(
+            turn.payload, config, stream_mode=[*modes, "values"], context=turn.how.context
+        ):
             progress.chunk(mode, chunk)
             request_refresh()
 
@@ -146,6 +149,8 @@ async def _catch_up(turn: Turn, saver: TransactionalSaver, progress: RunProgress
     """Show what has committed."""
     if not progress.quiet:
         progress.committed([asdict(step) for step in await saver.asteps(turn.thread)])
+        if progress.asked_models and (why := _offline_reason()) is not None:
+            progress.say_once(OFFLINE.format(why=why), "yellow")
 
 
 def _stopped(stop: Stop) -> Stopped:

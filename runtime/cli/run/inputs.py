@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from langgraph.pregel import Pregel
 
-__all__ = ["fit_input", "input_fields", "read_json", "require_fields"]
+__all__ = ["check", "fit_input", "input_fields", "read_json", "require_fields"]
 
 
 def read_json(given: str, option: str) -> Any:
@@ -34,11 +34,11 @@ def read_json(given: str, option: str) -> Any:
     """
     place = option
     if given == "-":
-        given, place = sys.stdin.read(), f"{option} (standard input)"
+        given, place = _standard_input(), f"{option} (standard input)"
     elif given.startswith("@"):
         place = f"{option} ({given[1:]})"
         try:
-            given = Path(given[1:]).read_text(encoding="utf-8")
+            given = Path(given[1:]).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise InputInvalid(f"{place} cannot be read: {reason}.") from error
@@ -47,6 +47,17 @@ def read_json(given: str, option: str) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InputInvalid(f"{place} is not JSON ({where}: {error.msg}).{_quoting(given, option)}") from error
+
+
+def _standard_input() -> str:
+    """Read standard input, as UTF-8 whatever the terminal's encoding is: JSON is."""
+    raw = getattr(sys.stdin, "buffer", None)
+    if raw is None:
+        return sys.stdin.read() if sys.stdin else ""
+    try:
+        return str(raw.read(), "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputInvalid("The standard input is not UTF-8 text.") from error
 
 
 def _not_json(name: str) -> None:
@@ -92,7 +103,7 @@ def fit_input(value: Any, graph: Pregel[Any, Any, Any, Any], name: str) -> Any:
     if hasattr(model, "model_validate"):
         extra = getattr(model, "model_config", {}).get("extra")
         _known_fields(value, fields, name, open_ended=extra == "allow")
-        _check(lambda: model.model_validate(value), f"The input of {name}", ())
+        check(lambda: model.model_validate(value), f"The input of {name}", ())
         return value  # LangGraph builds the model itself, from the fields
     return _fit_fields(value, builder.channels, fields, name)
 
@@ -166,10 +177,15 @@ def _checkable(channel: Any) -> bool:
 def _typed(annotation: Any, value: Any, what: str, path: tuple[str, ...]) -> Any:
     from superstep.runtime.cli.run.schemas import typed
 
-    return _check(lambda: typed(annotation, value), what, path)
+    return check(lambda: typed(annotation, value), what, path)
 
 
-def _check(validate: Any, what: str, path: tuple[str, ...]) -> Any:
+def check(validate: Any, what: str, path: tuple[str, ...], schema: str = "state") -> Any:
+    """Call a validation of pydantic's, and name the fields that do not fit.
+
+    Raises:
+        InputInvalid: Something does not fit.
+    """
     from pydantic import ValidationError
 
     try:
@@ -179,4 +195,4 @@ def _check(validate: Any, what: str, path: tuple[str, ...]) -> Any:
             f"{'.'.join(map(str, (*path, *problem['loc']))) or 'the value'}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_context=False, include_input=False)
         ]
-        raise InputInvalid(f"{what} does not fit its state. " + "; ".join(problems) + ".") from error
+        raise InputInvalid(f"{what} does not fit its {schema}. " + "; ".join(problems) + ".") from error

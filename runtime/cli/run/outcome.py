@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from superstep.runtime.cli.exits import COMPLETED, INTERRUPTED, Stopped, error_object, exit_code, explain
-from superstep.runtime.cli.render import STATUS_STYLES, console, count, print_json, print_questions, print_values
+from superstep.runtime.cli.exits import COMPLETED, INTERRUPTED, Stopped, error_object, exit_code, explained
+from superstep.runtime.cli.render import (
+    STATUS_STYLES,
+    complain,
+    console,
+    count,
+    print_json,
+    print_questions,
+    print_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,14 +62,14 @@ class Outcome:
         out = console(stderr=as_json)
         if as_json:
             print_json(self.report)
-        elif self.error is None:
-            print_values(self.report["values"], out)
         if self.report["status"] == "interrupted":
             print_questions(self.report["interrupts"], self.report["thread_id"], out)
+        if self.error is None and not as_json:
+            print_values(self.report["values"], out)
         if self.started and not as_json:
             _print_summary(self.report, out)
         if self.error is not None:
-            explain(self.error, thread=thread, debug=debug)
+            complain(explained(self.error, thread=thread, debug=debug))
             return exit_code(self.error)
         return INTERRUPTED if self.report["status"] == "interrupted" else COMPLETED
 

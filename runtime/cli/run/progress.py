@@ -6,11 +6,11 @@ standard error, and only if that is a terminal.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from superstep.runtime.cli.render import count, safe, step_names
-from superstep.runtime.flow.jsonable import as_json_text
+from superstep.runtime.cli.render import count, json_text, step_names
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from rich.status import Status
+    from rich.text import Text
 
 __all__ = ["RunProgress"]
 
@@ -40,11 +41,13 @@ class RunProgress:
         self._status: Status | None = None
         self._seen: set[tuple[str, str]] = set()
         self._mid_line = False
+        self._said: set[str] = set()
+        self.asked_models = False
+        self.began = time.monotonic()
 
     def __enter__(self) -> Self:
-        # Tokens are written piece by piece, which a spinner on the same lines would tear apart.
-        if self.out.is_terminal and not self.quiet and self.stream != "messages":
-            self._status = self.out.status("starting")
+        if self.out.is_terminal and not self.quiet:
+            self._status = self.out.status(_AtWork(self), spinner="line" if self.out.options.ascii_only else "dots")
             self._status.start()
         return self
 
@@ -62,13 +65,21 @@ class RunProgress:
         """Print a line, unless quiet."""
         if not self.quiet:
             self.end_line()
-            self.out.print(safe(text), style=style or None, soft_wrap=True)
+            self.out.print(text, style=style or None, soft_wrap=True)
+
+    def say_once(self, text: str, style: str = "") -> None:
+        """Print a line that has not been printed before."""
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text, style)
 
     def end_line(self) -> None:
         """Finish a line of tokens, if one is open."""
         if self._mid_line:
             self.out.print()
             self._mid_line = False
+            if self._status:
+                self._status.start()
 
     def skip(self, steps: list[dict[str, Any]]) -> None:
         """Take note of super-steps from before the run, which are not shown."""
@@ -77,18 +88,16 @@ class RunProgress:
     def node_started(self, run: Hashable, name: str) -> None:
         """Show a node at work, by an identity of its own."""
         self._running[run] = name
-        self._show_running()
 
     def node_ended(self, run: Hashable) -> None:
         """Show that a node's work has ended, well or not."""
-        if self._running.pop(run, None) is not None:
-            self._show_running()
+        self._running.pop(run, None)
 
-    def _show_running(self) -> None:
-        if self._status:
-            names = sorted(Counter(self._running.values()).items())
-            at_work = ", ".join(f"{name} x{number}" if number > 1 else name for name, number in names)
-            self._status.update(safe(at_work) or "committing")
+    def at_work(self) -> str:
+        """Return the nodes at work, and for how long the run has been going."""
+        names = sorted(Counter(self._running.values()).items())
+        text = ", ".join(f"{name} x{number}" if number > 1 else name for name, number in names)
+        return f"{text or ('committing' if self.shown else 'starting')} · {_span(time.monotonic() - self.began)}"
 
     def committed(self, steps: list[dict[str, Any]]) -> None:
         """Print the super-steps that have committed since the last call."""
@@ -98,6 +107,7 @@ class RunProgress:
                 self._seen.add(key)
                 if not step["nodes"]:
                     continue  # LangGraph's own step that hands the input to the first nodes
+                self.asked_models = self.asked_models or bool(step["llm_paid"])
                 self.say(f"{step['step']:>3}  {step_names(step):<28} {_detail(step)}")
 
     def conflict(self, error: Any) -> None:
@@ -112,15 +122,36 @@ class RunProgress:
             return
         if mode != "messages":
             self.end_line()
-            self.out.print(as_json_text(chunk, encoding=self.out.encoding, indent=None), soft_wrap=True)
+            self.out.print(json_text(chunk, encoding=self.out.encoding, indent=None), soft_wrap=True)
             return
         message = chunk[0] if isinstance(chunk, tuple) else chunk
-        text = safe(_message_text(message))
+        text = _message_text(message).replace("\r", "")
         if text:
+            if self._status:  # tokens are written piece by piece, which a spinner on the same line would tear apart
+                self._status.stop()
             self.out.print(text, end="", soft_wrap=True)
             self._mid_line = not text.endswith("\n")
+            if self._status and not self._mid_line:
+                self._status.start()
         if getattr(message, "chunk_position", "last") == "last":
             self.end_line()
+
+
+class _AtWork:
+    """What the spinner says, made anew each time it is drawn: no node need start or end for the time to move."""
+
+    def __init__(self, progress: RunProgress) -> None:
+        self._progress = progress
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        return Text(self._progress.at_work())  # a plain text would be read as markup
+
+
+def _span(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
 def _message_text(message: Any) -> str:

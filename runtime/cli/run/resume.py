@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from superstep.runtime.cli.run.outcome import Outcome
 from superstep.runtime.cli.threads import checkpoint_state, recorded_graph, thread_summary
 from superstep.runtime.faults import GraphNotFound, InputInvalid, ThreadFinished, ThreadMismatch
+from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from superstep.checkpointer import TransactionalSaver
     from superstep.runtime.cli.run.execute import Turn
+    from superstep.runtime.loading.factories import FactoryCall
     from superstep.runtime.loading.loader import LoadedGraph
     from superstep.runtime.settings.settings import CommandSettings
 
@@ -22,7 +24,7 @@ WAITING: Any = object()  # the thread waits for an answer, and none was given
 
 
 async def find_thread(
-    saver: TransactionalSaver, thread: str, spec: str | None, settings: CommandSettings
+    saver: TransactionalSaver, thread: str, spec: str | None, settings: CommandSettings, call: FactoryCall
 ) -> tuple[Any, LoadedGraph]:
     """Find a thread and load its graph.
 
@@ -31,6 +33,7 @@ async def find_thread(
         thread: Id of the thread.
         spec: Where its graph is now, or `None` for where it was.
         settings: Name the database in messages.
+        call: What the graph is made for, if a factory makes it.
 
     Returns:
         The thread's summary and the graph.
@@ -44,7 +47,7 @@ async def find_thread(
 
     summary = await thread_summary(saver, thread, settings)
     try:
-        loaded = await load_graph(spec or recorded_graph(summary))
+        loaded = await load_graph(spec or recorded_graph(summary), call=call)
     except GraphNotFound as error:
         if spec is not None:
             raise
@@ -83,7 +86,7 @@ async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any]
         if answer is not None:
             raise InputInvalid(
                 f"The thread {turn.thread} waits for no answer. Continue it without --value: "
-                f"runtime resume {turn.thread}"
+                f"runtime resume {shell_word(turn.thread)}"
             )
         return None
     if answer is None:

@@ -121,9 +121,9 @@ async def test_names_of_langgraph_json_are_suggested(tmp_path: Path) -> None:
         ("{", ["line 1", "not valid JSON"]),
         ("[]", ["JSON object"]),
         ('{"graphs": {"a": "no attribute"}}', ["'a'", "./file.py:attribute"]),
-        ('{"env": ".nowhere"}', ["does not exist"]),
         ('{"env": 3}', ['"env"']),
         ('{"dependencies": "."}', ['"dependencies"']),
+        ('{"dependencies": ["./nowhere"]}', ['"dependencies"', "./nowhere"]),
     ],
 )
 async def test_a_broken_langgraph_json_is_explained(tmp_path: Path, text: str, words: list[str]) -> None:

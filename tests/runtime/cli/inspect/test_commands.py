@@ -1,7 +1,10 @@
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from superstep.runtime.cli.inspect.views import print_history
 from tests.support.commands import GRAPHS, Runtime
 
 
@@ -20,7 +23,9 @@ def test_threads_history_and_show(on_db: Runtime) -> None:
     steps = on_db("history", "done", "--json").json
     assert [step["nodes"] for step in steps if step["nodes"]] == [["first"], ["second"]]
     table = on_db("history", "done").out
-    assert steps[-1]["checkpoint_id"] in table
+    short = table.split()[-1]
+    assert steps[-1]["checkpoint_id"].startswith(short)
+    assert on_db("show", "done", "--checkpoint", short, "--json").json["checkpoint_id"] == steps[-1]["checkpoint_id"]
     assert "direct" in table or "replay" in table
 
     head = on_db("show", "asks", "--json").json
@@ -31,6 +36,37 @@ def test_threads_history_and_show(on_db: Runtime) -> None:
     first = next(step["checkpoint_id"] for step in steps if step["nodes"] == ["first"])
     earlier = on_db("show", "done", "--checkpoint", first, "--json").json
     assert (earlier["values"]["number"], earlier["next"]) == (41, ["second"])
+
+
+def test_history_fits_a_terminal(on_db: Runtime) -> None:
+    for name in ("counting", "paying", "asking_models"):
+        on_db("run", f"{GRAPHS}.{name}", "--thread", name)
+        steps = on_db("history", name, "--json").json
+        out = Console(file=io.StringIO(), width=80)
+        print_history(steps, out)
+        lines = [line for line in out.file.getvalue().splitlines() if line.strip()]  # type: ignore[attr-defined]
+        assert max(map(len, lines)) <= 80
+        shown = [line.split() for line in lines[2 : 2 + len(steps)]]
+        assert [words[0] for words in shown] == [str(step["step"]) for step in steps], "one line a super-step"
+        for words, step in zip(shown, steps, strict=True):
+            assert step["checkpoint_id"].startswith(words[-1])
+
+
+def test_the_beginning_of_an_id_is_enough(on_db: Runtime) -> None:
+    for thread in ("thread-one", "thread-two"):
+        on_db("run", f"{GRAPHS}.asking", "--input", '{"amount": 5}', "--thread", thread)
+    assert on_db("show", "thread-o", "--json").json["thread_id"] == "thread-one"
+    several = on_db("show", "thread-")
+    assert (several.code, "2 threads begin with thread-" in several.err) == (3, True)
+    assert on_db("show", "thr").code == 3, "too short to be meant"
+    answered = on_db("resume", "thread-o", "--value", "1", "--json").json
+    assert (answered["thread_id"], answered["status"]) == ("thread-one", "completed")
+    on_db("run", f"{GRAPHS}.counting", "--thread", "thread-on")
+    beginning = on_db("history", "thread-on", "--json").json[0]["checkpoint_id"][:4]
+    for command in ("resume", "show"):
+        vague = on_db(command, "thread-on", "--checkpoint", beginning)
+        assert (vague.code, "checkpoints of thread-on begin" in vague.err) == (3, True)
+    assert on_db("show", "thread-on", "--json").json["thread_id"] == "thread-on", "a whole id comes first"
 
 
 @pytest.mark.parametrize("command", [["history", "nope"], ["show", "nope"], ["resume", "nope"]])

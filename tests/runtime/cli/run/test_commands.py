@@ -30,11 +30,24 @@ def test_people_see_thread_steps_values_and_summary(on_db: Runtime) -> None:
     lines = done.out.splitlines()
     assert "thread t" in lines[0]
     assert "runtime resume t" in lines[0]
-    assert "offline" in lines[1]
-    assert lines[2].split()[:2] == ["1", "first"]
-    assert lines[3].split()[:2] == ["2", "second"]
+    assert lines[1].split()[:2] == ["1", "first"]
+    assert lines[2].split()[:2] == ["2", "second"]
+    assert "offline" not in done.out, "no model is asked"
     assert '"number": 42,' in done.out
     assert lines[-1].startswith("completed · 2 steps")
+
+
+def test_offline_is_said_where_a_model_is_asked(on_db: Runtime) -> None:
+    done = on_db("run", f"{GRAPHS}.asking_models", "--thread", "t")
+    assert [line for line in done.out.splitlines() if "offline, deterministic" in line] == [
+        "models: offline, deterministic answers (no OPENAI_API_KEY or ANTHROPIC_API_KEY is set)"
+    ]
+
+
+def test_the_question_stands_before_the_state(on_db: Runtime) -> None:
+    run = on_db("run", f"{GRAPHS}.asking", "--input", '{"amount": 5}', "--thread", "t").out
+    for shown in (run, on_db("show", "t").out, on_db("resume", "t").out):
+        assert shown.index('"approve": 5') < shown.index("runtime resume t --value") < shown.index('"amount": 5')
 
 
 def test_a_new_thread_gets_an_id(on_db: Runtime) -> None:

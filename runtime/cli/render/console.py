@@ -1,29 +1,30 @@
-"""Output that several commands share: consoles, JSON, tables, values and questions."""
+"""Output for people that several commands share: consoles, tables, values and questions; and the JSON of all."""
 
 from __future__ import annotations
 
-import re
-import sys
 from typing import TYPE_CHECKING, Any
 
+from superstep.runtime.cli.render.streams import OutputClosed, answer, answer_encoding, encodable
 from superstep.runtime.flow.jsonable import as_json_text
+from superstep.runtime.settings.shown import safe, safe_json, shell_word
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
+    from rich.segment import Segment
 
 __all__ = [
-    "OutputClosed",
     "STATUS_STYLES",
     "console",
     "count",
+    "json_text",
     "moment",
     "print_json",
     "print_questions",
     "print_values",
-    "safe",
+    "short_ids",
     "step_names",
     "table",
 ]
@@ -32,17 +33,23 @@ STATUS_STYLES = {"completed": "green", "interrupted": "yellow", "failed": "red",
 LEAST_WIDTH = 160  # of a table that is written to a file: wrapping would break what reads it
 
 
-class OutputClosed(BrokenPipeError):
-    """The reader of our output has gone. A class of its own: a node may raise `BrokenPipeError` about its own pipes."""
-
-
 def console(*, stderr: bool = False) -> Console:
-    """Return a console whose broken pipe is the caller's to handle, and which never reads markup in values."""
+    """Return a console that is safe to print anything on.
+
+    It never reads markup in values, no control character of what is printed gets through, and a broken pipe is the
+    caller's to handle.
+    """
     from rich.console import Console
+    from rich.segment import Segment
 
     class _Console(Console):
         def on_broken_pipe(self) -> None:
             raise OutputClosed
+
+        def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+            # Here text and the terminal's own codes are still apart.
+            for each in super().render(renderable, options):
+                yield each if each.control else Segment(safe(each.text), each.style)
 
     made = _Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not made.is_terminal:
@@ -50,18 +57,14 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
-def safe(text: str) -> str:
-    """Remove control characters: a value from a model or a database must not drive the terminal."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)
+def json_text(value: Any, *, encoding: str | None, indent: int | None = 2) -> str:
+    """Return the JSON text of a value, in characters that an encoding has and that are safe on a terminal."""
+    return safe_json(as_json_text(value, encoding=encoding, indent=indent))
 
 
 def print_json(value: Any) -> None:
     """Print one JSON value on standard output and nothing else."""
-    try:
-        sys.stdout.write(as_json_text(value, encoding=sys.stdout.encoding) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError as error:
-        raise OutputClosed from error
+    answer(json_text(value, encoding=answer_encoding()) + "\n")
 
 
 def moment(when: datetime.datetime | None) -> str:
@@ -74,8 +77,24 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def short_ids(ids: Iterable[str]) -> dict[str, str]:
+    """Return of each id the shortest beginning, of eight characters or more, that no other one has."""
+    known = sorted(set(ids))
+    short = {}
+    for index, each in enumerate(known):
+        beside = [known[at] for at in (index - 1, index + 1) if 0 <= at < len(known)]
+        shared = max((_shared(each, other) for other in beside), default=0)
+        short[each] = each[: max(8, shared + 1)]
+    return short
+
+
+def _shared(one: str, other: str) -> int:
+    """The length of what two texts begin with."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]], out: Console) -> None:
-    """Print a table. A column is a name and "right" or ""; cells are shown as they are, without control characters."""
+    """Print a table. A column is a name and "right" or ""; cells are shown as they are, but for control characters."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -84,7 +103,9 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]], out
     for name, side in columns:
         drawn.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(safe(str(cell)), style=STATUS_STYLES.get(str(cell), "")) for cell in row))
+        drawn.add_row(
+            *(Text(encodable(safe(str(cell)), out.encoding), style=STATUS_STYLES.get(str(cell), "")) for cell in row)
+        )
     out.print(drawn)
 
 
@@ -99,7 +120,7 @@ def print_values(values: Any, out: Console) -> None:
     """Print the values of a thread as JSON, coloured on a terminal."""
     from rich.json import JSON
 
-    text = as_json_text(values, encoding=out.encoding)
+    text = json_text(values, encoding=out.encoding)
     if out.is_terminal:
         out.print(JSON(text, indent=2, ensure_ascii=False))
     else:
@@ -114,7 +135,8 @@ def print_questions(interrupts: Sequence[Mapping[str, Any]], thread: str, out: C
         print_values(interrupt["value"], out)
     if len(interrupts) > 1:
         example = '{"ID": ANSWER, …}'
-        out.print(f"Answer with: runtime resume {thread} --value '{example}'", soft_wrap=True)
+        out.print(f"Answer with: runtime resume {shell_word(thread)} --value '{example}'", soft_wrap=True)
     else:
         value = " --value JSON" if interrupts else ""
-        out.print(f"{'Answer' if interrupts else 'Continue'} with: runtime resume {thread}{value}", soft_wrap=True)
+        verb = "Answer" if interrupts else "Continue"
+        out.print(f"{verb} with: runtime resume {shell_word(thread)}{value}", soft_wrap=True)
