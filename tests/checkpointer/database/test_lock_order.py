@@ -1,0 +1,56 @@
+"""No wait for a lock with a connection in hand, and none for a commit with a lock in hand (`tests.support.lock_order`)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.checkpointer.step.snapshot import Snapshot
+from superstep.checkpointer.threads.namespace import Namespace
+from tests.support.bank import BALANCE, make_bank
+from tests.support.graphs import chain, config_of
+
+
+async def test_waits_in_the_wrong_order_are_found(saver: TransactionalSaver) -> None:
+    snapshot = Snapshot(saver.database)
+    async with saver.database.connections.borrow():
+        with pytest.raises(AssertionError, match="lock with a borrowed connection"):
+            await snapshot.release()
+        with pytest.raises(AssertionError, match="commit with a connection"):
+            await Namespace().committed("1")
+        with pytest.raises(AssertionError, match="another one in hand"):
+            await saver.database.autocommit(lambda conn: conn.execute("SELECT 1"))
+    async with snapshot.lock:
+        with pytest.raises(AssertionError, match="commit with a snapshot's lock"):
+            await Namespace().committed("1")
+
+
+@pytest.mark.parametrize(("size", "flows"), [(1, 1), (1, 6), (3, 12)])
+@pytest.mark.parametrize("hold", [0, 0.01, "forever"])
+async def test_parallel_reads_and_conflicts_in_a_small_pool_end(
+    database_url: str, size: int, flows: int, hold: Any
+) -> None:
+    async with TransactionalSaver.from_conn_string(database_url, pool_max=size, hold_idle=hold) as saver:
+        await make_bank(saver)
+        ran: dict[str, int] = {}
+
+        async def node(state: Any) -> Any:
+            step = current_step()
+            count = ran[step.thread_id] = ran.get(step.thread_id, 0) + 1
+            await step.fetchval(BALANCE, 1)
+            if count <= 2:
+                async with saver.transaction() as tx:
+                    await tx.execute("UPDATE account SET balance = balance + 1 WHERE id = 1")
+            await asyncio.gather(*(step.fetchval(BALANCE, account) for account in range(1, 6)))
+            return {"n": count}
+
+        flow = transactional(chain(saver, node))
+        runs = (flow.ainvoke({"n": 0}, config_of(f"t{n}")) for n in range(flows))
+        async with asyncio.timeout(60):
+            results = await asyncio.gather(*runs)
+        assert all(result["n"] >= 2 for result in results)
+        assert saver.database.connections.lent == 0
