@@ -133,6 +133,8 @@ async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, pro
     from superstep.runtime.cli.run.node_events import NodeEvents
 
     progress.say(f"thread {turn.thread} · {turn.name} · resume with: runtime resume {shell_word(turn.thread)}")
+    if (why := _offline_reason()) is not None:
+        progress.about_models = OFFLINE.format(why=why)
     if turn.known and not progress.quiet:
         progress.skip([asdict(step) for step in await saver.asteps(turn.thread)])
     modes = [progress.stream] if progress.stream else []
@@ -149,8 +151,6 @@ async def _catch_up(turn: Turn, saver: TransactionalSaver, progress: RunProgress
     """Show what has committed."""
     if not progress.quiet:
         progress.committed([asdict(step) for step in await saver.asteps(turn.thread)])
-        if progress.asked_models and (why := _offline_reason()) is not None:
-            progress.say_once(OFFLINE.format(why=why), "yellow")
 
 
 def _stopped(stop: Stop) -> Stopped:

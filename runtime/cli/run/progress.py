@@ -31,18 +31,20 @@ class RunProgress:
         out: Where to write.
         quiet: Show nothing but what `stream` names.
         stream: What else to show as it comes: `updates`, `values` or `messages`.
+
+    Attributes:
+        about_models: what is said of the models when the first one has been asked, if anything.
     """
 
     def __init__(self, out: Console, *, quiet: bool = False, stream: str | None = None) -> None:
         self.out = out
         self.quiet = quiet
         self.stream = stream
+        self.about_models: str | None = None
         self._running: dict[Hashable, str] = {}
         self._status: Status | None = None
         self._seen: set[tuple[str, str]] = set()
         self._mid_line = False
-        self._said: set[str] = set()
-        self.asked_models = False
         self.began = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -66,12 +68,6 @@ class RunProgress:
         if not self.quiet:
             self.end_line()
             self.out.print(text, style=style or None, soft_wrap=True)
-
-    def say_once(self, text: str, style: str = "") -> None:
-        """Print a line that has not been printed before."""
-        if text not in self._said:
-            self._said.add(text)
-            self.say(text, style)
 
     def end_line(self) -> None:
         """Finish a line of tokens, if one is open."""
@@ -107,8 +103,10 @@ class RunProgress:
                 self._seen.add(key)
                 if not step["nodes"]:
                     continue  # LangGraph's own step that hands the input to the first nodes
-                self.asked_models = self.asked_models or bool(step["llm_paid"])
                 self.say(f"{step['step']:>3}  {step_names(step):<28} {_detail(step)}")
+                if step["llm_paid"] and self.about_models:
+                    self.say(self.about_models, "yellow")
+                    self.about_models = None
 
     def conflict(self, error: Any) -> None:
         """Show that a super-step is about to be tried again, because facts have changed under it."""
