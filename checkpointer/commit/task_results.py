@@ -37,7 +37,8 @@ async def save_result(
     if run.writes.is_withdrawn(*at, task_id):
         return
     mark, clean = unmark(writes)
-    if task_id != NULL_TASK and task_id not in run.namespaces[at[0]].asked and any(c == RESUME for c, _ in clean):
+    took_answer = run.token is not None and task_id != NULL_TASK and any(channel == RESUME for channel, _ in clean)
+    if took_answer and task_id not in run.namespaces[at[0]].asked:
         await _refuse_answer(run, at, task_id)
     finished = is_output(clean)
     failure = next((value for channel, value in clean if channel == ERROR), None)

@@ -1,4 +1,4 @@
-"""No wait for a lock with a connection in hand, and none for a commit with a lock in hand (`tests.support.lock_order`)."""
+"""No wait for a lock with a connection in hand, none for a commit with a lock in hand: `tests.support.lock_order`."""
 
 from __future__ import annotations
 
@@ -36,21 +36,24 @@ async def test_parallel_reads_and_conflicts_in_a_small_pool_end(
 ) -> None:
     async with TransactionalSaver.from_conn_string(database_url, pool_max=size, hold_idle=hold) as saver:
         await make_bank(saver)
+        async with saver.transaction() as tx:
+            await tx.execute("INSERT INTO account SELECT i, 100 FROM generate_series(6, 12) i")
         ran: dict[str, int] = {}
 
         async def node(state: Any) -> Any:
             step = current_step()
             count = ran[step.thread_id] = ran.get(step.thread_id, 0) + 1
-            await step.fetchval(BALANCE, 1)
-            if count <= 2:
+            own = int(step.thread_id)
+            await step.fetchval(BALANCE, own)
+            if count <= 2:  # its facts move
                 async with saver.transaction() as tx:
-                    await tx.execute("UPDATE account SET balance = balance + 1 WHERE id = 1")
-            await asyncio.gather(*(step.fetchval(BALANCE, account) for account in range(1, 6)))
+                    await tx.execute("UPDATE account SET balance = balance + 1 WHERE id = $1", own)
+            await asyncio.gather(*(step.fetchval(BALANCE, own) for _ in range(5)))
             return {"n": count}
 
         flow = transactional(chain(saver, node))
-        runs = (flow.ainvoke({"n": 0}, config_of(f"t{n}")) for n in range(flows))
-        async with asyncio.timeout(60):
+        runs = (flow.ainvoke({"n": 0}, config_of(str(n))) for n in range(1, flows + 1))
+        async with asyncio.timeout(30):
             results = await asyncio.gather(*runs)
         assert all(result["n"] >= 2 for result in results)
         assert saver.database.connections.lent == 0
