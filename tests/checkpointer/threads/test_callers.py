@@ -222,3 +222,53 @@ async def test_a_lost_connection_in_the_nested_commit_is_repaired(
     flow = transactional(chain(saver, drawing(as_subgraph, balance)))
     assert (await flow.ainvoke({"seen": []}, thread))["seen"] == [70]
     assert await bank.balance() == 30
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+@pytest.mark.parametrize("wrap", [False, True])
+async def test_nothing_nested_commits_before_what_is_in_front_of_its_caller(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, *, levels: int, wrap: bool
+) -> None:
+    """Under durability "async" LangGraph starts a subgraph while the step before it is still being committed."""
+    race = Race(bank, 30)
+
+    async def before(state: Any) -> Any:
+        balance = await race.read()
+        current_step().stage(DRAW, balance, expect_rows=1)
+        return {"n": balance}
+
+    async def inner(state: Any) -> Any:
+        current_step().stage(LOG, f"after {state['n']}")
+        return {}
+
+    builder = StateGraph(State).add_node("before", before).add_node("below", chain(None, inner))
+    builder.add_edge(START, "before").add_edge("before", "below")
+    if levels == 2:
+        builder = StateGraph(State).add_node("around", builder.compile()).add_edge(START, "around")
+    graph = builder.compile(checkpointer=saver)
+    if wrap:
+        await transactional(graph).ainvoke({"n": 0}, thread)
+    else:
+        with pytest.raises(StepConflict):
+            await graph.ainvoke({"n": 0}, thread, durability="async")
+        assert await bank.journal() == []
+        await graph.ainvoke(None, thread)
+    assert await bank.journal() == ["after 30"]
+    assert await bank.balance() == 0
+
+
+async def test_a_run_addressed_to_an_older_checkpoint_ends(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    async def one(state: Any) -> Any:
+        return {"seen": [await balance()]}
+
+    async def two(state: Any) -> Any:
+        return {"seen": [await balance()]}
+
+    flow = transactional(chain(saver, one, two))
+    await flow.ainvoke({"seen": []}, thread)
+    middle = [each async for each in flow.aget_state_history(thread) if each.next == ("two",)]
+    await bank.set(7)
+    async with asyncio.timeout(30):
+        assert (await flow.ainvoke(None, middle[0].config))["seen"] == [100, 7]
