@@ -176,7 +176,7 @@ class Task:
             effect.staged.extend(attempt.staged)
             effect.uses.extend(what for what in attempt.uses if what not in effect.uses)
         self._become(TaskState.FINISHED, effect=effect)
-        self.node = effect.node
+        self.node = effect.node or self.node
         return effect
 
     def ask(self, path: str) -> Effect | None:
@@ -211,8 +211,12 @@ class Task:
 
     @property
     def took_part(self) -> bool:
-        """Whether anything is known here of what the task did."""
-        return self.attempt is not None or self.effect is not None or self.shown is not None
+        """Whether an execution of the task is known here, be it of an earlier attempt of the super-step.
+
+        A task whose result only rests on what others have left (`adopt`) is none: LangGraph itself says that it ran.
+        """
+        saved = self.state is TaskState.HYPOTHESIS or self.shown is not None
+        return self.attempt is not None or saved
 
     def logs(self) -> Iterator[list[Read]]:
         """All reads that the task rests on, what a human was shown included."""

@@ -15,7 +15,7 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StepConflict
 from tests.support.bank import BALANCE, DEBIT, LOG
-from tests.support.graphs import State, steps_of
+from tests.support.graphs import State, fan, steps_of
 from tests.support.internals import pinned
 from tests.support.race import Race
 
@@ -193,3 +193,30 @@ async def test_leaving_a_subgraph_for_its_parent_keeps_what_was_staged(
     result = await transactional(graph.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
     assert result["seen"] == ["inner"]
     assert await bank.journal() == ["inner"]
+
+
+async def test_a_stateful_subgraph_that_several_tasks_enter_may_be_resumed(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    """LangGraph loads its namespace again while the super-step that has saved results there is under way."""
+    ran: list[int] = []
+
+    async def reads(state: Any) -> Any:
+        return {"seen": [await current_step().fetchval(BALANCE, 1)]}
+
+    async def fails_once(state: Any) -> Any:
+        ran.append(1)
+        if len(ran) <= 2:
+            raise ValueError("once")
+        return {"seen": ["done"]}
+
+    inner = fan(True, reads, fails_once)
+    builder = StateGraph(State).add_node("inner", inner)
+    builder.add_conditional_edges(
+        START, lambda _: [Send("inner", {"seen": []}), Send("inner", {"seen": []})], ["inner"]
+    )
+    graph = builder.compile(checkpointer=saver)
+    with pytest.raises(ValueError, match="once"):
+        await graph.ainvoke({"seen": []}, thread)
+    result = await transactional(graph).ainvoke(None, thread)
+    assert result["seen"].count("done") >= 1
