@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.leases import Connections
 from superstep.checkpointer.step.snapshot import Snapshot
 from superstep.checkpointer.threads.namespace import Namespace
@@ -44,6 +45,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check every wait until the test ends."""
     _held.clear()
     init, borrow, committed = Snapshot.__init__, Connections.borrow, Namespace.committed
+    autocommit = Database.autocommit
 
     def ordered(self: Snapshot, database: Any) -> None:
         init(self, database)
@@ -51,7 +53,6 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> None:
 
     @asynccontextmanager
     async def counted(self: Connections) -> Any:
-        assert not _in_hand("connection"), "waits for a connection with another one in hand"
         async with borrow(self) as conn:
             task = asyncio.current_task()
             _held[task, "connection"] += 1
@@ -60,6 +61,11 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> None:
             finally:
                 _held[task, "connection"] -= 1
 
+    async def single(self: Database, work: Any) -> Any:
+        # Not `borrow` itself: failpoints of tests look at the database by transactions of their own.
+        assert not _in_hand("connection"), "waits for a connection with another one in hand"
+        return await autocommit(self, work)
+
     async def waited(self: Namespace, checkpoint_id: str) -> None:
         assert not _in_hand("connection"), "waits for a commit with a connection in hand"
         assert not _in_hand("lock"), "waits for a commit with a snapshot's lock in hand"
@@ -67,6 +73,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Snapshot, "__init__", ordered)
     monkeypatch.setattr(Connections, "borrow", counted)
+    monkeypatch.setattr(Database, "autocommit", single)
     monkeypatch.setattr(Namespace, "committed", waited)
 
 
