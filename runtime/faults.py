@@ -33,6 +33,7 @@ __all__ = [
     "ReadRefused",
     "ReadFailed",
     "ValueNotSerializable",
+    "IllegalTransition",
     "StepConflict",
     "ConflictExhausted",
     "StagedWriteFailed",
@@ -122,6 +123,10 @@ class ReadFailed(RuntimeFault):
 
 class ValueNotSerializable(RuntimeFault):
     """A state value cannot be written as msgpack. Nothing was stored."""
+
+
+class IllegalTransition(RuntimeFault):
+    """Something was told that cannot happen in its state. A defect of this project; nothing was stored."""
 
 
 class StepConflict(RuntimeFault):

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from superstep.runtime.faults import RuntimeFault
+from superstep.runtime.faults import IllegalTransition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
     from enum import Enum
 
-__all__ = ["IllegalTransition", "check_transition"]
+__all__ = ["check_transition"]
 
 E = TypeVar("E", bound="Enum")
-
-
-class IllegalTransition(RuntimeFault):
-    """A record was told of something that cannot happen in its state. A defect of this package; nothing was stored."""
 
 
 def check_transition(allowed: Mapping[E, Set[E]], now: E, then: E, what: str) -> None:

@@ -14,7 +14,7 @@ from superstep.checkpointer.step.answers import Answer
 from superstep.checkpointer.step.read_set import Read, digest_rows
 from superstep.checkpointer.step.snapshot import Snapshot, SnapshotState
 from superstep.checkpointer.step.task import Task
-from superstep.checkpointer.step.transitions import IllegalTransition
+from superstep.runtime.faults import IllegalTransition
 
 if TYPE_CHECKING:
     from superstep.checkpointer import TransactionalSaver

@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from superstep.checkpointer.step.read_set import Effect, Read, Staged
 from superstep.checkpointer.step.task import Attempt, Task, TaskState
-from superstep.checkpointer.step.transitions import IllegalTransition
+from superstep.runtime.faults import IllegalTransition
 
 IDS = ["a", "b"]
 
