@@ -37,6 +37,7 @@ async def save_result(
     if run.writes.is_withdrawn(*at, task_id):
         return
     mark, clean = unmark(writes)
+    run.handed_in(task_id)
     took_answer = run.token is not None and task_id != NULL_TASK and any(channel == RESUME for channel, _ in clean)
     if took_answer and task_id not in run.namespaces[at[0]].asked:
         await _refuse_answer(run, at, task_id)

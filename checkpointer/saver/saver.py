@@ -5,6 +5,7 @@ Used with plain LangGraph it already gives every guarantee except retrying: a co
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from contextlib import asynccontextmanager
@@ -170,7 +171,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             ThreadMismatch: the run is of another graph than the thread.
             ConfigError: durability "exit", under which a super-step has no barrier to commit at.
         """
-        return await self.database.home.call(claim.load(self.runs, self.serde, config))
+        return await self.database.home.call(claim.load(self.runs, self.serde, config, asyncio.current_task()))
 
     def alist(
         self,

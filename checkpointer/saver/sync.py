@@ -13,12 +13,15 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 
+from superstep.checkpointer.threads import claim
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from langchain_core.runnables import RunnableConfig
 
     from superstep.checkpointer.database.database import Database
+    from superstep.checkpointer.threads.registry import Registry
 
 __all__ = ["SyncBridge"]
 
@@ -30,10 +33,11 @@ class SyncBridge(BaseCheckpointSaver[str]):
     """
 
     database: Database
+    runs: Registry
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """See `aget_tuple`."""
-        return self.database.home.block(self.aget_tuple(config))
+        return self.database.home.block(claim.load(self.runs, self.serde, config, None))
 
     def list(
         self,

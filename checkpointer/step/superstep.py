@@ -189,6 +189,11 @@ class SuperStep:
         return own or any(t.state is TaskState.DRIFTED for t in (*self.tasks.values(), *self.callers.drifted()))
 
     @property
+    def in_use(self) -> bool:
+        """Whether an execution of one of its tasks has asked for its step."""
+        return any(task.attempt is not None and task.attempt.marked for task in self.tasks.values())
+
+    @property
     def node_names(self) -> set[str]:
         """Names of the tasks that are known to have taken part."""
         return {task.node for task in self.tasks.values() if task.took_part}

@@ -22,6 +22,7 @@ from superstep.checkpointer.threads.run import Run
 from superstep.runtime.faults import ConfigError, ThreadMismatch
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping
     from typing import Any
 
@@ -36,8 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-async def load(runs: Registry, serde: SerializerProtocol, config: RunnableConfig) -> CheckpointTuple | None:
+async def load(
+    runs: Registry, serde: SerializerProtocol, config: RunnableConfig, runner: asyncio.Task[Any] | None
+) -> CheckpointTuple | None:
     """A checkpoint with its pending writes. See `TransactionalSaver.aget_tuple`.
+
+    `runner` is the asyncio task that runs the graph; `None` if a thread does.
 
     LangGraph loads each graph of a run once to go on from it. A second time, within the same invocation, it only looks:
     a run that was addressed to an older checkpoint asks whether the thread has moved past that.
@@ -59,6 +64,7 @@ async def load(runs: Registry, serde: SerializerProtocol, config: RunnableConfig
     owner, row = await runs.database.autocommit(lambda conn: _load(runs, serde, conn, conf, key, run))
     loaded = checkpoint_tuple(serde, dict(row)) if row else None
     above = {each: id_ for each, id_ in conf.get(CHECKPOINT_MAP, {}).items() if each != ns}
+    owner.enter(ns, conf.get(TASK_ID), runner)
     owner.namespaces[ns].load(loaded.checkpoint if loaded else None, conf.get(TASK_ID), conf[RUNTIME], above)
     pending = loaded.pending_writes or () if loaded else ()
     owner.namespaces[ns].open_questions(task_id for task_id, channel, _ in pending if channel == INTERRUPT)

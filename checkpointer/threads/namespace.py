@@ -34,6 +34,7 @@ class Namespace:
         caller: id of the task that runs it as a subgraph; `None` for the outermost graph.
         invocation: LangGraph's object for the one call of the graph that has loaded it.
         asked: ids of the tasks whose questions to a human were open when it was loaded.
+        shared: several tasks run it at the same time, so its history is nobody's own.
         above: for each graph around this one, by namespace, the checkpoint that its running super-step started from.
     """
 
@@ -42,6 +43,7 @@ class Namespace:
         self.caller: str | None = None
         self.invocation: object = None
         self.asked: frozenset[str] = frozenset()
+        self.shared = False
         self.above: Mapping[str, str] = {}
         self._recent: deque[str | None] = deque(maxlen=_RECENT)
         self._waiting: dict[str, asyncio.Future[None]] = {}

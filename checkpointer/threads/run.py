@@ -17,9 +17,12 @@ from superstep.checkpointer.threads.discard import discard
 from superstep.checkpointer.threads.namespace import Namespace
 from superstep.checkpointer.threads.ownership import stale
 from superstep.checkpointer.threads.pending_writes import PendingWrites
+from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterable
+    from typing import Any
 
     from langgraph.checkpoint.base import Checkpoint
     from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -75,6 +78,7 @@ class Run:
         self.commits = 0
         self.namespaces: defaultdict[str, Namespace] = defaultdict(Namespace)
         self.steps: dict[tuple[str, str], SuperStep] = {}
+        self._running: dict[tuple[str, str], asyncio.Task[Any] | None] = {}  # by task id and the subgraph it runs
         self.writes = PendingWrites(database, thread_id, token)
         self.poison: RuntimeFault | None = None
 
@@ -96,6 +100,47 @@ class Run:
     def is_entered(self, ns: str, invocation: object) -> bool:
         """Whether this very invocation of the graph has loaded it already."""
         return ns in self.namespaces and self.namespaces[ns].invocation is invocation
+
+    def enter(self, ns: str, task_id: str | None, runner: asyncio.Task[Any] | None) -> None:
+        """A task, or nobody for the outermost graph, starts to run a graph, in `runner` if that is known.
+
+        A subgraph with `checkpointer=True` has one history for all its calls. Two calls at the same time have the same
+        checkpoints and task ids, so nothing tells what the one has read and staged from what the other has.
+
+        Raises:
+            ConfigError: another task runs it, and code in it has used its step.
+        """
+        others = [
+            each
+            for (each, running), its in self._running.items()
+            if running == ns and each != task_id and not (its is not None and its.done())
+        ]
+        if others:
+            self.namespaces[ns].shared = True
+            if any(step.in_use for key, step in self.steps.items() if key[0] == ns or key[0].startswith(f"{ns}|")):
+                raise self.shared(ns)
+        if task_id is not None and f":{task_id}" not in ns:  # else nobody else can run it
+            self._running[task_id, ns] = runner
+
+    def handed_in(self, task_id: str) -> None:
+        """The task has ended, and every graph that it ran with it."""
+        for key in [key for key in self._running if key[0] == task_id]:
+            del self._running[key]
+
+    def refuse_shared(self, ns: str) -> None:
+        """Raise `ConfigError` if several tasks are running this graph, or one around it, at the same time."""
+        for prefix in _prefixes(ns):
+            if prefix in self.namespaces and self.namespaces[prefix].shared:
+                raise self.shared(prefix)
+
+    def shared(self, ns: str) -> ConfigError:
+        """The error for the step of a subgraph that several tasks run at once."""
+        return ConfigError(
+            f"Subgraph {ns!r} of thread {self.thread_id!r} keeps its state from call to call (checkpointer=True), and "
+            f"several tasks run it at the same time. Their super-steps share one history, so what its nodes read and "
+            f"stage cannot be told apart. Compile it with checkpointer=None, let one task at a time run it "
+            f"(max_concurrency=1), or do not use current_step() in it."
+        )
 
     def ran(self, ns: str, parent_id: str | None, checkpoint: Checkpoint) -> list[str]:
         """Names of the nodes whose super-step this checkpoint ends."""
@@ -152,8 +197,7 @@ class Run:
         Segments of its namespace have their ids; a graph with `checkpointer=True` keeps its namespace from call to
         call, so the caller is remembered.
         """
-        parts = ns.split("|")
-        prefixes = ["|".join(parts[:n]) for n in range(1, len(parts) + 1)]
+        parts, prefixes = ns.split("|"), _prefixes(ns)
         ids = {part.rpartition(":")[2] for part in parts if ":" in part}
         ids |= {self.namespaces[prefix].caller or "" for prefix in prefixes if prefix in self.namespaces}
         return [
@@ -200,10 +244,8 @@ class Run:
 
         The namespace of a subgraph with `checkpointer=True` has no task id, so the caller is remembered.
         """
-        parts = ns.split("|")
-        above = ("|".join(parts[:n]) for n in range(1, len(parts) + 1))
         return f":{task_id}" in ns or any(
-            prefix in self.namespaces and self.namespaces[prefix].caller == task_id for prefix in above
+            prefix in self.namespaces and self.namespaces[prefix].caller == task_id for prefix in _prefixes(ns)
         )
 
     async def close(self) -> None:
@@ -213,3 +255,9 @@ class Run:
         for step in list(self.steps.values()):
             await step.end()
         self.steps.clear()
+
+
+def _prefixes(ns: str) -> list[str]:
+    """Of a namespace: those of the graphs around it from the outside in, and its own."""
+    parts = ns.split("|")
+    return ["|".join(parts[:n]) for n in range(1, len(parts) + 1)]

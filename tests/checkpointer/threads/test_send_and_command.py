@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import operator
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
@@ -13,7 +14,7 @@ from langgraph.types import Command, Send
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from superstep.runtime.faults import StepConflict
+from superstep.runtime.faults import ConfigError, StepConflict
 from tests.support.bank import BALANCE, DEBIT, LOG
 from tests.support.graphs import State, fan, steps_of
 from tests.support.internals import pinned
@@ -195,28 +196,67 @@ async def test_leaving_a_subgraph_for_its_parent_keeps_what_was_staged(
     assert await bank.journal() == ["inner"]
 
 
-async def test_a_stateful_subgraph_that_several_tasks_enter_may_be_resumed(
-    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
-) -> None:
-    """LangGraph loads its namespace again while the super-step that has saved results there is under way."""
-    ran: list[int] = []
-
-    async def reads(state: Any) -> Any:
-        return {"seen": [await current_step().fetchval(BALANCE, 1)]}
-
-    async def fails_once(state: Any) -> Any:
-        ran.append(1)
-        if len(ran) <= 2:
-            raise ValueError("once")
-        return {"seen": ["done"]}
-
-    inner = fan(True, reads, fails_once)
+def sent_twice(inner: Any, saver: TransactionalSaver) -> CompiledStateGraph[Any]:
     builder = StateGraph(State).add_node("inner", inner)
     builder.add_conditional_edges(
         START, lambda _: [Send("inner", {"seen": []}), Send("inner", {"seen": []})], ["inner"]
     )
-    graph = builder.compile(checkpointer=saver)
+    return builder.compile(checkpointer=saver)
+
+
+@pytest.mark.parametrize("when", ["before the second call", "in both calls"])
+async def test_a_stateful_subgraph_that_several_tasks_run_at_once_has_no_step(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, when: str
+) -> None:
+    """Both calls have the same checkpoints and task ids: what they stage could be applied twice, or not at all."""
+    both, used, calls = asyncio.Barrier(2), asyncio.Event(), itertools.count()
+
+    async def stages(state: Any) -> Any:
+        if when == "in both calls":
+            await both.wait()
+        current_step().stage(LOG, "once a call")
+        used.set()
+        await asyncio.Event().wait()
+
+    inner = StateGraph(State).add_node(stages).add_edge(START, "stages").compile(checkpointer=True)
+
+    async def call(state: Any) -> Any:
+        if next(calls) and when == "before the second call":
+            await used.wait()
+        return await inner.ainvoke({"seen": []})
+
+    with pytest.raises(ConfigError, match="checkpointer=True"):
+        await transactional(sent_twice(call, saver)).ainvoke({"seen": []}, thread)
+    assert await bank.journal() == []
+
+
+async def test_a_stateful_subgraph_that_tasks_run_one_after_the_other_has_its_step(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    async def writes(state: Any) -> Any:
+        current_step().stage(LOG, "once a call")
+
+    inner = StateGraph(State).add_node(writes).add_edge(START, "writes").compile(checkpointer=True)
+    await transactional(sent_twice(inner, saver)).ainvoke({"seen": []}, {**thread, "max_concurrency": 1})
+    assert await bank.journal() == ["once a call", "once a call"]
+
+
+async def test_a_stateful_subgraph_that_several_tasks_enter_without_a_step_may_be_resumed(
+    saver: TransactionalSaver, thread: RunnableConfig
+) -> None:
+    outage = True
+
+    async def passes(state: Any) -> Any:
+        return {"seen": ["passed"]}
+
+    async def fails(state: Any) -> Any:
+        if outage:
+            raise ValueError("once")
+        return {"seen": ["done"]}
+
+    graph = sent_twice(fan(True, passes, fails), saver)
     with pytest.raises(ValueError, match="once"):
         await graph.ainvoke({"seen": []}, thread)
+    outage = False
     result = await transactional(graph).ainvoke(None, thread)
     assert result["seen"].count("done") >= 1

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.support.vendors.acts import Act
     from tests.support.vendors.request import Request
 
+_FOR_EVER = 86_400.0
+
 
 def main() -> None:
     """Serve until standard input ends."""
@@ -25,7 +27,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 for any that is free")
     parser.add_argument("--reply", choices=sorted(REPLIES), default="pong")
     parser.add_argument(
-        "--hold-after", type=int, metavar="N", help="hold back every answer after the first N, for ever"
+        "--hold-after", type=int, metavar="N", help="hold back every answer after the first N, from its first byte on"
     )
     parser.add_argument("--keep-alive", action="store_true", help="keep connections open between requests")
     parser.add_argument("--quiet", action="store_true", help="print only the address")
@@ -39,7 +41,7 @@ def main() -> None:
             model = request.body.get("model") if request.body else None
             print(json.dumps({"path": request.path, "model": model, "schema": request.schema_name}), flush=True)
         act = REPLIES[given.reply](request)
-        return act if given.hold_after is None or served <= given.hold_after else act.stall()
+        return act if given.hold_after is None or served <= given.hold_after else act.slow(first_byte=_FOR_EVER)
 
     with Vendor(reply, port=given.port, keep_alive=given.keep_alive) as vendor:
         print(json.dumps({"url": vendor.url}), flush=True)
