@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from superstep.checkpointer.commit.queries import NewCheckpoint, checkpoint_exists, put_as_owner
+from superstep.checkpointer.commit.queries import NewCheckpoint, checkpoint_exists, put_as_owner, put_outside
 from superstep.checkpointer.commit.staged_writes import apply_staged
 from superstep.checkpointer.commit.step_record import step_record
 from superstep.checkpointer.database import failpoints
@@ -34,6 +34,7 @@ from superstep.checkpointer.database.retry import retry
 from superstep.checkpointer.langgraph.codec import WriteRows
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.drift import Drift
+from superstep.checkpointer.threads.ownership import moved_on
 from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Barrier:
         row: what is stored of it.
         ends_step: a super-step with tasks ends here; otherwise it is new input, an update or a fork.
         nodes: names of the tasks of the super-step, for its record.
+        continues: of a caller that is no run: the checkpoint must continue the latest one.
     """
 
     run: Run
@@ -74,6 +76,7 @@ class Barrier:
     row: CheckpointRow
     ends_step: bool
     nodes: list[str]
+    continues: bool = False
 
     @property
     def is_one_statement(self) -> bool:
@@ -229,11 +232,15 @@ class Barrier:
         """
         run, schema = self.run, self.run.database.schema
         writes = WriteRows.merged(result.rows for result in (batch.results if batch is not None else ()))
-        if await put_as_owner(conn, schema, self._new, record, writes, token=run.token, head=run.head):
+        if run.token is None:
+            stored = await put_outside(conn, schema, self._new, record, continues=self.continues)
+        else:
+            stored = await put_as_owner(conn, schema, self._new, record, writes, token=run.token, head=run.head)
+        if stored:
             return True
         if await checkpoint_exists(conn, schema, self._new):
             return False
-        raise run.stale()
+        raise run.stale() if run.token is not None else moved_on(run.thread_id, self.parent_id)
 
     async def _is_there(self) -> bool:
         """Whether our checkpoint was committed; asked on a new connection, as often as the server needs to return."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.langgraph.codec import CheckpointRow
 
-__all__ = ["NewCheckpoint", "checkpoint_exists", "put_as_owner", "put_outside"]
+__all__ = ["NewCheckpoint", "checkpoint_exists", "fence", "fence_latest", "lock_thread", "put_as_owner", "put_outside"]
 
 _sql = beside(__file__)
 
@@ -60,14 +60,29 @@ async def put_as_owner(
     return await conn.fetchval(_sql(schema)["put_nested"], *parameters) is not None
 
 
-async def put_outside(conn: Connection, schema: str, new: NewCheckpoint, *, continues: bool) -> bool:
+async def put_outside(conn: Connection, schema: str, new: NewCheckpoint, stats: str | None, *, continues: bool) -> bool:
     """Store a checkpoint that no run makes, and fence every run of the thread.
 
-    False if it `continues` a checkpoint that is not the thread's latest any more. Update, fork and input may start from
-    anywhere.
+    False if it `continues` a checkpoint that is not the latest of its namespace any more. Of a subgraph, lock the
+    thread before.
     """
-    parameters = new.parameters(None, WriteRows.none())
+    parameters = new.parameters(stats, WriteRows.none())
     return await conn.fetchval(_sql(schema)["put_outside"], *parameters, continues) is not None
+
+
+async def fence_latest(conn: Connection, schema: str, thread_id: str, ns: str, checkpoint_id: str) -> bool:
+    """As `fence`, if this is the latest checkpoint of its namespace; whether it is."""
+    return await conn.fetchval(_sql(schema)["fence_latest"], thread_id, ns, checkpoint_id) is not None
+
+
+async def lock_thread(conn: Connection, schema: str, thread_id: str) -> None:
+    """Keep other writers of the thread out until the transaction ends."""
+    await conn.execute(_sql(schema)["lock_thread"], thread_id)
+
+
+async def fence(conn: Connection, schema: str, thread_id: str) -> None:
+    """Take the thread from whoever runs it. Does nothing to one that does not exist."""
+    await conn.execute(_sql(schema)["fence"], thread_id)
 
 
 async def checkpoint_exists(conn: Connection, schema: str, new: NewCheckpoint) -> bool:

@@ -14,14 +14,18 @@ WHERE thread_id = $1 AND token = $21 AND head IS NOT DISTINCT FROM $22 RETURNING
 SELECT thread_id FROM {schema}.thread WHERE thread_id = $1 AND token = $21 FOR SHARE
 
 -- name: own_outside
--- A put that no run makes (update_state, a fork, a script): fences any run on the thread. A `loop` checkpoint with a
--- parent must continue the head; update, fork and input may start from anywhere, as in any saver.
--- $21 must continue the head
+-- A put that no run makes (update_state, a fork, a script): fences any run on the thread. What was made from the latest
+-- checkpoint must continue it still: of the outermost graph the head, of a subgraph the greatest id. The head is looked
+-- at under the row lock; for a subgraph the thread has to be locked before (`lock_thread`, or a serializable transaction).
+-- $21 must continue the latest
 INSERT INTO {schema}.thread AS t (thread_id, head)
 VALUES ($1, CASE WHEN $2 = '' THEN $3 END)
 ON CONFLICT (thread_id) DO UPDATE
     SET token = DEFAULT, head = CASE WHEN $2 = '' THEN $3 ELSE t.head END, updated_at = now()
-    WHERE NOT $21::boolean OR $2 <> '' OR t.head IS NULL OR t.head = $4
+    WHERE NOT $21::boolean
+       OR $2 = '' AND (t.head IS NULL OR t.head = $4)
+       OR $2 <> '' AND NOT EXISTS (SELECT 1 FROM {schema}.checkpoint
+                                   WHERE thread_id = $1 AND ns = $2 AND checkpoint_id > COALESCE($4, ''))
 RETURNING thread_id
 
 -- name: put
@@ -59,6 +63,20 @@ WITH own AS ({own_nested}),
 -- name: put_outside
 WITH own AS ({own_outside}),
 {put}
+
+-- name: lock_thread
+SELECT 1 FROM {schema}.thread WHERE thread_id = $1 FOR UPDATE
+
+-- name: fence
+-- Whoever is running the thread has lost it.
+UPDATE {schema}.thread SET token = DEFAULT WHERE thread_id = $1
+
+-- name: fence_latest
+-- As above, if the checkpoint is the latest. $1 thread $2 ns $3 checkpoint
+UPDATE {schema}.thread t SET token = DEFAULT
+WHERE thread_id = $1 AND CASE WHEN $2 = '' THEN COALESCE(head, $3) = $3 ELSE NOT EXISTS (
+    SELECT 1 FROM {schema}.checkpoint c WHERE c.thread_id = $1 AND c.ns = $2 AND c.checkpoint_id > $3) END
+RETURNING 1
 
 -- name: exists
 SELECT EXISTS (SELECT 1 FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = $3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 from langgraph.types import Send
 
@@ -11,9 +12,9 @@ from superstep.checkpointer.langgraph.keys import SENDS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from langgraph.checkpoint.base import Checkpoint
+    from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata
 
-__all__ = ["NO_PROGRESS", "Progress", "nodes_between", "progress"]
+__all__ = ["NO_PROGRESS", "Progress", "nodes_between", "progress", "takes_results"]
 
 
 class Progress(NamedTuple):
@@ -36,3 +37,16 @@ def nodes_between(before: Progress, after: Progress) -> set[str]:
     """Nodes that saw something new, and nodes that were sent to. Calls of `@task` functions leave no trace here."""
     pulled = {name for name, seen in after.seen.items() if seen != before.seen.get(name)}
     return {name for name in pulled | set(before.sends) if not name.startswith("__")}
+
+
+def takes_results(checkpoint_id: str, metadata: CheckpointMetadata) -> bool:
+    """Whether an update ended its super-step by hand (`update_state(None, as_node=END)`), taking saved results along.
+
+    LangGraph numbers ids by the super-step they are made in (the clock sequence of a UUID of version 6, 14 bits). Such
+    an update is made in the super-step that it ends, any other one in the next.
+    """
+    try:
+        number = UUID(checkpoint_id).clock_seq
+    except ValueError:
+        return False
+    return metadata.get("source") == "update" and number == (metadata.get("step", 0) - 1) & 0x3FFF

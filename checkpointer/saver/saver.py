@@ -26,7 +26,8 @@ from superstep.checkpointer.calls import memo
 from superstep.checkpointer.calls.deployment_health import DeploymentHealth, deployment_health
 from superstep.checkpointer.commit import task_results
 from superstep.checkpointer.commit.barrier import Barrier
-from superstep.checkpointer.commit.queries import NewCheckpoint, put_outside
+from superstep.checkpointer.commit.outside import before_writes, put_from_outside
+from superstep.checkpointer.commit.queries import NewCheckpoint
 from superstep.checkpointer.database import migrate
 from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
@@ -34,11 +35,11 @@ from superstep.checkpointer.langgraph.codec import checkpoint_row
 from superstep.checkpointer.langgraph.keys import run_key
 from superstep.checkpointer.saver.lifecycle import Lifetime
 from superstep.checkpointer.saver.sync import SyncBridge
-from superstep.checkpointer.threads import claim, delta_history, history, maintenance
+from superstep.checkpointer.threads import claim, delta_history, history, looking, maintenance
 from superstep.checkpointer.threads.queries import running
 from superstep.checkpointer.threads.registry import Registry
 from superstep.checkpointer.threads.run import Run
-from superstep.runtime.faults import ConfigError, RuntimeFault, StaleRun
+from superstep.runtime.faults import ConfigError, RuntimeFault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -171,7 +172,9 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             ThreadMismatch: the run is of another graph than the thread.
             ConfigError: durability "exit", under which a super-step has no barrier to commit at.
         """
-        return await self.database.home.call(claim.load(self.runs, self.serde, config, asyncio.current_task()))
+        found = await self.database.home.call(claim.load(self.runs, self.serde, config, asyncio.current_task()))
+        looking.looked(config, found)
+        return found
 
     def alist(
         self,
@@ -211,22 +214,23 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         run = self._known(config)
         try:
             row = checkpoint_row(self.serde, checkpoint, full, new_versions)
-            await self.database.home.call(self._put(run, conf, ns, checkpoint, row, metadata.get("source")))
+            if run is None:
+                new = NewCheckpoint(str(conf["thread_id"]), ns, checkpoint["id"], conf.get("checkpoint_id"), row)
+                await self._put_outside(config, new, metadata)
+            else:
+                await self.database.home.call(self._put(run, conf, ns, checkpoint, row, metadata.get("source")))
         except BaseException as e:
             if run is not None:
                 run.namespaces[ns].fail(e)
             raise
-        return {
-            "configurable": {
-                "thread_id": conf["thread_id"],
-                "checkpoint_ns": ns,
-                "checkpoint_id": checkpoint["id"],
-            }
-        }
+        place = {"thread_id": conf["thread_id"], "checkpoint_ns": ns, "checkpoint_id": checkpoint["id"]}
+        stored_as: RunnableConfig = {"configurable": place}
+        looking.stored(config, stored_as)
+        return stored_as
 
     async def _put(
         self,
-        run: Run | None,
+        run: Run,
         conf: Mapping[str, Any],
         ns: str,
         checkpoint: Checkpoint,
@@ -234,9 +238,6 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         source: str | None,
     ) -> None:
         parent_id = conf.get("checkpoint_id")
-        if run is None:
-            await self._put_outside(conf, ns, checkpoint["id"], row, continues=source == "loop" and bool(parent_id))
-            return
         nodes = run.ran(ns, parent_id, checkpoint)
         barrier = Barrier(run, ns, checkpoint["id"], parent_id, row, source == "loop", nodes)
         if barrier.is_one_statement:
@@ -244,17 +245,10 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         else:  # cancelling the run must not tear a commit apart: it finishes, then the cancellation goes on
             await self.database.home.shielded(barrier.commit())
 
-    async def _put_outside(
-        self, conf: Mapping[str, Any], ns: str, checkpoint_id: str, row: CheckpointRow, *, continues: bool
-    ) -> None:
-        thread_id, parent_id = str(conf["thread_id"]), conf.get("checkpoint_id")
-        new = NewCheckpoint(thread_id, ns, checkpoint_id, parent_id, row)
-        async with self.database.connections.borrow() as conn:
-            if not await put_outside(conn, self.schema, new, continues=continues):
-                raise StaleRun(
-                    f"Checkpoint {parent_id} is not the head of thread {thread_id!r} any more, so nothing can "
-                    f"continue it. Load the thread's latest checkpoint, or fork with update_state."
-                )
+    async def _put_outside(self, config: RunnableConfig, new: NewCheckpoint, metadata: CheckpointMetadata) -> None:
+        goes_on = metadata.get("source") == "loop" and bool(new.parent_id)  # of what is no run: a script, another saver
+        latest = goes_on or looking.continues(config)
+        await self.database.home.call(put_from_outside(self.database, self.serde, new, metadata, latest=latest))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -266,10 +260,14 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             ValueNotSerializable: msgpack refuses a value. Nothing was stored.
         """
         conf = config["configurable"]
+        thread_id, place = str(conf["thread_id"]), (conf.get("checkpoint_ns", ""), conf["checkpoint_id"])
+        run = self._known(config)
+        if run is None and looking.continues(config):
+            await self.database.home.call(before_writes(self.database, thread_id, *place))
         await self.database.home.call(
             task_results.save_result(
-                self._known(config) or Run.outside(self.database, str(conf["thread_id"]), self.serde),
-                (conf.get("checkpoint_ns", ""), conf["checkpoint_id"]),
+                run or Run.outside(self.database, thread_id, self.serde),
+                place,
                 writes,
                 task_id,
                 task_path,

@@ -13,7 +13,7 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 
-from superstep.checkpointer.threads import claim
+from superstep.checkpointer.threads import claim, looking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +37,9 @@ class SyncBridge(BaseCheckpointSaver[str]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """See `aget_tuple`."""
-        return self.database.home.block(claim.load(self.runs, self.serde, config, None))
+        found = self.database.home.block(claim.load(self.runs, self.serde, config, None))
+        looking.looked(config, found)
+        return found
 
     def list(
         self,
@@ -62,7 +64,9 @@ class SyncBridge(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """See `aput`."""
-        return self.database.home.block(self.aput(config, checkpoint, metadata, new_versions))
+        stored_as = self.database.home.block(self.aput(config, checkpoint, metadata, new_versions))
+        looking.stored(config, stored_as)
+        return stored_as
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""

@@ -1,15 +1,24 @@
-"""Deleting, copying and pruning threads. Each is one transaction that fences the runs it could pull the floor from."""
+"""Deleting, copying and pruning threads, while they may be running.
+
+Everything that a run stores, it stores in a statement that holds a lock on the row of its thread: FOR SHARE, or by
+updating it. So what deletes takes that lock first, in a statement of its own; when it has it, whatever the run was
+storing is committed, and the statements after it see that, since each takes a new snapshot (READ COMMITTED). What the
+run stores later finds no row with its token.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import asyncpg
 
 from superstep.checkpointer.langgraph.codec import load_payload
 from superstep.checkpointer.langgraph.keys import DELTA_COUNTERS
 from superstep.checkpointer.threads.queries import maintenance
-from superstep.runtime.faults import ConfigError
+from superstep.runtime.faults import ConfigError, InputInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,14 +26,20 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from superstep.checkpointer.database.database import Database
+    from superstep.checkpointer.database.errors import Connection
 
 __all__ = ["copy_thread", "delete_runs", "delete_threads", "prune"]
 
 
 async def delete_threads(database: Database, thread_ids: Sequence[str]) -> None:
-    """Delete threads with all that belongs to them. One statement."""
-    async with database.connections.borrow() as conn:
-        await maintenance.delete_threads(conn, database.schema, thread_ids)
+    """Delete threads with all that belongs to them. A run that is under way stores nothing more."""
+
+    async def delete(conn: Connection) -> None:
+        async with conn.transaction(isolation="read_committed"):
+            await maintenance.lock_threads(conn, database.schema, thread_ids)
+            await maintenance.delete_threads(conn, database.schema, thread_ids)
+
+    await database.autocommit(delete)
 
 
 async def delete_runs(database: Database, run_ids: Sequence[str]) -> None:
@@ -33,21 +48,36 @@ async def delete_runs(database: Database, run_ids: Sequence[str]) -> None:
     As in LangGraph's own savers, a checkpoint of a later run keeps its own values; its parent link ends there.
     """
     schema = database.schema
-    async with database.connections.borrow() as conn, conn.transaction():
-        doomed: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for row in await maintenance.checkpoints_of_runs(conn, schema, run_ids):
-            doomed[row["thread_id"]].append((row["ns"], row["checkpoint_id"]))
-        for thread_id, checkpoints in doomed.items():
-            await maintenance.lock_thread(conn, schema, thread_id)
-            await maintenance.delete_checkpoints(conn, schema, thread_id, checkpoints)
-            if not await maintenance.chain(conn, schema, thread_id):
-                await maintenance.delete_threads(conn, schema, [thread_id])
+
+    async def delete(conn: Connection) -> None:
+        async with conn.transaction(isolation="read_committed"):
+            found = await maintenance.checkpoints_of_runs(conn, schema, run_ids)
+            await maintenance.lock_threads(conn, schema, sorted({row["thread_id"] for row in found}))
+            doomed: dict[str, list[tuple[str, str]]] = defaultdict(list)
+            for row in await maintenance.checkpoints_of_runs(conn, schema, run_ids):  # what was committed meanwhile too
+                doomed[row["thread_id"]].append((row["ns"], row["checkpoint_id"]))
+            for thread_id, checkpoints in doomed.items():
+                await maintenance.delete_checkpoints(conn, schema, thread_id, checkpoints)
+                if not await maintenance.chain(conn, schema, thread_id):
+                    await maintenance.delete_threads(conn, schema, [thread_id])
+
+    await database.autocommit(delete)
 
 
 async def copy_thread(database: Database, source: str, target: str) -> None:
-    """Copy everything, the whole parent chain included, so that forks and delta channels work in the copy."""
-    async with database.connections.borrow() as conn:
-        await maintenance.copy_thread(conn, database.schema, source, target)
+    """Copy everything, the whole parent chain included, so that forks and delta channels work in the copy.
+
+    Raises:
+        InputInvalid: there is a thread of the target's id.
+    """
+    try:
+        async with database.connections.borrow() as conn:
+            await maintenance.copy_thread(conn, database.schema, source, target)
+    except asyncpg.UniqueViolationError:
+        raise InputInvalid(
+            f"Thread {target!r} exists already, and a copy would mix two histories. Nothing was copied: give another "
+            f"id, or delete that thread."
+        ) from None
 
 
 async def prune(database: Database, serde: SerializerProtocol, thread_ids: Sequence[str], strategy: str) -> None:
@@ -64,13 +94,16 @@ async def prune(database: Database, serde: SerializerProtocol, thread_ids: Seque
     if strategy != "keep_latest":
         raise ConfigError(f'prune: strategy must be "keep_latest" or "delete", not {strategy!r}.')
     for thread_id in thread_ids:
-        async with database.connections.borrow() as conn, conn.transaction():
-            # The thread's row first, as every commit does: the same lock order everywhere.
-            await maintenance.lock_thread(conn, database.schema, thread_id)
-            chain = await maintenance.chain(conn, database.schema, thread_id)
-            kept = _needed(serde, chain)
-            doomed = [(r["ns"], r["checkpoint_id"]) for r in chain if (r["ns"], r["checkpoint_id"]) not in kept]
-            await maintenance.delete_checkpoints(conn, database.schema, thread_id, doomed)
+        await database.autocommit(partial(_prune, schema=database.schema, serde=serde, thread_id=thread_id))
+
+
+async def _prune(conn: Connection, *, schema: str, serde: SerializerProtocol, thread_id: str) -> None:
+    async with conn.transaction(isolation="read_committed"):
+        await maintenance.lock_threads(conn, schema, [thread_id])
+        chain = await maintenance.chain(conn, schema, thread_id)
+        kept = _needed(serde, chain)
+        doomed = [(r["ns"], r["checkpoint_id"]) for r in chain if (r["ns"], r["checkpoint_id"]) not in kept]
+        await maintenance.delete_checkpoints(conn, schema, thread_id, doomed)
 
 
 def _needed(serde: SerializerProtocol, chain: Sequence[Any]) -> set[tuple[str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from superstep.runtime.faults import StaleRun
 
-__all__ = ["stale"]
+__all__ = ["moved_on", "stale"]
 
 
 def stale(thread_id: str) -> StaleRun:
@@ -18,4 +18,13 @@ def stale(thread_id: str) -> StaleRun:
         f"Thread {thread_id!r} was taken over by a later run, or its state was changed from outside, so this run was "
         f"stopped before committing anything more. The later run carries on; to continue from the thread's latest "
         f"state use `runtime resume`, or invoke the graph with input None."
+    )
+
+
+def moved_on(thread_id: str, checkpoint_id: str | None) -> StaleRun:
+    """The error for a change from outside that was made of a checkpoint which is not the latest any more."""
+    of = f"of checkpoint {checkpoint_id}, which is" if checkpoint_id else "of no checkpoint: that is"
+    return StaleRun(
+        f"Thread {thread_id!r} has moved on. The change was made {of} not its latest state any more, so nothing was "
+        f"stored. Load the latest state and change that; with a checkpoint_id in the config, update_state forks."
     )

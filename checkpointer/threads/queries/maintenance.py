@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.database.errors import Connection
 
-__all__ = ["chain", "checkpoints_of_runs", "copy_thread", "delete_checkpoints", "delete_threads", "lock_thread"]
+__all__ = ["chain", "checkpoints_of_runs", "copy_thread", "delete_checkpoints", "delete_threads", "lock_threads"]
 
 _sql = beside(__file__)
 
 
 async def delete_threads(conn: Connection, schema: str, thread_ids: Sequence[str]) -> None:
-    """Delete threads with all that belongs to them."""
+    """Delete threads with all that belongs to them. Call it in a transaction, after `lock_threads`."""
     await conn.execute(_sql(schema)["delete_thread"], list(thread_ids))
 
 
-async def lock_thread(conn: Connection, schema: str, thread_id: str) -> None:
-    """Keep commits of the thread out until the transaction ends."""
-    await conn.fetchval(_sql(schema)["lock_thread"], thread_id)
+async def lock_threads(conn: Connection, schema: str, thread_ids: Sequence[str]) -> None:
+    """Keep every writer of these threads out until the transaction ends; wait for those that are at it."""
+    await conn.fetchval(_sql(schema)["lock_threads"], list(thread_ids))
 
 
 async def checkpoints_of_runs(conn: Connection, schema: str, run_ids: Sequence[str]) -> Sequence[asyncpg.Record]:
@@ -46,7 +46,7 @@ async def delete_checkpoints(
 ) -> None:
     """Delete checkpoints (namespace, id) and what only they needed, and fence runs that might continue from them.
 
-    Four statements: call it in a transaction, under `lock_thread`.
+    Four statements: call it in a transaction, under `lock_threads`.
     """
     sql = _sql(schema)
     await conn.execute(

@@ -11,8 +11,10 @@ WITH a AS (DELETE FROM {schema}.checkpoint WHERE thread_id = ANY ($1::text[])),
      g AS (DELETE FROM {schema}.model_call WHERE thread_id = ANY ($1::text[]))
 DELETE FROM {schema}.thread WHERE thread_id = ANY ($1::text[])
 
--- name: lock_thread
-SELECT 1 FROM {schema}.thread WHERE thread_id = $1 FOR UPDATE
+-- name: lock_threads
+-- In the order of their ids, so that two who lock the same threads do not wait for each other.
+SELECT count(*) FROM (
+    SELECT 1 FROM {schema}.thread WHERE thread_id = ANY ($1::text[]) ORDER BY thread_id FOR UPDATE) AS locked
 
 -- name: checkpoints_of_runs
 SELECT DISTINCT thread_id, ns, checkpoint_id FROM {schema}.checkpoint WHERE metadata ->> 'run_id' = ANY ($1::text[])
@@ -81,6 +83,10 @@ WITH a AS (INSERT INTO {schema}.checkpoint
                 output_tokens, usd, record, created_at)
            SELECT gen_random_uuid(), $2, ns, checkpoint_id, task_id, attempt, node, outcome, model, offline, input_tokens,
                   output_tokens, usd, record, created_at
-           FROM {schema}.model_call WHERE thread_id = $1)
+           FROM {schema}.model_call WHERE thread_id = $1),
+     g AS (INSERT INTO {schema}.step_attempt
+               (thread_id, ns, checkpoint_id, attempts, repairs, drifts, llm_reused, ms, asked_again)
+           SELECT $2, ns, checkpoint_id, attempts, repairs, drifts, llm_reused, ms, asked_again
+           FROM {schema}.step_attempt WHERE thread_id = $1)
 INSERT INTO {schema}.thread (thread_id, head, graph, status, error)
 SELECT $2, head, graph, status, error FROM {schema}.thread WHERE thread_id = $1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import pytest
@@ -10,6 +11,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 
 from superstep import transactional
+from superstep.runtime.faults import StaleRun
 from tests.support.graphs import config_of
 from tests.support.race import Race
 
@@ -128,3 +130,23 @@ async def test_delta_channel_of_a_step_that_conflicted(saver: TransactionalSaver
     await flow.ainvoke({"log": [0]}, config_of("t"))
     await flow.ainvoke({"log": [1]}, config_of("t"))
     assert (await flow.aget_state(config_of("t"))).values["log"] == [0, 55, 1, 54]
+
+
+async def test_writes_of_an_update_that_came_too_late_are_no_part_of_the_channel(
+    saver: TransactionalSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LangGraph stores them before the checkpoint, beside one that a run has gone past meanwhile."""
+    graph = delta_graph(saver, 1000)
+    await graph.ainvoke({"n": 0, "log": ["in"]}, config_of("t"), interrupt_before=["last"])
+    load = saver.aget_tuple
+
+    async def late(config: RunnableConfig) -> Any:
+        found = await load(config)
+        monkeypatch.undo()
+        await asyncio.create_task(graph.ainvoke(None, config_of("t")))
+        return found
+
+    monkeypatch.setattr(saver, "aget_tuple", late)
+    with pytest.raises(StaleRun):
+        await graph.aupdate_state(config_of("t"), {"log": ["late"]}, as_node="left")
+    assert (await graph.aget_state(config_of("t"))).values["log"] == ["in", "left0:1", "right0:1", "last0:3"]

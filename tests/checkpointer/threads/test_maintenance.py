@@ -1,7 +1,9 @@
-"""Deleting a thread."""
+"""Deleting, pruning and copying threads, also while they run."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,10 +11,11 @@ from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langgraph.types import interrupt
 
 from superstep.checkpointer import TransactionalSaver, current_step
-from superstep.runtime.faults import StepConflict
+from superstep.checkpointer.database import failpoints
+from superstep.runtime.faults import InputInvalid, StaleRun, StepConflict
 from tests.support.bank import BALANCE
 from tests.support.databases import tables
-from tests.support.graphs import LARGE, chain, config_of
+from tests.support.graphs import LARGE, chain, config_of, fan
 from tests.support.race import Race
 
 if TYPE_CHECKING:
@@ -66,3 +69,118 @@ async def test_delete_thread_leaves_nothing_of_it_and_everything_of_others(
     assert await saver.aget_tuple(config_of("doomed")) is None
     await graph.ainvoke({"n": 0}, config_of("doomed"))
     assert (await graph.aget_state(config_of("doomed"))).next == ("ask",)
+
+
+# -- while the thread runs ---------------------------------------------------------------------------------------------
+
+POINTS = (
+    "run.claimed",
+    "step.pinned",
+    "memo.before_store",
+    "memo.stored",
+    "writes.before_flush",
+    "commit.begun",
+    "commit.staged",
+    "commit.before_commit",
+    "commit.committed",
+)
+
+
+async def run_with_everything(saver: TransactionalSaver, thread_id: str) -> None:
+    """Two super-steps that read, stage, pay a model and leave a result beside one that goes on."""
+    model = FakeListChatModel(responses=["yes"])
+
+    async def thinks(state: Any) -> Any:
+        step = current_step()
+        await step.fetchval(BALANCE, 1)
+        await model.ainvoke("well?")
+        step.stage("INSERT INTO journal (line) VALUES ($1)", thread_id)
+        return {"bag": {"long": "x" * LARGE}}
+
+    async def beside(state: Any) -> Any:
+        await model.ainvoke("and?")
+        await model.ainvoke("and?")
+
+    graph = fan(saver, thinks, beside)
+    for run_id in ("r1", "r2"):
+        await graph.ainvoke({"n": 0}, {**config_of(thread_id), "metadata": {"run_id": run_id}}, durability="sync")
+
+
+async def until_waiting_or(done: asyncio.Task[Any], bank: Bank) -> None:
+    """Until a statement waits for a lock, or the task has ended."""
+    while not done.done() and not await bank.do("SELECT 1 FROM pg_locks WHERE NOT granted"):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("how", ["delete", "prune", "runs"])
+@pytest.mark.parametrize("point", POINTS)
+async def test_what_a_run_is_storing_while_its_thread_is_deleted_goes_too(
+    saver: TransactionalSaver, bank: Bank, point: str, how: str
+) -> None:
+    reached, going_on = asyncio.Event(), asyncio.Event()
+    hits = itertools.count(1)
+
+    async def pause() -> None:
+        if next(hits) == 2:  # not at its beginning, where there is little to leave behind
+            reached.set()
+            await going_on.wait()
+
+    failpoints.arm(point, pause)
+    run = asyncio.create_task(run_with_everything(saver, "t"))
+    await asyncio.wait((run, asyncio.create_task(reached.wait())), return_when=asyncio.FIRST_COMPLETED)
+    assert reached.is_set(), run.result()
+    failpoints.disarm(point)
+    deletions = {
+        "delete": lambda: saver.adelete_thread("t"),
+        "prune": lambda: saver.aprune(["t"], strategy="delete"),
+        "runs": lambda: saver.adelete_for_runs(["r1", "r2"]),
+    }
+    deleting = asyncio.create_task(deletions[how]())
+    await until_waiting_or(deleting, bank)
+    going_on.set()
+    await deleting
+    with pytest.raises(StaleRun):
+        await run
+    assert not any((await rows_of(saver, "t")).values())
+
+
+async def test_threads_deleted_together_do_not_wait_for_each_other(saver: TransactionalSaver) -> None:
+    names = [f"t{i}" for i in range(8)]
+    for name in names:
+        await run_with_everything(saver, name)
+    both = (saver.aprune(names, strategy="delete"), saver.aprune(names[::-1], strategy="delete"))
+    await asyncio.gather(*both)
+    assert await saver.athreads() == []
+
+
+async def test_a_thread_that_was_deleted_while_it_ran_begins_afresh(saver: TransactionalSaver, bank: Bank) -> None:
+    reached, going_on = asyncio.Event(), asyncio.Event()
+
+    async def pause() -> None:
+        reached.set()
+        await going_on.wait()
+
+    failpoints.arm("commit.before_commit", pause)
+    run = asyncio.create_task(run_with_everything(saver, "t"))
+    await reached.wait()
+    failpoints.disarm("commit.before_commit")
+    deleting = asyncio.create_task(saver.adelete_thread("t"))
+    await until_waiting_or(deleting, bank)
+    going_on.set()
+    await deleting
+    with pytest.raises(StaleRun):
+        await run
+    await run_with_everything(saver, "t")
+    assert len(await saver.asteps("t")) == 2
+
+
+async def test_a_copy_does_not_mix_two_histories(saver: TransactionalSaver) -> None:
+    await run_with_everything(saver, "one")
+    await run_with_everything(saver, "other")
+    before = await rows_of(saver, "other")
+    with pytest.raises(InputInvalid, match="other"):
+        await saver.acopy_thread("one", "other")
+    assert await rows_of(saver, "other") == before
+    await saver.acopy_thread("one", "third")
+    counts = await rows_of(saver, "third")
+    assert counts == {**await rows_of(saver, "one")}
