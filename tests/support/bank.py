@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,13 @@ class Bank:
 
     async def journal(self) -> list[str]:
         return [row["line"] for row in await self.do("SELECT line FROM journal ORDER BY seq")]
+
+    async def lock_waited_for(self, unless: asyncio.Task[Any] | None = None) -> None:
+        """Wait until a statement waits for a lock, or until the task has ended."""
+        async with asyncio.timeout(20):
+            while not (unless is not None and unless.done()):
+                if await self.do("SELECT 1 FROM pg_locks WHERE NOT granted"):
+                    return
 
     async def do(self, sql: str, *args: Any) -> Any:
         async with self.saver.transaction() as tx:

@@ -76,9 +76,7 @@ async def test_a_commit_that_lands_late_is_not_applied_twice(
     late: list[asyncio.Task[None]] = []
 
     async def land(conn: Any) -> None:
-        async with asyncio.timeout(20):
-            while not await bank.do("SELECT 1 FROM pg_locks WHERE NOT granted"):
-                pass  # until our own repetition waits for it
+        await bank.lock_waited_for()  # until our own repetition waits for it
         await conn.execute("COMMIT")
         await give_back(saver, conn)
 

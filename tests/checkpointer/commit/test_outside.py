@@ -162,8 +162,7 @@ async def test_a_super_step_that_commits_meanwhile_is_waited_for(
     await committing.wait()
     failpoints.disarm("commit.before_commit")
     update = asyncio.create_task(graph.aupdate_state(thread, {"n": 50}, as_node="one"))
-    while not await bank.do("SELECT 1 FROM pg_locks WHERE NOT granted"):
-        await asyncio.sleep(0)
+    await bank.lock_waited_for()
     loaded.set()
     assert (await run)["n"] == 2
     with pytest.raises(StaleRun):

@@ -106,12 +106,6 @@ async def run_with_everything(saver: TransactionalSaver, thread_id: str) -> None
         await graph.ainvoke({"n": 0}, {**config_of(thread_id), "metadata": {"run_id": run_id}}, durability="sync")
 
 
-async def until_waiting_or(done: asyncio.Task[Any], bank: Bank) -> None:
-    """Until a statement waits for a lock, or the task has ended."""
-    while not done.done() and not await bank.do("SELECT 1 FROM pg_locks WHERE NOT granted"):
-        await asyncio.sleep(0)
-
-
 @pytest.mark.parametrize("how", ["delete", "prune", "runs"])
 @pytest.mark.parametrize("point", POINTS)
 async def test_what_a_run_is_storing_while_its_thread_is_deleted_goes_too(
@@ -136,7 +130,7 @@ async def test_what_a_run_is_storing_while_its_thread_is_deleted_goes_too(
         "runs": lambda: saver.adelete_for_runs(["r1", "r2"]),
     }
     deleting = asyncio.create_task(deletions[how]())
-    await until_waiting_or(deleting, bank)
+    await bank.lock_waited_for(unless=deleting)
     going_on.set()
     await deleting
     with pytest.raises(StaleRun):
@@ -165,7 +159,7 @@ async def test_a_thread_that_was_deleted_while_it_ran_begins_afresh(saver: Trans
     await reached.wait()
     failpoints.disarm("commit.before_commit")
     deleting = asyncio.create_task(saver.adelete_thread("t"))
-    await until_waiting_or(deleting, bank)
+    await bank.lock_waited_for(unless=deleting)
     going_on.set()
     await deleting
     with pytest.raises(StaleRun):
