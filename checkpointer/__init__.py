@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         is_private_channel,
     )
     from superstep.checkpointer.langgraph.place import node_of_callback
+    from superstep.checkpointer.langgraph.questions import names_questions, unmasked
     from superstep.checkpointer.saver.saver import TransactionalSaver
     from superstep.checkpointer.step.step import Step, SyncStep
     from superstep.checkpointer.threads.current import current_step, refuse_blocking
@@ -57,6 +58,8 @@ _HOME = {
     "is_marked": "langgraph.keys",
     "is_private_channel": "langgraph.keys",
     "node_of_callback": "langgraph.place",
+    "names_questions": "langgraph.questions",
+    "unmasked": "langgraph.questions",
     "CACHE": "langgraph.keys",
     "CACHED_MARK": "langgraph.keys",
     "INTERRUPT": "langgraph.keys",
@@ -87,6 +90,8 @@ __all__ = [
     "is_marked",
     "is_private_channel",
     "node_of_callback",
+    "names_questions",
+    "unmasked",
     "CACHE",
     "CACHED_MARK",
     "INTERRUPT",

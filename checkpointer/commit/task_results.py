@@ -8,6 +8,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 from superstep.checkpointer.langgraph.codec import dump, write_rows
 from superstep.checkpointer.langgraph.keys import NULL_TASK, is_output, unmark
+from superstep.checkpointer.langgraph.questions import asked_in
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.threads.result import Result
 from superstep.runtime.faults import ConfigError, RuntimeFault
@@ -38,6 +39,7 @@ async def save_result(
         return
     mark, clean = unmark(writes)
     run.handed_in(task_id)
+    run.name_questions(at[0], task_id, asked_in(clean, INTERRUPT))
     took_answer = run.token is not None and task_id != NULL_TASK and any(channel == RESUME for channel, _ in clean)
     if took_answer and task_id not in run.namespaces[at[0]].asked:
         await _refuse_answer(run, at, task_id)

@@ -81,6 +81,8 @@ class RunOptions:
     Attributes:
         graph: name of the graph, kept with the thread; a thread of another graph is refused.
         accept_stale_answers: an answer to an interrupt counts even if the facts its question showed have moved.
+        tells_questions_apart: a question that is asked again comes under another name (`langgraph.questions`). Whoever
+            sets this translates the names in answers.
         attempt: identifies the run, instead of LangGraph's run control: a caller that enters a thread again after a
             conflict makes new options, so what is left over of the attempt before belongs to a run that is over.
     """
@@ -89,6 +91,7 @@ class RunOptions:
 
     graph: str | None = None
     accept_stale_answers: bool = False
+    tells_questions_apart: bool = False
     attempt: object = field(default_factory=object, compare=False)
 
 

@@ -327,6 +327,10 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         """What the thread's latest run did and cost."""
         return await self.database.home.call(history.latest_run(self.database, thread_id))
 
+    async def awithdrawn(self, thread_id: str) -> int:
+        """How many questions to a human of a thread were withdrawn because their facts had moved."""
+        return await self.database.home.call(history.withdrawn(self.database, thread_id))
+
     async def adeployment_health(self, *, seconds: float) -> list[DeploymentHealth]:
         """How deployments of models did in the last `seconds`, by the records of their calls."""
         return await self.database.home.call(deployment_health(self.database, seconds=seconds))

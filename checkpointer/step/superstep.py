@@ -71,7 +71,7 @@ class SuperStep:
         for effect in effects:
             self._task(effect.task_id).load(effect)
         for task_id in asked_again:
-            self._task(task_id).facts_changed = True
+            self._task(task_id).withdrawn += 1
         if costs is not None:
             self.costs = costs
             self.costs.attempts += 1
@@ -122,7 +122,7 @@ class SuperStep:
 
     def asked_before(self, task_id: str) -> bool:
         """Whether the task asked a human before, about facts that have moved since."""
-        return task_id in self.tasks and self.tasks[task_id].facts_changed
+        return task_id in self.tasks and self.tasks[task_id].withdrawn > 0
 
     async def all_handed_in(self) -> None:
         """Wait until every task that used its step has been handed in: finished, failed, or asking.
@@ -325,7 +325,8 @@ class SuperStep:
     def asks_anew(self, task_id: str) -> Task:
         """A task that has taken an answer not its own: nothing of it counts."""
         task = self._task(task_id)
-        task.drift()
+        if not task.drift():
+            task.withdrawn += 1  # `withdraw_answer` counts it in any case
         self._handed_in.set()
         return task
 

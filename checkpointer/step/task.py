@@ -115,7 +115,7 @@ class Task:
         effect: what the result that counts rests on. Only FINISHED and HYPOTHESIS have one, and FINISHED has none if
             the execution did not use its step.
         shown: what a human was shown before, by an execution that asked: it must hold, however the task ends.
-        facts_changed: it asked before, about facts that have moved since.
+        withdrawn: how often it has asked before, about facts that have moved since.
     """
 
     id: str
@@ -125,7 +125,7 @@ class Task:
     attempt: Attempt | None = None
     effect: Effect | None = None
     shown: Effect | None = None
-    facts_changed: bool = False
+    withdrawn: int = 0
 
     def load(self, saved: Effect) -> None:
         """What an earlier attempt of the super-step, perhaps of another process, left behind for this task.
@@ -196,7 +196,7 @@ class Task:
         asked = self.shown is not None
         self._become(TaskState.DRIFTED)
         self.attempt = self.shown = None
-        self.facts_changed = self.facts_changed or asked
+        self.withdrawn += asked
         return asked
 
     def knows(self, mark: str) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.database.database import Database
 
-__all__ = ["latest_run", "list_checkpoints", "steps", "threads"]
+__all__ = ["latest_run", "list_checkpoints", "steps", "threads", "withdrawn"]
 
 _PAGE = 50
 
@@ -66,6 +66,11 @@ async def threads(database: Database, thread_id: str | None, limit: int | None) 
     return [ThreadSummary(**dict(row)) for row in rows]
 
 
+async def withdrawn(database: Database, thread_id: str) -> int:
+    """How many questions of a thread were withdrawn."""
+    return len(await database.autocommit(lambda conn: history.asked_again(conn, database.schema, thread_id)))
+
+
 async def latest_run(database: Database, thread_id: str) -> LatestRun:
     """What the latest run of a thread did and cost."""
     schema = database.schema
@@ -75,7 +80,7 @@ async def latest_run(database: Database, thread_id: str) -> LatestRun:
         thread=found[0] if found else None,
         steps=await steps(database, thread_id, since),
         usage=await database.autocommit(lambda conn: history.usage(conn, schema, thread_id, since)),
-        asked_again=await database.autocommit(lambda conn: history.asked_again(conn, schema, thread_id)),
+        asked_again=set(await database.autocommit(lambda conn: history.asked_again(conn, schema, thread_id))),
     )
 
 

@@ -10,6 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.langgraph.keys import RunOptions
+from superstep.checkpointer.langgraph.questions import masked
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.step.ports import Caller
 from superstep.checkpointer.step.superstep import SuperStep
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from langgraph.checkpoint.base import Checkpoint
     from langgraph.checkpoint.serde.base import SerializerProtocol
+    from langgraph.types import Interrupt
 
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.errors import Connection
@@ -53,6 +55,7 @@ class Run:
         namespaces: by name, the graph "" and its subgraphs.
         steps: open super-steps, by namespace and the checkpoint they started from.
         writes: results that are not stored yet.
+        renamed: questions that this run has asked under another name than LangGraph's.
         poison: why no commit of this run may happen any more.
     """
 
@@ -80,6 +83,7 @@ class Run:
         self.steps: dict[tuple[str, str], SuperStep] = {}
         self._running: dict[tuple[str, str], asyncio.Task[Any] | None] = {}  # by task id and the subgraph it runs
         self.writes = PendingWrites(database, thread_id, token)
+        self.renamed: dict[str, str] = {}
         self.poison: RuntimeFault | None = None
 
     @classmethod
@@ -207,6 +211,25 @@ class Run:
             for task_id in ids
             if task_id in step.tasks
         ]
+
+    def name_questions(self, ns: str, task_id: str, asked: Iterable[Interrupt[Any]]) -> None:
+        """Give questions that were withdrawn before a name of their own: those of the task, and of those it runs in.
+
+        In place: the very objects are what LangGraph hands to whoever waits for the run.
+        """
+        if not self.options.tells_questions_apart:
+            return
+        for question in asked:
+            if question.id in self.renamed.values():
+                continue  # that of a subgraph, on its way up
+            if question.id not in self.renamed:
+                asking = {task_id, *(caller.task.id for caller in self.callers(ns))}
+                tasks = (task for step in self.steps.values() for task in step.tasks.values() if task.id in asking)
+                withdrawn = sum(task.withdrawn for task in tasks)
+                if not withdrawn:
+                    continue
+                self.renamed[question.id] = masked(question.id, withdrawn)
+            question.id = self.renamed[question.id]
 
     async def take_back(self, what: Withdrawal, conn: Connection) -> None:
         """Discard results of drifted tasks, also those that are still on their way. See `discard`."""

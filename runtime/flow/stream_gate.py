@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from superstep.checkpointer import CACHED_MARK, INTERRUPT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["Chunk", "Gate", "Shape"]
 
@@ -127,15 +128,22 @@ class Gate:
             for chunk in self._held.pop(held):
                 yield from self._show(chunk)
 
-    def finish(self) -> Iterator[Any]:
+    def finish(self, renamed: Mapping[str, str] = MappingProxyType({})) -> Iterator[Any]:
         """The run has ended without an error: show the questions that are open now, and the tasks that asked them.
 
         Results of tasks beside an interrupted one are not shown: they are not committed, and a resume shows them.
+
+        Args:
+            renamed: names of questions, LangGraph's to those they were given when they were saved. Questions have
+                theirs by now; what LangGraph made of them for these events was made before.
         """
         held = [chunk for chunks in self._held.values() for chunk in chunks if chunk.mode in ("tasks", "debug")]
         asked = {_task(chunk)["id"] for chunk in held if _task(chunk).get("interrupts")}
         for chunk in held:
             if _task(chunk).get("id") in asked:
+                for question in _task(chunk).get("interrupts", ()):
+                    if isinstance(question, dict):
+                        question["id"] = renamed.get(question["id"], question["id"])
                 yield from self._show(chunk)
         for chunk in self._last:
             yield from self._show(chunk)

@@ -15,6 +15,7 @@ from langgraph.types import Command, GraphOutput, Interrupt, StateSnapshot, Stat
 
 from superstep.checkpointer import CACHE, INTERRUPT, RunOptions, TransactionalSaver
 from superstep.runtime.faults import ConfigError, GraphInvalid, StepConflict
+from superstep.runtime.flow.answers import for_open_questions, names_any
 from superstep.runtime.flow.node_cache import FactlessCache
 from superstep.runtime.flow.report import RunReport, run_report
 from superstep.runtime.flow.retry import Settings, Tries
@@ -141,9 +142,11 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
     ) -> AsyncGenerator[Any, None]:
         """One attempt after the other, each from where the thread's last commit left it."""
         tried = Tries(self.settings)
+        first, given = given, await self._addressed(given, call["config"])
         while True:
             # New options each time: what a cancelled attempt leaves running belongs to a run that is over.
-            options = ending.options = RunOptions(self._label, self.settings.on_stale_answer == "accept")
+            accept = self.settings.on_stale_answer == "accept"
+            options = ending.options = RunOptions(self._label, accept, tells_questions_apart=True)
             call["config"] = _with(call["config"], **{RunOptions.KEY: options})
             gate = Gate(shape, again=tried.conflicts > 0)
             try:
@@ -157,7 +160,7 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
                 run = self._saver.runs.find(options.attempt, thread_id)
                 if gate.interrupted and run is not None and (drift := run.drift()) is not None:
                     raise drift
-                for chunk in gate.finish():
+                for chunk in gate.finish(run.renamed if run is not None else {}):
                     yield chunk
             except StepConflict as conflict:
                 run = self._saver.runs.find(options.attempt, thread_id)
@@ -170,23 +173,33 @@ class Transactional(PregelProtocol[Any, Any, Any, Any]):
                     # The run has stored something, the fork checkpoint at least: go on from there, not from the
                     # checkpoint that the caller addressed.
                     call["config"] = _without_checkpoint(call["config"])
-                given = await self._go_on(given, call["config"])
+                given = await self._go_on(first, call["config"])
             else:
                 ending.status = "interrupted" if gate.interrupted else "completed"
                 return
 
-    async def _go_on(self, given: Any, config: RunnableConfig) -> Any:
+    async def _go_on(self, first: Any, config: RunnableConfig) -> Any:
         """What to re-enter with: nothing new, except answers to interrupts that are not stored with the thread.
 
         LangGraph keeps a single answer among the pending writes, but a map of answers only in the run's memory. Those
         whose questions were withdrawn, or that were taken already, are left out.
         """
-        if not (isinstance(given, Command) and isinstance(given.resume, dict)):
+        if not names_any(first):
             return None
         state = await self.graph.aget_state(_plain(config))
-        open_ids = {interrupt.id for interrupt in state.interrupts}
-        left = {key: value for key, value in given.resume.items() if key in open_ids}
-        return Command(resume=left) if left else None
+        withdrawn = await self._saver.awithdrawn(config["configurable"]["thread_id"])
+        left = for_open_questions(first, state.interrupts, withdrawn)
+        return Command(resume=left.resume) if left is not None and left.resume else None
+
+    async def _addressed(self, given: Any, config: RunnableConfig) -> Any:
+        """The input, with answers only for questions that are open, under the names that LangGraph has for them."""
+        if not names_any(given):
+            return given
+        state = await self.graph.aget_state(_addresses(config))
+        if not state.interrupts:
+            return given
+        withdrawn = await self._saver.awithdrawn(config["configurable"]["thread_id"])
+        return for_open_questions(given, state.interrupts, withdrawn)
 
     async def _committed(self, options: RunOptions, thread_id: str, ns: str, checkpoint_id: str) -> None:
         run = self._saver.runs.find(options.attempt, thread_id)
@@ -309,6 +322,12 @@ def _with(config: RunnableConfig | None, **more: Any) -> RunnableConfig:
 def _without_checkpoint(config: RunnableConfig) -> RunnableConfig:
     kept = {key: value for key, value in config["configurable"].items() if key != "checkpoint_id"}
     return {**config, "configurable": kept}
+
+
+def _addresses(config: RunnableConfig) -> RunnableConfig:
+    """The place that a config addresses, and nothing else of it."""
+    kept = ("thread_id", "checkpoint_id", "checkpoint_ns")
+    return {"configurable": {key: value for key, value in config["configurable"].items() if key in kept}}
 
 
 def _plain(config: RunnableConfig) -> RunnableConfig:

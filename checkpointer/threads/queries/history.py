@@ -95,6 +95,6 @@ async def usage(conn: Connection, schema: str, thread_id: str, since: str | None
     return dict(row)
 
 
-async def asked_again(conn: Connection, schema: str, thread_id: str) -> set[str]:
-    """Ids of tasks that ask a human anew because the facts they had shown moved."""
-    return set(await conn.fetchval(_sql(schema)["asked_again"], thread_id))
+async def asked_again(conn: Connection, schema: str, thread_id: str) -> list[str]:
+    """Ids of tasks that ask a human anew because the facts they had shown moved, as often as that was so."""
+    return list(await conn.fetchval(_sql(schema)["asked_again"], thread_id))

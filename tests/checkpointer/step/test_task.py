@@ -58,11 +58,11 @@ class TaskMachine(RuleBasedStateMachine):
 
     def on(self, task: Task, event: Any, *targets: TaskState) -> Any:
         """Let an event happen. If none of its target states may follow, it must raise and change nothing."""
-        before = (task.state, task.attempt, task.effect, task.shown, task.facts_changed)
+        before = (task.state, task.attempt, task.effect, task.shown, task.withdrawn)
         if not LEGAL[task.state] & set(targets):
             with pytest.raises(IllegalTransition):
                 event()
-            assert (task.state, task.attempt, task.effect, task.shown, task.facts_changed) == before
+            assert (task.state, task.attempt, task.effect, task.shown, task.withdrawn) == before
             return None
         return event()
 
@@ -166,10 +166,10 @@ class TaskMachine(RuleBasedStateMachine):
     @rule(which=st.sampled_from(IDS))
     def drift(self, which: str) -> None:
         task, model = self.tasks[which], self.models[which]
-        changed = task.facts_changed
+        withdrawn = task.withdrawn
         asked = bool(model.shown)
         assert task.drift() == asked
-        assert task.facts_changed == (changed or asked)
+        assert task.withdrawn == withdrawn + asked
         self.bury(model)
         model.shown, model.drifted = [], True
 

@@ -148,3 +148,108 @@ async def test_the_answers_to_several_questions_of_one_node_are_its_own(
     (question,) = (await flow.ainvoke(Command(resume="1"), thread))["__interrupt__"]
     assert question.value == "two?"
     assert (await flow.ainvoke(Command(resume="2"), thread))["seen"] == ["1", "2"]
+
+
+# -- the same question on other facts ----------------------------------------------------------------------------------
+
+
+async def charges(state: Any) -> Any:
+    step = current_step()
+    balance = await step.fetchval(BALANCE, 1)
+    saw = interrupt({"balance": balance, "again": step.facts_changed})
+    step.stage(LOG, f"saw {saw}, has {balance}")
+    return {"seen": [saw]}
+
+
+async def reads_and_calls(state: Any) -> Any:
+    """What the question shows is a fact of the caller; the subgraph that asks has read nothing."""
+    step = current_step()
+    balance = await step.fetchval(BALANCE, 1)
+
+    async def inner(state: Any) -> Any:
+        return {"n": interrupt({"balance": balance, "again": step.facts_changed})}
+
+    saw = (await chain(None, inner).ainvoke({"n": 0}))["n"]
+    step.stage(LOG, f"saw {saw}, has {balance}")
+    return {"seen": [saw]}
+
+
+@pytest.mark.parametrize("node", [charges, reads_and_calls])
+async def test_an_answer_to_a_question_that_was_withdrawn_does_not_count_for_the_next(
+    saver: TransactionalSaver, bank: Bank, database_url: str, thread: RunnableConfig, node: Any
+) -> None:
+    """Two people have the first question on their screens, and both answer it by its name."""
+    flow = transactional(chain(saver, node))
+    names = []
+    (question,) = (await flow.ainvoke({"seen": []}, thread))["__interrupt__"]
+    for balance in (1, 100, 7):  # 100 again: the question is another one although it says the same
+        names.append(question.id)
+        await bank.set(balance)
+        stale = Command(resume={question.id: question.value["balance"]})
+        (question,) = (await flow.ainvoke(stale, thread))["__interrupt__"]
+        assert question.value == {"balance": balance, "again": True}
+        for name in names:
+            (same,) = (await flow.ainvoke(Command(resume={name: 100}), thread))["__interrupt__"]
+            assert (same.id, same.value) == (question.id, question.value)
+    assert len({*names, question.id}) == 4
+    assert await bank.journal() == []
+    assert [each.id for each in (await flow.aget_state(thread)).interrupts] == [question.id]
+    async with TransactionalSaver.from_conn_string(database_url) as elsewhere:
+        result = await transactional(chain(elsewhere, node)).ainvoke(Command(resume={question.id: 7}), thread)
+    assert result["seen"] == [7]
+    assert await bank.journal() == ["saw 7, has 7"]
+
+
+async def test_a_question_whose_facts_stand_keeps_its_name_beside_one_that_is_asked_again(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    flow = transactional(fan(saver, asks, charges))
+    questions = {str(each.value): each for each in (await flow.ainvoke({"seen": []}, thread))["__interrupt__"]}
+    stands, moves = questions["may we charge 10?"], next(each for each in questions.values() if "balance" in each.value)
+    await bank.set(1)
+    again = (await flow.ainvoke(Command(resume={moves.id: 100}), thread))["__interrupt__"]
+    names = {str(each.value): each.id for each in again}
+    assert names["may we charge 10?"] == stands.id
+    assert moves.id not in names.values()
+    del names["may we charge 10?"]
+    (asked_again,) = names.values()
+    result = await flow.ainvoke(Command(resume={stands.id: "yes", asked_again: 1, moves.id: 100}), thread)
+    assert sorted(map(str, result["seen"])) == ["1", "asks: yes"]
+    assert await bank.journal() == ["saw 1, has 1"]
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_every_mode_of_a_stream_has_the_same_name_for_a_question(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, version: str
+) -> None:
+    flow = transactional(chain(saver, charges))
+    (question,) = (await flow.ainvoke({"seen": []}, thread))["__interrupt__"]
+    await bank.set(1)
+    modes: Any = ["updates", "values", "tasks", "debug", "checkpoints"]
+    chunks = [
+        chunk
+        async for chunk in flow.astream(
+            Command(resume={question.id: 100}), thread, stream_mode=modes, version=version, subgraphs=True
+        )
+    ]
+    (open_now,) = (await flow.aget_state(thread)).interrupts
+    assert open_now.id != question.id
+    said = [chunk if version == "v1" else (chunk["ns"], chunk["type"], chunk["data"]) for chunk in chunks]
+    events = {mode: [data for _, each, data in said if each == mode] for mode in modes}
+    results = [data["payload"] for data in events["debug"] if data["type"] == "task_result"] + events["tasks"]
+    asked = [each["id"] for data in results for each in data.get("interrupts", ())]
+    asked += [each.id for data in events["updates"] for each in data.get("__interrupt__", ())]
+    assert asked == [open_now.id] * 3
+
+
+async def test_a_command_loses_only_the_answers_that_are_too_late(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    flow = transactional(chain(saver, charges))
+    (question,) = (await flow.ainvoke({"seen": []}, thread))["__interrupt__"]
+    await bank.set(1)
+    await flow.ainvoke(Command(resume={question.id: 100}), thread)
+    result = await flow.ainvoke(Command(resume={question.id: 100}, update={"n": 5}), thread)
+    assert result["n"] == 5
+    assert result["__interrupt__"][0].value == {"balance": 1, "again": True}
+    assert await bank.journal() == []
