@@ -2,9 +2,11 @@
 
 `StepMemo` is LangChain's own kind of cache, so any `BaseChatModel` used in a node goes through it. Its key is the place
 in the run plus the request; the answer is durable before the node sees it, and is served again when the node runs again
-after a conflict, a crash or an answered interrupt. Inside one execution of a node the n-th identical request has its
-own answer, so asking a model several times for the same thing still samples several answers. Requests that failed do
-not count. A retry by LangGraph's `RetryPolicy` has another attempt number and samples anew.
+after a conflict, a crash or an answered interrupt. A task that has to run its subgraphs again runs them under other
+checkpoints: what was paid in them before is looked for by the names of the nodes. Inside one execution of a node the
+n-th identical request has its own answer, so asking a model several times for the same thing still samples several
+answers. Requests that failed do not count. A retry by LangGraph's `RetryPolicy` has another attempt number and samples
+anew.
 
 The record of a call (`records`) is stored with its answer, in one statement. An answer that is served again was not
 paid again, and nothing is recorded.
@@ -26,16 +28,26 @@ from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache, set_llm_cache
 
 from superstep.checkpointer.calls.answers import NotKept, dumped, loaded
-from superstep.checkpointer.calls.queries import CallKey, Remembered, record_call, remember, remembered
+from superstep.checkpointer.calls.queries import (
+    Callers,
+    CallKey,
+    Remembered,
+    record_call,
+    remember,
+    remembered,
+    take_over,
+)
 from superstep.checkpointer.calls.records import row_of_answer
 from superstep.checkpointer.calls.requests import answered, number, request_digest
 from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.langgraph.place import nodes_around
 from superstep.checkpointer.threads.current import current_task
 from superstep.runtime.faults import NoActiveStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import asyncpg
     from langchain_core.outputs import Generation
 
     from superstep.checkpointer.step.superstep import SuperStep
@@ -94,10 +106,21 @@ class StepMemo(BaseCache):
         row = await database.autocommit(lambda conn: remembered(conn, database.schema, key, call.request, call.nth))
         if row is None or not row["owned"]:
             raise run.stale()
-        if row["kind"] is not None:
+        if row["kind"] is None and call.task.place.ns:
+            row = await self._given_before(call, key)
+        if row is not None and row["kind"] is not None:
             call.step.costs.llm_reused += 1
             return loaded(run.serde, row["kind"], row["answer"])
         return await self.outer.alookup(prompt, llm_string) if self.outer else None
+
+    async def _given_before(self, call: _Call, key: CallKey) -> asyncpg.Record | None:
+        """What the same nodes were answered when a caller that has to run again ran this subgraph before."""
+        run, place, database = call.run, call.task.place, call.run.database
+        checkpoints = [each for ns, each in place.checkpoint_map.items() if ns != place.ns]
+        where = nodes_around(place.ns), Callers(checkpoints, run.caller_ids(place.ns))
+        return await database.autocommit(
+            lambda conn: take_over(conn, database.schema, key, call.request, call.nth, *where)
+        )
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Store a paid answer durably before the node gets it.

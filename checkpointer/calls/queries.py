@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.threads.current import CurrentTask
 
-__all__ = ["CallKey", "CallRow", "Remembered", "deployment_health", "record_call", "remember", "remembered", "spend"]
+__all__ = [
+    "CallKey",
+    "CallRow",
+    "Callers",
+    "Remembered",
+    "deployment_health",
+    "record_call",
+    "remember",
+    "remembered",
+    "spend",
+    "take_over",
+]
 
 _sql = beside(__file__)
 
@@ -35,6 +46,13 @@ class CallKey(NamedTuple):
         """Of the execution that is running."""
         place, run = task.place, task.run
         return cls(run.thread_id, place.ns, task.checkpoint_id, place.task_id, place.attempt, run.token)
+
+
+class Callers(NamedTuple):
+    """Tasks around a call: the checkpoints that their super-steps started from, and their ids."""
+
+    checkpoint_ids: list[str]
+    task_ids: list[str]
 
 
 class CallRow(NamedTuple):
@@ -64,6 +82,14 @@ class Remembered(NamedTuple):
 async def remembered(conn: Connection, schema: str, key: CallKey, request: bytes, nth: int) -> asyncpg.Record | None:
     """`kind` and `answer`, null if there is none, and whether the run still has the thread (`owned`)."""
     return await conn.fetchrow(_sql(schema)["memo_get"], *key[:-1], request, nth, key.token)
+
+
+async def take_over(
+    conn: Connection, schema: str, key: CallKey, request: bytes, nth: int, nodes: str, callers: Callers
+) -> asyncpg.Record | None:
+    """`kind` and `answer` of a call that was paid in a subgraph before its caller ran again: now this call's."""
+    place = *key[:-1], request, nth, key.token
+    return await conn.fetchrow(_sql(schema)["memo_take_over"], *place, nodes, *callers)
 
 
 async def remember(conn: Connection, schema: str, key: CallKey, row: CallRow, answer: Remembered) -> bool:

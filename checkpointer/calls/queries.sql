@@ -10,6 +10,19 @@ FROM {schema}.thread t LEFT JOIN {schema}.llm_call m
  AND m.request = $6 AND m.nth = $7
 WHERE t.thread_id = $1
 
+-- name: memo_take_over
+-- An answer that was paid in a subgraph which its caller runs again: it becomes the answer of this call.
+-- $1 thread $2 ns $3 checkpoint $4 task $5 attempt $6 request $7 nth $8 token or null
+-- $9 names of the nodes around it  $10 checkpoints and $11 ids of its callers
+UPDATE {schema}.llm_call m SET ns = $2, checkpoint_id = $3, task_id = $4, attempt = $5, nth = $7
+WHERE m.ctid = (
+    SELECT k.ctid FROM {schema}.llm_call k, {schema}.thread t
+    WHERE t.thread_id = $1 AND ($8::bigint IS NULL OR t.token = $8)
+      AND k.thread_id = $1 AND k.ns = $9 AND k.attempt = 0 AND k.request = $6
+      AND k.checkpoint_id = ANY ($10::text[]) AND k.task_id = ANY ($11::text[])
+    ORDER BY k.nth LIMIT 1 FOR UPDATE OF k SKIP LOCKED)
+RETURNING kind, answer
+
 -- name: call_of_owner
 -- Two parts of a statement: the commit right, and the record of a model call. A late worker's answer must not stand where
 -- the owner looks for its own, so without the right (token $6; null: a caller outside any run) nothing is stored.

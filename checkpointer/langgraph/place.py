@@ -31,7 +31,7 @@ from superstep.checkpointer.langgraph.keys import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["TaskPlace", "graph_namespace", "node_of_callback", "path_text", "task_place"]
+__all__ = ["TaskPlace", "graph_namespace", "node_of_callback", "nodes_around", "path_text", "task_place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +125,8 @@ def _callers(task_ns: str, graph_ns: str) -> dict[str, str]:
     """The tasks (id to node) between a graph's namespace and a task in it."""
     above = task_ns.split("|")[len(graph_ns.split("|")) if graph_ns else 0 : -1]
     return {task_id: node for node, _, task_id in (part.rpartition(":") for part in above)}
+
+
+def nodes_around(ns: str) -> str:
+    """A namespace without the ids of tasks: the same whenever the same nodes run the same subgraphs."""
+    return "|".join(part.partition(":")[0] for part in ns.split("|"))

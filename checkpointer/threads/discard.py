@@ -18,7 +18,8 @@ async def discard(conn: Connection, schema: str, thread_id: str, token: int | No
     """Take back the results of drifted tasks; of those that asked a human, the answers as well.
 
     Also forgets the checkpoints of subgraphs that a drifted task ran, so that it runs them again on the new facts,
-    unless those have committed domain writes: these stay, or running them again would write twice.
+    unless those have committed domain writes: these stay, or running them again would write twice. What models have
+    answered there is kept for the task: what it asks again in the same way is not paid again.
 
     Raises:
         StaleRun: the run does not own the thread.
@@ -28,4 +29,4 @@ async def discard(conn: Connection, schema: str, thread_id: str, token: int | No
     for task_id, node in what.tasks.items():
         nested = running.Nested.of(what.ns, what.checkpoint_id, task_id, node)
         if not await running.nested_domain_writes(conn, schema, thread_id, nested):
-            await running.forget_nested(conn, schema, thread_id, nested)
+            await running.forget_nested(conn, schema, thread_id, nested, task_id)

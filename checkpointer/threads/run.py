@@ -196,14 +196,8 @@ class Run:
             self.step(ns, checkpoint_id).load(kept, costs, asked_again)
 
     def callers(self, ns: str) -> list[Caller]:
-        """The tasks in which a graph runs. See `Owner.callers`.
-
-        Segments of its namespace have their ids; a graph with `checkpointer=True` keeps its namespace from call to
-        call, so the caller is remembered.
-        """
-        parts, prefixes = ns.split("|"), _prefixes(ns)
-        ids = {part.rpartition(":")[2] for part in parts if ":" in part}
-        ids |= {self.namespaces[prefix].caller or "" for prefix in prefixes if prefix in self.namespaces}
+        """The tasks in which a graph runs. See `Owner.callers`."""
+        ids = self.caller_ids(ns)
         return [
             Caller(step, step.tasks[task_id])
             for step in self.steps.values()
@@ -211,6 +205,17 @@ class Run:
             for task_id in ids
             if task_id in step.tasks
         ]
+
+    def caller_ids(self, ns: str) -> list[str]:
+        """Ids of the tasks in which a graph runs, whether they have used their step or not.
+
+        Segments of its namespace, and of those around it, have them; a graph with `checkpointer=True` keeps its
+        namespace from call to call, so the caller is remembered.
+        """
+        around = {*_prefixes(ns), *(self.namespaces[ns].above if ns in self.namespaces else ())}
+        ids = {part.rpartition(":")[2] for each in around for part in each.split("|") if ":" in part}
+        ids |= {self.namespaces[each].caller or "" for each in around if each in self.namespaces}
+        return sorted(ids - {""})
 
     def name_questions(self, ns: str, task_id: str, asked: Iterable[Interrupt[Any]]) -> None:
         """Give questions that were withdrawn before a name of their own: those of the task, and of those it runs in.

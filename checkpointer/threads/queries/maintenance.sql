@@ -32,7 +32,7 @@ WITH gone AS (SELECT * FROM unnest($2::text[], $3::text[]) AS g (ns, checkpoint_
      b AS (DELETE FROM {schema}.task_effect t USING gone g
            WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id),
      c AS (DELETE FROM {schema}.llm_call t USING gone g
-           WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id),
+           WHERE t.thread_id = $1 AND (t.ns = g.ns OR t.attempt = 0) AND t.checkpoint_id = g.checkpoint_id),
      d AS (DELETE FROM {schema}.step_attempt t USING gone g
            WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id),
      e AS (DELETE FROM {schema}.model_call t USING gone g

@@ -122,9 +122,9 @@ async def nested_domain_writes(conn: Connection, schema: str, thread_id: str, ne
     return int(await conn.fetchval(_sql(schema)["nested_domain_writes"], thread_id, *nested))
 
 
-async def forget_nested(conn: Connection, schema: str, thread_id: str, nested: Nested) -> None:
-    """Delete the checkpoints of the subgraphs."""
-    await conn.execute(_sql(schema)["forget_nested"], thread_id, *nested)
+async def forget_nested(conn: Connection, schema: str, thread_id: str, nested: Nested, task_id: str) -> None:
+    """Delete the checkpoints of the subgraphs, and keep what models have answered in them for the task."""
+    await conn.execute(_sql(schema)["forget_nested"], thread_id, *nested, task_id)
 
 
 def _like(text: str) -> str:

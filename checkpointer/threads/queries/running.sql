@@ -56,7 +56,7 @@ gone AS (
       AND e.task_id <> ALL ($12::text[])
 ), memo AS (
     DELETE FROM {schema}.llm_call m USING own
-    WHERE m.thread_id = $1 AND m.ns = $2 AND m.checkpoint_id = $3 AND m.task_id = ANY ($15::text[])
+    WHERE m.thread_id = $1 AND m.checkpoint_id = $3 AND m.task_id = ANY ($15::text[]) AND (m.ns = $2 OR m.attempt = 0)
 ), effects AS (
     INSERT INTO {schema}.task_effect (thread_id, ns, checkpoint_id, task_id, kind, effect)
     SELECT $1, $2, $3, e.* FROM own, unnest($12::text[], $13::text[], $14::bytea[]) AS e
@@ -103,8 +103,31 @@ WHERE thread_id = $1
   AND (ns LIKE $2 OR (ns LIKE $3 OR ns LIKE $4) AND metadata -> 'parents' ->> $5::text = $6::text)
 
 -- name: forget_nested
--- Parameters as above. Values that no checkpoint names any more are left for pruning: a kept namespace shares them.
-WITH gone AS (
+-- Parameters as above, and $7 the task. Values that no checkpoint names any more are left for pruning: a kept namespace
+-- shares them. Paid answers are handed to the task itself, as attempt 0, under the names of the nodes they were given in:
+-- when it runs the subgraphs again, under other checkpoints, they are found there (`memo_take_over`).
+WITH answers AS (
+    SELECT m.ctid AS at, regexp_replace(m.ns, ':[^|]*', '', 'g') AS ns, m.request, m.created_at, m.nth
+    FROM {schema}.llm_call m
+    WHERE m.thread_id = $1 AND (
+          m.ns LIKE $2
+       OR (m.ns LIKE $3 OR m.ns LIKE $4) AND NOT EXISTS (
+              SELECT 1 FROM {schema}.checkpoint c
+              WHERE c.thread_id = $1 AND c.ns = m.ns AND c.checkpoint_id = m.checkpoint_id
+                AND metadata -> 'parents' ->> $5::text IS DISTINCT FROM $6::text)
+       OR m.attempt = 0 AND m.checkpoint_id IN (
+              SELECT c.checkpoint_id FROM {schema}.checkpoint c WHERE c.thread_id = $1 AND c.ns LIKE $2))
+      AND NOT (m.attempt = 0 AND m.checkpoint_id = $6 AND m.task_id = $7)
+), handed AS (
+    UPDATE {schema}.llm_call m
+    SET ns = a.ns, checkpoint_id = $6, task_id = $7, attempt = 0, nth = a.nth
+    FROM (SELECT at, ns, row_number() OVER (PARTITION BY ns, request ORDER BY created_at, nth) + COALESCE((
+                     SELECT max(k.nth) FROM {schema}.llm_call k
+                     WHERE k.thread_id = $1 AND k.ns = answers.ns AND k.checkpoint_id = $6 AND k.task_id = $7
+                       AND k.attempt = 0 AND k.request = answers.request), -1) AS nth
+          FROM answers) a
+    WHERE m.ctid = a.at
+), gone AS (
     DELETE FROM {schema}.checkpoint
     WHERE thread_id = $1
       AND (ns LIKE $2 OR (ns LIKE $3 OR ns LIKE $4) AND metadata -> 'parents' ->> $5::text = $6::text)

@@ -39,6 +39,31 @@ async def as_subgraph(amount: int) -> None:
     await chain(None, pay).ainvoke({"n": amount})
 
 
+async def as_subgraph_with_a_memory(amount: int) -> None:
+    async def pay(state: Any) -> Any:
+        debit(state["n"])
+        return {}
+
+    await chain(True, pay).ainvoke({"n": amount})
+
+
+async def with_a_memory_below_one_without(amount: int) -> None:
+    async def pay(state: Any) -> Any:
+        debit(state["n"])
+        return {}
+
+    outer = StateGraph(State).add_node("agent", chain(True, pay)).add_edge(START, "agent").compile()
+    await outer.ainvoke({"n": amount})
+
+
+async def without_a_memory_below_one_with(amount: int) -> None:
+    async def agent(state: Any) -> Any:
+        await as_subgraph(state["n"])
+        return {}
+
+    await chain(True, agent).ainvoke({"n": amount})
+
+
 async def two_levels_down(amount: int) -> None:
     async def agent(state: Any) -> Any:
         await as_subgraph(state["n"])
@@ -82,7 +107,16 @@ async def after_a_step_of_its_own(amount: int) -> None:
     await chain(None, look, pay).ainvoke({"n": amount})
 
 
-SHAPES = [as_subgraph, two_levels_down, in_a_tool_of_an_agent, by_send, after_a_step_of_its_own]
+SHAPES = [
+    as_subgraph,
+    two_levels_down,
+    in_a_tool_of_an_agent,
+    by_send,
+    after_a_step_of_its_own,
+    as_subgraph_with_a_memory,
+    with_a_memory_below_one_without,
+    without_a_memory_below_one_with,
+]
 
 
 def drawing(pay: Callable[[int], Awaitable[None]], read: Callable[[], Awaitable[int]]) -> Any:

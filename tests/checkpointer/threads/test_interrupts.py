@@ -94,7 +94,7 @@ async def test_of_two_answers_only_the_one_on_moved_facts_is_asked_again(
     await bank.set(500, account=2)
     again = await flow.ainvoke(Command(resume=dict.fromkeys(questions.values(), "yes")), thread)
     assert [i.value for i in again["__interrupt__"]] == [{"account": 2, "balance": 500, "again": True}]
-    result = await flow.ainvoke(Command(resume={questions[2]: "no"}), thread)
+    result = await flow.ainvoke(Command(resume={again["__interrupt__"][0].id: "no"}), thread)
     assert result["seen"] == [[1, 100, "yes"], [2, 500, "no"]]
     assert [await bank.balance(1), await bank.balance(2)] == [90, 500]
 
