@@ -9,6 +9,11 @@ committing transaction and compared, and from then on it is the same case.
 *An abort that is nobody's fault* (false positives of SSI, a deadlock, a lost connection): nothing is recomputed. The
 read log is run again in a fresh transaction; if it says the same, the very same results are committed there (repair).
 
+*Another transaction inserts the row that a task had looked for and stages*, or deletes its parent: the constraint is
+violated by what the snapshot does not show. Whatever violates one is tried once more in a fresh snapshot. What the task
+had read is validated there first: it has moved, and that is the conflict. If it holds, the write itself is at fault.
+A constraint that is deferred is violated at COMMIT; when the writes are tried once more, it is checked before that.
+
 *Two runs of one thread.* Both would have to update the same row of `thread` with the token each was given; the second
 one finds another token or another head and inserts nothing.
 
@@ -29,7 +34,13 @@ from superstep.checkpointer.commit.queries import NewCheckpoint, checkpoint_exis
 from superstep.checkpointer.commit.staged_writes import apply_staged
 from superstep.checkpointer.commit.step_record import step_record
 from superstep.checkpointer.database import failpoints
-from superstep.checkpointer.database.errors import DRIVER_ERRORS, Connection, is_lost, is_serialization_failure
+from superstep.checkpointer.database.errors import (
+    DRIVER_ERRORS,
+    Connection,
+    is_collision,
+    is_lost,
+    is_serialization_failure,
+)
 from superstep.checkpointer.database.retry import retry
 from superstep.checkpointer.langgraph.codec import WriteRows
 from superstep.checkpointer.step.costs import Costs
@@ -163,8 +174,9 @@ class Barrier:
         async def failed(error: Exception, left: int) -> None:
             lost = is_lost(error, step.snapshot.conn)
             await step.snapshot.lost()
-            if not (lost or is_serialization_failure(error)):
+            if not (lost or is_serialization_failure(error) or is_collision(error)):
                 raise error
+            step.collided = step.collided or is_collision(error)
             step.costs.repairs += 1
             if not left:
                 raise self._unreachable() if lost else self._contended(step)

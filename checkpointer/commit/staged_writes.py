@@ -9,6 +9,7 @@ import asyncpg
 from superstep.checkpointer.database.errors import (
     DRIVER_ERRORS,
     Connection,
+    is_collision,
     is_lost,
     is_serialization_failure,
     plain,
@@ -19,7 +20,7 @@ from superstep.checkpointer.step.snapshot import execute_staged
 from superstep.runtime.faults import StagedWriteFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from superstep.checkpointer.step.read_set import Effect, Staged
     from superstep.checkpointer.step.superstep import SuperStep
@@ -35,7 +36,7 @@ class SiblingConflict(Drift):
     """Tasks of one super-step rest on what others of it write: they run again, after those."""
 
 
-async def apply_staged(conn: Connection, step: SuperStep, effects: Iterable[Effect]) -> None:
+async def apply_staged(conn: Connection, step: SuperStep, effects: Sequence[Effect]) -> None:
     """Apply the staged writes of these effects, in their order and each task's in the order of its calls.
 
     A super-step has the effect of its tasks one after the other. So what a task has read is validated once more after
@@ -54,6 +55,8 @@ async def apply_staged(conn: Connection, step: SuperStep, effects: Iterable[Effe
         for staged in effect.staged:
             await _apply(conn, step, effect, staged)
         written = written or bool(effect.staged)
+    if step.collided:
+        await _check_deferred(conn, step, [effect for effect in effects if effect.staged])
     if moved:
         await step.reject_all(moved)
         names = sorted({effect.node for effect in moved})
@@ -67,11 +70,30 @@ async def apply_staged(conn: Connection, step: SuperStep, effects: Iterable[Effe
         )
 
 
+async def _check_deferred(conn: Connection, step: SuperStep, effects: Sequence[Effect]) -> None:
+    """Check now what constraints that are deferred would check at COMMIT, where no task could be told of it.
+
+    Which of the tasks' writes do not fit together is not known: all of them run again.
+    """
+    try:
+        await conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    except asyncpg.IntegrityConstraintViolationError as e:
+        await step.reject_all(effects)
+        names = ", ".join(sorted({repr(effect.node) for effect in effects}))
+        raise StagedWriteFailed(
+            f"The database rejected what {names} staged when a deferred constraint was checked: {plain(e)}. The "
+            f"super-step was rolled back; `runtime resume` (or input None) runs {names} again.",
+            task=effects[-1].node,
+            sql=effects[-1].staged[-1].sql,
+            sqlstate=e.sqlstate,
+        ) from e
+
+
 async def _apply(conn: Connection, step: SuperStep, effect: Effect, staged: Staged) -> None:
     try:
         status = await execute_staged(conn, staged)
     except (*DRIVER_ERRORS, ValueError, TypeError) as e:
-        if is_serialization_failure(e) or is_lost(e, conn):
+        if is_serialization_failure(e) or is_lost(e, conn) or (is_collision(e) and not step.collided):
             raise
         await step.reject(effect)
         raise StagedWriteFailed(

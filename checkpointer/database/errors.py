@@ -19,6 +19,7 @@ __all__ = [
     "MISSING_TABLES",
     "Connection",
     "is_closed",
+    "is_collision",
     "is_lost",
     "is_serialization_failure",
     "plain",
@@ -49,6 +50,17 @@ _LOST = (
 def is_serialization_failure(error: BaseException) -> bool:
     """SQLSTATE 40001 or 40P01: the transaction is over, and running it again may succeed."""
     return isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError)
+
+
+def is_collision(error: BaseException) -> bool:
+    """A constraint between rows was violated (SQLSTATEs 23505, 23P01, 23503): perhaps by a row of another transaction.
+
+    Constraints look at what is committed now, not at the snapshot. So a write may collide with what its own reads have
+    not seen: the row was not there when it was looked for, or its parent was.
+    """
+    return isinstance(
+        error, asyncpg.UniqueViolationError | asyncpg.ExclusionViolationError | asyncpg.ForeignKeyViolationError
+    )
 
 
 def is_lost(error: BaseException, conn: Connection | None = None) -> bool:

@@ -50,6 +50,7 @@ class SuperStep:
         tasks: by id: all that read, staged, asked a model, or were loaded with results.
         callers: the tasks in which its graph runs as a subgraph.
         snapshot: the transaction that all its reads see.
+        collided: a staged write has violated a constraint between rows, in a snapshot that is gone.
     """
 
     def __init__(self, owner: Owner, ns: str, checkpoint_id: str) -> None:
@@ -60,6 +61,7 @@ class SuperStep:
         self.tasks: dict[str, Task] = {}
         self.callers = Callers(owner, ns)
         self.snapshot = Snapshot(owner.database)
+        self.collided = False
         self._ended = False
         self._handed_in = asyncio.Event()
         self._started = time.perf_counter()
