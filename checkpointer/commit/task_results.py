@@ -16,6 +16,8 @@ from superstep.runtime.faults import ConfigError, RuntimeFault
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from langgraph.checkpoint.serde.base import SerializerProtocol
+
     from superstep.checkpointer.step.read_set import Effect
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.threads.run import Run
@@ -24,12 +26,18 @@ __all__ = ["save_result"]
 
 
 async def save_result(
-    run: Run, at: tuple[str, str], writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    run: Run,
+    serde: SerializerProtocol,
+    at: tuple[str, str],
+    writes: Sequence[tuple[str, Any]],
+    task_id: str,
+    task_path: str,
 ) -> None:
     """Store a task's result, durably when it returns. See `TransactionalSaver.aput_writes`.
 
     Args:
         run: who ran the task.
+        serde: knows the types of the graph that the task belongs to, which may be a subgraph.
         at: namespace and checkpoint of its super-step.
         writes: as LangGraph hands them over, our mark among them.
         task_id: LangGraph's id of the task.
@@ -47,11 +55,11 @@ async def save_result(
     failure = next((value for channel, value in clean if channel == ERROR), None)
     try:
         effect = await _effect(run, at, task_id, task_path, mark, clean, finished=finished)
-        stored = None if effect is None or effect.empty else _dumped(run, effect)
+        stored = None if effect is None or effect.empty else _dumped(serde, effect)
     except RuntimeFault as e:
         run.poison = e
         raise
-    rows = write_rows(run.serde, clean, task_id, task_path)
+    rows = write_rows(serde, clean, task_id, task_path)
     await run.writes.save(*at, Result(task_id, rows, stored, finished, forget_memo=isinstance(failure, Exception)))
 
 
@@ -102,8 +110,8 @@ async def _effect(
     return effect
 
 
-def _dumped(run: Run, effect: Effect) -> tuple[str, bytes]:
-    return dump(run.serde, effect.dump(), f"an argument of a read or staged write of node {effect.node!r}")
+def _dumped(serde: SerializerProtocol, effect: Effect) -> tuple[str, bytes]:
+    return dump(serde, effect.dump(), f"an argument of a read or staged write of node {effect.node!r}")
 
 
 def _cached(path: str) -> ConfigError:

@@ -19,7 +19,9 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     PendingWrite,
 )
+from langgraph.checkpoint.serde.types import ERROR
 
+from superstep.checkpointer.langgraph.fidelity import what_is_lost
 from superstep.runtime.faults import ValueNotSerializable
 
 if TYPE_CHECKING:
@@ -81,18 +83,25 @@ class WriteRows(NamedTuple):
 
 
 def dump(serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes]:
-    """Serialize one value.
+    """Serialize one value, so that it comes back as what it is.
 
     Raises:
-        ValueNotSerializable: msgpack refuses the value. `what` names it in the message.
+        ValueNotSerializable: msgpack refuses the value, or gives back something else. `what` names it in the message.
     """
     try:
-        return serde.dumps_typed(value)
+        stored = serde.dumps_typed(value)
     except (TypeError, ValueError) as e:  # ormsgpack.MsgpackEncodeError is a TypeError
         raise ValueNotSerializable(
             f"{what} holds a {type(value).__name__} that cannot be stored as msgpack: {e}. Keep plain data, messages, "
             f"dataclasses or pydantic models in the state, or give the saver a serde that knows the type."
         ) from e
+    if (lost := what_is_lost(serde, value, stored)) is not None:
+        raise ValueNotSerializable(
+            f"{what} cannot be stored: {lost}. Only classes that the graph's schemas name are rebuilt (a field of type "
+            f"`Any` names none), and only from what msgpack keeps of them. Name the class in the state schema, keep "
+            f"plain data instead, or give the saver a serde that knows it."
+        )
+    return stored
 
 
 def _is_inline(value: Any) -> bool:
@@ -130,7 +139,8 @@ def write_rows(serde: SerializerProtocol, writes: Sequence[tuple[str, Any]], tas
     """A task's writes as rows. Special channels have their fixed negative index, the others their position."""
     rows = WriteRows.none()
     for position, (channel, value) in enumerate(writes):
-        kind, data = dump(serde, value, f"the write of task {task_path or task_id} to channel {channel!r}")
+        what = f"the write of task {task_path or task_id} to channel {channel!r}"
+        kind, data = dump(serde, repr(value) if channel == ERROR and isinstance(value, BaseException) else value, what)
         rows.tasks.append(task_id)
         rows.idx.append(WRITES_IDX_MAP.get(channel, position))
         rows.paths.append(task_path)

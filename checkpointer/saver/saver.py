@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from langgraph.checkpoint.base import (
-    BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
@@ -20,7 +19,6 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
     get_checkpoint_metadata,
 )
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from superstep.checkpointer.calls import memo
 from superstep.checkpointer.calls.deployment_health import DeploymentHealth, deployment_health
@@ -31,8 +29,10 @@ from superstep.checkpointer.commit.queries import NewCheckpoint
 from superstep.checkpointer.database import migrate
 from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
+from superstep.checkpointer.langgraph import typed_saver
 from superstep.checkpointer.langgraph.codec import checkpoint_row
 from superstep.checkpointer.langgraph.keys import run_key
+from superstep.checkpointer.langgraph.serializer import strict
 from superstep.checkpointer.saver.lifecycle import Lifetime
 from superstep.checkpointer.saver.sync import SyncBridge
 from superstep.checkpointer.threads import claim, delta_history, history, looking, maintenance
@@ -57,15 +57,16 @@ __all__ = ["TransactionalSaver"]
 logger = logging.getLogger(__name__)
 
 
-class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
+class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
     """A LangGraph checkpointer whose checkpoints commit together with what their super-step read and wrote.
 
     Safe to share by any number of concurrent flows. Use `from_conn_string` as a context manager (`async with`, or
     `with` for programs without an event loop), or give it an asyncpg pool of yours.
 
-    State is stored as msgpack, strictly: no pickle, and only LangGraph's, LangChain's and plain Python types are
-    rebuilt on loading. Give `serde` a `JsonPlusSerializer` with an allow-list for types of yours, or an
-    `EncryptedSerializer`.
+    State is stored as msgpack, strictly: no pickle, and on loading only LangGraph's, LangChain's and plain Python types
+    are rebuilt, and the pydantic models, dataclasses, enums and named tuples that the schemas of the graph name. What
+    would not come back as itself is refused when it is stored. Give `serde` a `JsonPlusSerializer` with an allow-list
+    for classes that no schema names, or an `EncryptedSerializer`.
     """
 
     def __init__(
@@ -87,11 +88,12 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             own_pool: no other code uses the pool, so its connections may be kept between uses. Otherwise each use pays
                 for the pool's reset query, a round trip (unless the pool was made with `reset=`).
         """
-        super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))
-        # LangGraph clones savers (`with_allowlist`): the clones share these.
+        super().__init__(serde=serde or strict())
+        # Graphs run with clones that know their types: the clones share these.
         self.database = Database(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool)
         self.runs = Registry(self.database)
         memo.install()
+        typed_saver.install()
 
     @classmethod
     def from_conn_string(
@@ -267,6 +269,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         await self.database.home.call(
             task_results.save_result(
                 run or Run.outside(self.database, thread_id, self.serde),
+                self.serde,
                 place,
                 writes,
                 task_id,

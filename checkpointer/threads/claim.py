@@ -89,7 +89,7 @@ async def _load(
     schema = runs.database.schema
     row = await running.checkpoint(conn, schema, thread_id, ns, conf.get("checkpoint_id"))
     if row and (row["write_tasks"] or row["tried_before"]):
-        await _hypothesize(conn, run, ns, row["checkpoint_id"])
+        await _hypothesize(conn, run, serde, ns, row["checkpoint_id"])
     return run, row
 
 
@@ -124,11 +124,11 @@ async def _claim(
     return run
 
 
-async def _hypothesize(conn: Connection, run: Run, ns: str, checkpoint_id: str) -> None:
+async def _hypothesize(conn: Connection, run: Run, serde: SerializerProtocol, ns: str, checkpoint_id: str) -> None:
     """Load what the saved results of the super-step rest on, and what its earlier attempts cost."""
     rows = await running.hypotheses(conn, run.database.schema, run.thread_id, ns, checkpoint_id)
     effects = [
-        Effect.load(row["task_id"], run.serde.loads_typed((row["kind"], row["effect"])))
+        Effect.load(row["task_id"], serde.loads_typed((row["kind"], row["effect"])))
         for row in rows
         if row["task_id"] is not None
     ]

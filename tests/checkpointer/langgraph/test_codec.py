@@ -46,14 +46,14 @@ async def kinds(saver: TransactionalSaver) -> set[str]:
 
 
 @pytest.mark.parametrize("value", [Note("hello"), Card(text="hello")])
-async def test_types_nobody_allowed_come_back_as_plain_data(saver: TransactionalSaver, value: Any) -> None:
+async def test_types_nobody_allowed_are_refused(saver: TransactionalSaver, value: Any) -> None:
     async def node(state: Any) -> Any:
         return {"bag": {"it": value, "more": [value]}}
 
     graph = chain(saver, node)
-    await graph.ainvoke({"n": 0}, config_of("t"))
-    values = (await graph.aget_state(config_of("t"))).values
-    assert values["bag"] == {"it": {"text": "hello"}, "more": [{"text": "hello"}]}
+    with pytest.raises(ValueNotSerializable, match="channel 'bag'"):
+        await graph.ainvoke({"n": 0}, config_of("t"), durability="sync")
+    assert "bag" not in (await graph.aget_state(config_of("t"))).values
     assert "pickle" not in await kinds(saver)
 
 
