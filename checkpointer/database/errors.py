@@ -81,8 +81,8 @@ def is_closed(conn: Connection) -> bool:
 def schema_missing(schema: str) -> SchemaMissing:
     """The error for a database without our tables."""
     return SchemaMissing(
-        f"The checkpointer's tables are not in schema {schema!r} of this database. Call `await saver.setup()`, or run "
-        f"`runtime db migrate`."
+        f"The checkpointer's tables are not in schema {schema!r} of this database. Call `await saver.setup()` "
+        f"(without `await` in a program that has no event loop), or run `runtime db migrate`."
     )
 
 

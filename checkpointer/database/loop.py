@@ -17,10 +17,16 @@ T = TypeVar("T")
 
 
 class HomeLoop:
-    """The loop that was running when this was made. All database work of one saver happens on it."""
+    """The loop that was running when this was made. All database work of one saver happens on it.
+
+    Attributes:
+        loop: the event loop.
+        own_thread: it runs in a thread that does nothing else, so any other thread may be blocked on it.
+    """
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self.own_thread = False
         self._background: set[asyncio.Task[Any]] = set()
 
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
@@ -41,6 +47,14 @@ class HomeLoop:
             work.close()
             raise
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()  # interrupted, the work goes on
+
+    def can_block(self) -> bool:
+        """Whether a call that could be awaited may block here: it holds up no event loop that somebody counts on."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            return self.loop.is_running()
+        return self.own_thread and here is not self.loop
 
     def iterate(self, items: AsyncGenerator[T, None], *, leave: float) -> Iterator[T]:
         """The items of a generator that runs on this loop. See `blocking.iterate`.

@@ -15,21 +15,25 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from superstep.checkpointer.database.database import Database
+
 __all__ = ["Lifetime"]
 
 
-class _Closes(Protocol):
+class _Opened(Protocol):
+    database: Database
+
     async def aclose(self) -> None: ...
 
 
-S = TypeVar("S", bound=_Closes)
+S = TypeVar("S", bound=_Opened)
 
 
 class Lifetime(Generic[S]):
     """`async with` gives the saver on the running loop. `with` starts a loop in a thread of its own and gives it there.
 
-    The second form is for programs without an event loop: the saver's synchronous methods, and `graph.invoke`, then
-    work from any thread.
+    The second form is for programs without an event loop: `setup`, the saver's synchronous methods, and `graph.invoke`,
+    then work from any thread.
     """
 
     def __init__(
@@ -81,10 +85,12 @@ class Lifetime(Generic[S]):
         self._thread = threading.Thread(target=self._loop.run_forever, name="superstep-saver", daemon=True)
         self._thread.start()
         try:
-            return asyncio.run_coroutine_threadsafe(self.__aenter__(), self._loop).result()
+            saver = asyncio.run_coroutine_threadsafe(self.__aenter__(), self._loop).result()
         except BaseException:
             self._stop_loop()
             raise
+        saver.database.home.own_thread = True
+        return saver
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -34,6 +34,7 @@ from superstep.checkpointer.langgraph.codec import checkpoint_row
 from superstep.checkpointer.langgraph.keys import run_key
 from superstep.checkpointer.langgraph.serializer import strict
 from superstep.checkpointer.saver.lifecycle import Lifetime
+from superstep.checkpointer.saver.setup import Setup
 from superstep.checkpointer.saver.sync import SyncBridge
 from superstep.checkpointer.threads import claim, delta_history, history, looking, maintenance
 from superstep.checkpointer.threads.queries import running
@@ -126,8 +127,15 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         _seconds(hold_idle)
         return Lifetime(build, url=url, pool_min=pool_min, pool_max=pool_max)
 
-    async def setup(self) -> list[str]:
-        """Create or migrate the tables. Idempotent, safe to run in many processes at once. Names what was applied."""
+    def setup(self) -> Setup:
+        """Create or migrate the tables. Idempotent, safe to run in many processes at once. Names what was applied.
+
+        `await saver.setup()` in asynchronous code. Without an event loop, and with a saver that was opened by `with`,
+        `saver.setup()` does it by itself, and returns when it is done.
+        """
+        return Setup(self._setup(), self.database.home)
+
+    async def _setup(self) -> list[str]:
         async with self.database.connections.borrow() as conn:
             applied = await migrate.migrate(conn, self.schema)
         if applied:
@@ -136,6 +144,9 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
 
     async def apending(self) -> list[str]:
         """Names of the migrations that `setup` would apply, in order."""
+        return await self.database.home.call(self._pending())
+
+    async def _pending(self) -> list[str]:
         async with self.database.connections.borrow() as conn:
             return await migrate.pending(conn, self.schema)
 
