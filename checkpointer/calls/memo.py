@@ -13,7 +13,8 @@ paid again, and nothing is recorded.
 
 A node that iterates `model.astream()` itself is covered for routed models only: they ask a cache that has
 `memoises_streams`, where LangChain's own `astream` asks none. (`ainvoke` under `stream_mode="messages"` is covered for
-all.) Not covered are models built with `cache=False`.
+all.) Not covered are models built with `cache=False`, and runs under durability "exit", which leave nothing behind that
+could be resumed; their calls are recorded.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from superstep.checkpointer.calls.queries import (
     remembered,
     take_over,
 )
-from superstep.checkpointer.calls.records import row_of_answer
+from superstep.checkpointer.calls.records import row_of_answer, store_call
 from superstep.checkpointer.calls.requests import answered, number, request_digest
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.place import nodes_around
@@ -131,6 +132,9 @@ class StepMemo(BaseCache):
         if call is not None:
             await call.run.database.home.call(self._store(call, return_val))
             call.answered()
+        elif (task := _unmemoised()) is not None:
+            row = row_of_answer(task.place.node, return_val)
+            await task.run.database.home.call(store_call(task, row))
         if self.outer:
             with _harmless(call):
                 await self.outer.aupdate(prompt, llm_string, return_val)
@@ -168,6 +172,9 @@ class StepMemo(BaseCache):
         if call is not None:
             call.run.database.home.block(self._store(call, return_val))
             call.answered()
+        elif (task := _unmemoised()) is not None:
+            row = row_of_answer(task.place.node, return_val)
+            task.run.database.home.block(store_call(task, row))
         if self.outer:
             with _harmless(call):
                 self.outer.update(prompt, llm_string, return_val)
@@ -197,9 +204,20 @@ def _here(prompt: str, llm_string: str) -> _Call | None:
         task = current_task()
     except NoActiveStep:
         return None
+    if task.run.saves_at_exit(task.place.ns):
+        return None
     request = request_digest(prompt, llm_string)
     step, attempt = task.enter()
     return _Call(task, step, attempt, request, number(attempt, request))
+
+
+def _unmemoised() -> CurrentTask | None:
+    """The task that made a call whose answer is not kept: nothing of its run is saved that could ask for it again."""
+    try:
+        task = current_task()
+    except NoActiveStep:
+        return None
+    return task if task.run.saves_at_exit(task.place.ns) else None
 
 
 def _take() -> _Call | None:

@@ -103,10 +103,13 @@ async def record_call(conn: Connection, schema: str, key: CallKey, row: CallRow)
 
 
 async def spend(
-    conn: Connection, schema: str, thread_id: str, route: str | None, seconds: float | None
+    conn: Connection, schema: str, thread_id: str, route: str | None, seconds: float | None, since: str | None
 ) -> asyncpg.Record:
-    """What a thread (`tokens`, `usd`), its latest run (`run_…`) and a route within a window (`route_…`) have cost."""
-    (row,) = await conn.fetch(_sql(schema)["spent"], thread_id, route, seconds)
+    """What a thread (`tokens`, `usd`), its latest run (`run_…`) and a route within a window (`route_…`) have cost.
+
+    The run began with the thread's latest input, or if that is not stored at the checkpoint `since` ("" for none).
+    """
+    (row,) = await conn.fetch(_sql(schema)["spent"], thread_id, route, seconds, since)
     return row
 
 

@@ -51,8 +51,9 @@ SELECT count(*) FROM own
 
 -- name: spent
 -- Tokens and US dollars of a thread, of its latest run, and of a route. $1 thread $2 route or null $3 seconds or null
+-- $4 the checkpoint that the run began from, if its input is not stored
 WITH run AS (
-    SELECT COALESCE(max(checkpoint_id), '') AS since FROM {schema}.checkpoint
+    SELECT COALESCE($4::text, max(checkpoint_id), '') AS since FROM {schema}.checkpoint
     WHERE thread_id = $1 AND ns = '' AND metadata ->> 'source' = 'input'
 ), thread AS (
     SELECT sum(input_tokens + output_tokens) AS tokens, sum(usd) AS usd,

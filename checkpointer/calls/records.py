@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.threads.current import CurrentTask
 
-__all__ = ["Spend", "Spent", "record_call", "row_of_answer", "spent"]
+__all__ = ["Spend", "Spent", "record_call", "row_of_answer", "spent", "store_call"]
 
 _MOST = 2**63 - 1
 _EVER = 1e9  # seconds, more than thirty years; an interval in Postgres cannot be much longer
@@ -82,10 +82,15 @@ async def record_call(record: Mapping[str, Any]) -> None:
     except NoActiveStep:
         return
     row = _row(task.place.node, "answered" if record.get("outcome") == "answered" else "failed", record)
-    await task.run.database.home.call(_record(task, row))
+    await task.run.database.home.call(store_call(task, row))
 
 
-async def _record(task: CurrentTask, row: queries.CallRow) -> None:
+async def store_call(task: CurrentTask, row: queries.CallRow) -> None:
+    """Record a call that the task made. On the saver's loop.
+
+    Raises:
+        StaleRun: a later run owns the thread. Nothing was recorded.
+    """
     database, key = task.run.database, queries.CallKey.of(task)
     if not await database.autocommit(lambda conn: queries.record_call(conn, database.schema, key, row)):
         raise task.run.stale()
@@ -117,10 +122,15 @@ async def spent(*, route: str | None = None, window: float | None = None) -> Spe
 
 async def _spent(task: CurrentTask, route: str | None, seconds: float | None) -> Spent:
     run, database = task.run, task.run.database
-    if run.has_loaded(""):
+    since = None
+    if run.saves_at_exit(""):
+        since = run.head or ""
+    elif run.has_loaded(""):
         # LangGraph may still be saving the input that the run began with, and until then that of the run before counts.
         await run.committed("", task.root_checkpoint_id)
-    row = await database.autocommit(lambda conn: queries.spend(conn, database.schema, run.thread_id, route, seconds))
+    row = await database.autocommit(
+        lambda conn: queries.spend(conn, database.schema, run.thread_id, route, seconds, since)
+    )
     return Spent(
         thread_id=run.thread_id,
         thread=Spend(row["tokens"], row["usd"]),

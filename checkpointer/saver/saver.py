@@ -183,7 +183,7 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
 
         Raises:
             ThreadMismatch: the run is of another graph than the thread.
-            ConfigError: durability "exit", under which a super-step has no barrier to commit at.
+            ConfigError: durability "exit", and results that are stored with the thread rest on facts or staged writes.
         """
         found = await self.database.home.call(claim.load(self.runs, self.serde, config, asyncio.current_task()))
         looking.looked(config, found)

@@ -18,8 +18,8 @@ from superstep.checkpointer.langgraph.keys import (
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.read_set import Effect
 from superstep.checkpointer.threads.queries import running
-from superstep.checkpointer.threads.run import Run
-from superstep.runtime.faults import ConfigError, ThreadMismatch
+from superstep.checkpointer.threads.run import Run, no_barrier
+from superstep.runtime.faults import ThreadMismatch
 
 if TYPE_CHECKING:
     import asyncio
@@ -65,6 +65,7 @@ async def load(
     loaded = checkpoint_tuple(serde, dict(row)) if row else None
     above = {each: id_ for each, id_ in conf.get(CHECKPOINT_MAP, {}).items() if each != ns}
     owner.enter(ns, conf.get(TASK_ID), runner)
+    owner.namespaces[ns].at_exit = conf.get(DURABILITY) == "exit"
     owner.namespaces[ns].load(loaded.checkpoint if loaded else None, conf.get(TASK_ID), conf[RUNTIME], above)
     pending = loaded.pending_writes or () if loaded else ()
     owner.namespaces[ns].open_questions(task_id for task_id, channel, _ in pending if channel == INTERRUPT)
@@ -90,6 +91,9 @@ async def _load(
     row = await running.checkpoint(conn, schema, thread_id, ns, conf.get("checkpoint_id"))
     if row and (row["write_tasks"] or row["tried_before"]):
         await _hypothesize(conn, run, serde, ns, row["checkpoint_id"])
+        step = run.steps.get((ns, row["checkpoint_id"]))
+        if conf.get(DURABILITY) == "exit" and step is not None and step.rests_on_anything:
+            raise no_barrier(thread_id)  # a task of this very super-step used its step, in the run that stopped here
     return run, row
 
 
@@ -98,11 +102,6 @@ async def _claim(
 ) -> Run:
     """Take the thread over: raise its fencing token."""
     thread_id = str(conf["thread_id"])
-    if conf.get(DURABILITY) == "exit":
-        raise ConfigError(
-            'durability="exit" saves nothing between super-steps, so there is no barrier at which reads could be '
-            'validated and writes applied. Use durability="sync" (or "async").'
-        )
     options = conf.get(RunOptions.KEY, RunOptions())
     owner = await running.claim(conn, runs.database.schema, thread_id, options.graph)
     if owner is None:

@@ -57,11 +57,13 @@ def current_step() -> Step:
     Raises:
         NoActiveStep: not called from a task of a graph that runs with a `TransactionalSaver`.
         StaleRun: the run has lost its thread to a later one.
-        ConfigError: several tasks run this subgraph at once, and it has one history for all of them.
+        ConfigError: several tasks run this subgraph at once, and it has one history for all of them; or the run has
+            durability "exit".
         StepConflict: what the task has read has changed. Do not catch it: it makes the task run again.
     """
     here = current_task()
     here.run.refuse_shared(here.place.ns)
+    here.run.refuse_exit(here.place.ns)
     step, attempt = here.enter()
     if not attempt.marked:
         attempt.marked, attempt.runner = True, _asyncio_task()

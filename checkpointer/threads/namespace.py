@@ -35,6 +35,7 @@ class Namespace:
         invocation: LangGraph's object for the one call of the graph that has loaded it.
         asked: ids of the tasks whose questions to a human were open when it was loaded.
         shared: several tasks run it at the same time, so its history is nobody's own.
+        at_exit: it runs under durability "exit": its super-steps have no barriers.
         above: for each graph around this one, by namespace, the checkpoint that its running super-step started from.
     """
 
@@ -44,6 +45,7 @@ class Namespace:
         self.invocation: object = None
         self.asked: frozenset[str] = frozenset()
         self.shared = False
+        self.at_exit = False
         self.above: Mapping[str, str] = {}
         self._recent: deque[str | None] = deque(maxlen=_RECENT)
         self._waiting: dict[str, asyncio.Future[None]] = {}

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.step.read_set import Effect
     from superstep.runtime.faults import RuntimeFault, StaleRun
 
-__all__ = ["Run"]
+__all__ = ["Run", "no_barrier"]
 
 
 class Run:
@@ -100,6 +100,16 @@ class Run:
     def has_loaded(self, ns: str) -> bool:
         """Whether LangGraph loaded this graph for the run, so that its super-steps have barriers."""
         return ns in self.namespaces and self.namespaces[ns].loaded
+
+    def saves_at_exit(self, ns: str) -> bool:
+        """Whether this graph, or one around it, is saved when it ends and not before (durability "exit")."""
+        around = {"", *_prefixes(ns)} & self.namespaces.keys()
+        return any(self.namespaces[each].at_exit for each in around)
+
+    def refuse_exit(self, ns: str) -> None:
+        """Raise `ConfigError` if this graph, or one around it, is saved only when it ends."""
+        if self.saves_at_exit(ns):
+            raise no_barrier(self.thread_id)
 
     def is_entered(self, ns: str, invocation: object) -> bool:
         """Whether this very invocation of the graph has loaded it already."""
@@ -168,7 +178,7 @@ class Run:
         or it could fail when the nested writes are there already.
         """
         for above, checkpoint_id in self.namespaces[ns].above.items():
-            if self.has_loaded(above):
+            if self.has_loaded(above) and not self.saves_at_exit(above):  # saved after what is nested in it, if ever
                 await self.committed(above, checkpoint_id)
 
     def arrived(self, ns: str, checkpoint_id: str) -> None:
@@ -283,6 +293,15 @@ class Run:
         for step in list(self.steps.values()):
             await step.end()
         self.steps.clear()
+
+
+def no_barrier(thread_id: str) -> ConfigError:
+    """The error for facts and staged writes in a run that is saved only when it ends."""
+    return ConfigError(
+        f'The run of thread {thread_id!r} has durability="exit", which saves nothing between super-steps, so there is '
+        f"no barrier at which what a task reads could be validated and what it stages be applied. Run it with "
+        f'durability="sync" or "async", do not use current_step() in it, or wrap the graph in transactional().'
+    )
 
 
 def _prefixes(ns: str) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database import failpoints
-from superstep.runtime.faults import ConfigError, StagedWriteFailed, StepConflict
+from superstep.runtime.faults import StagedWriteFailed, StepConflict
 from tests.support.bank import BALANCE
 from tests.support.graphs import chain, config_of, fan
 from tests.support.internals import pinned
@@ -20,20 +20,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from tests.support.bank import Bank
-
-
-@pytest.mark.parametrize("wrap", [False, True])
-async def test_durability_exit_is_refused(saver: TransactionalSaver, thread: RunnableConfig, *, wrap: bool) -> None:
-    runs: list[int] = []
-
-    async def node(state: Any) -> Any:
-        runs.append(1)
-
-    graph = chain(saver, node)
-    flow = transactional(graph) if wrap else graph
-    with pytest.raises(ConfigError, match='durability="exit"'):
-        await flow.ainvoke({"n": 0}, thread, durability="exit")
-    assert runs == []
 
 
 async def test_first_read_waits_for_the_commit_before_it_under_async_durability(
