@@ -37,6 +37,7 @@ from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.database.errors import (
     DRIVER_ERRORS,
     Connection,
+    id_too_long,
     is_collision,
     is_lost,
     is_serialization_failure,
@@ -174,6 +175,8 @@ class Barrier:
         async def failed(error: Exception, left: int) -> None:
             lost = is_lost(error, step.snapshot.conn)
             await step.snapshot.lost()
+            if (too_long := id_too_long(error)) is not None:
+                raise too_long from error
             if not (lost or is_serialization_failure(error) or is_collision(error)):
                 raise error
             step.collided = step.collided or is_collision(error)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from superstep.checkpointer.commit.barrier import Barrier
 from superstep.checkpointer.commit.queries import NewCheckpoint, fence, fence_latest, lock_thread, put_outside
+from superstep.checkpointer.database.errors import DRIVER_ERRORS, id_too_long
 from superstep.checkpointer.langgraph.progress import takes_results
 from superstep.checkpointer.step.read_set import Effect
 from superstep.checkpointer.threads.ownership import moved_on
@@ -73,9 +74,14 @@ async def put_from_outside(
             await lock_thread(conn, database.schema, new.thread_id)
             return await put_outside(conn, database.schema, new, None, continues=True)
 
-    async with database.connections.borrow() as conn:
-        if not await put(conn):
-            raise moved_on(new.thread_id, new.parent_id)
+    try:
+        async with database.connections.borrow() as conn:
+            if not await put(conn):
+                raise moved_on(new.thread_id, new.parent_id)
+    except DRIVER_ERRORS as e:
+        if (too_long := id_too_long(e)) is not None:
+            raise too_long from e
+        raise
 
 
 async def before_writes(database: Database, thread_id: str, ns: str, checkpoint_id: str) -> None:

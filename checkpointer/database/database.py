@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from superstep.checkpointer.database.errors import (
     MISSING_TABLES,
     Connection,
+    id_too_long,
     is_lost,
     is_serialization_failure,
     schema_missing,
@@ -61,6 +62,8 @@ class Database:
     async def _failed(self, error: Exception, left: int) -> None:
         if isinstance(error, MISSING_TABLES):
             raise schema_missing(self.schema) from error
+        if (too_long := id_too_long(error)) is not None:
+            raise too_long from error
         if not (is_lost(error) or is_serialization_failure(error)):
             raise error
         if not left:

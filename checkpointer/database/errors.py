@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 
-from superstep.runtime.faults import DatabaseUnavailable, ReadFailed, ReadRefused, SchemaMissing
+from superstep.runtime.faults import ConfigError, DatabaseUnavailable, ReadFailed, ReadRefused, SchemaMissing
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -18,6 +18,7 @@ __all__ = [
     "DRIVER_ERRORS",
     "MISSING_TABLES",
     "Connection",
+    "id_too_long",
     "is_closed",
     "is_collision",
     "is_lost",
@@ -83,6 +84,16 @@ def schema_missing(schema: str) -> SchemaMissing:
     return SchemaMissing(
         f"The checkpointer's tables are not in schema {schema!r} of this database. Call `await saver.setup()` "
         f"(without `await` in a program that has no event loop), or run `runtime db migrate`."
+    )
+
+
+def id_too_long(error: BaseException) -> ConfigError | None:
+    """The error for a row of ours that no index can hold: its ids are too long. `None` if this is something else."""
+    if not isinstance(error, asyncpg.ProgramLimitExceededError):
+        return None
+    return ConfigError(
+        "The thread id, or the namespace with the names of nested nodes, is too long for an index of PostgreSQL, which "
+        "holds about 2,700 bytes. Choose a shorter one."
     )
 
 

@@ -7,7 +7,6 @@ it goes through the saver's serializer, so an `EncryptedSerializer` leaves no st
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -22,6 +21,8 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.types import ERROR
 
 from superstep.checkpointer.langgraph.fidelity import what_is_lost
+from superstep.checkpointer.langgraph.ids import usable
+from superstep.checkpointer.langgraph.metadata import restored, stored_json
 from superstep.runtime.faults import ValueNotSerializable
 
 if TYPE_CHECKING:
@@ -120,11 +121,11 @@ def checkpoint_row(
         if _is_inline(value) or name not in known:
             inline[name] = value
         else:
-            channels.append(name)
+            channels.append(usable(name, "The name of channel"))
             versions.append(str(known[name]))
     body = {key: value for key, value in checkpoint.items() if key != "channel_values"}
     kind, payload = dump(serde, [body, inline], "the checkpoint")
-    row = CheckpointRow(kind, payload, channels, versions, _json(metadata), [], [], [], [])
+    row = CheckpointRow(kind, payload, channels, versions, stored_json(metadata), [], [], [], [])
     for name, version in zip(channels, versions, strict=True):
         if name in new_versions:
             value_kind, value = dump(serde, checkpoint["channel_values"][name], f"channel {name!r}")
@@ -143,8 +144,8 @@ def write_rows(serde: SerializerProtocol, writes: Sequence[tuple[str, Any]], tas
         kind, data = dump(serde, repr(value) if channel == ERROR and isinstance(value, BaseException) else value, what)
         rows.tasks.append(task_id)
         rows.idx.append(WRITES_IDX_MAP.get(channel, position))
-        rows.paths.append(task_path)
-        rows.channels.append(channel)
+        rows.paths.append(usable(task_path, "The path of a task, which has the name of its node,"))
+        rows.channels.append(usable(channel, "The name of channel"))
         rows.kinds.append(kind)
         rows.values.append(data)
     return rows
@@ -177,7 +178,7 @@ def checkpoint_tuple(serde: SerializerProtocol, row: Mapping[str, Any]) -> Check
     return CheckpointTuple(
         _config(row["thread_id"], row["ns"], row["checkpoint_id"]),
         cast("Checkpoint", {**body, "channel_values": values}),
-        cast("CheckpointMetadata", json.loads(row["metadata"])),
+        cast("CheckpointMetadata", restored(row["metadata"])),
         _config(row["thread_id"], row["ns"], parent) if parent else None,
         pending,
     )
@@ -185,10 +186,6 @@ def checkpoint_tuple(serde: SerializerProtocol, row: Mapping[str, Any]) -> Check
 
 def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}}
-
-
-def _json(metadata: Mapping[str, Any]) -> str:
-    return for_jsonb(json.dumps(metadata, default=str, ensure_ascii=False))
 
 
 def for_jsonb(text: str) -> str:

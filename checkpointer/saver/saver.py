@@ -11,15 +11,6 @@ import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from langgraph.checkpoint.base import (
-    ChannelVersions,
-    Checkpoint,
-    CheckpointMetadata,
-    CheckpointTuple,
-    DeltaChannelHistory,
-    get_checkpoint_metadata,
-)
-
 from superstep.checkpointer.calls import memo
 from superstep.checkpointer.calls.deployment_health import DeploymentHealth, deployment_health
 from superstep.checkpointer.commit import task_results
@@ -31,7 +22,9 @@ from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
 from superstep.checkpointer.langgraph import typed_saver
 from superstep.checkpointer.langgraph.codec import checkpoint_row
+from superstep.checkpointer.langgraph.ids import namespace_of, thread_of, usable_thread
 from superstep.checkpointer.langgraph.keys import run_key
+from superstep.checkpointer.langgraph.metadata import json_text, metadata_of
 from superstep.checkpointer.langgraph.serializer import strict
 from superstep.checkpointer.saver.lifecycle import Lifetime
 from superstep.checkpointer.saver.setup import Setup
@@ -47,6 +40,13 @@ if TYPE_CHECKING:
 
     import asyncpg
     from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.base import (
+        ChannelVersions,
+        Checkpoint,
+        CheckpointMetadata,
+        CheckpointTuple,
+        DeltaChannelHistory,
+    )
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from superstep.checkpointer.collections.embedder import TextEmbedder
@@ -197,11 +197,18 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """Checkpoints, newest first, that match thread, namespace, id and metadata."""
+        """Checkpoints, newest first, that match thread, namespace, id and metadata.
+
+        A value of `filter` finds the metadata that the same value was stored as.
+
+        Raises:
+            ValueNotSerializable: a value of `filter` has no form in JSON, so nothing can have been stored as it.
+            ConfigError: PostgreSQL cannot hold an id.
+        """
         key = run_key(config["configurable"]) if config else None
-        run = self.runs.find(key, str(config["configurable"]["thread_id"])) if config and key else None
+        run = self.runs.find(key, thread_of(config["configurable"])) if config and key else None
         if run is not None and config is not None:
-            run.namespaces[config["configurable"].get("checkpoint_ns", "")].loaded = True
+            run.namespaces[namespace_of(config["configurable"])].loaded = True
         return history.list_checkpoints(self.database, self.serde, config, filter, before, limit)
 
     # -- saving --------------------------------------------------------------------------------------------------
@@ -219,16 +226,18 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
             StepConflict: facts of the step have changed; results that still hold were kept.
             StagedWriteFailed: the database rejected a staged write.
             StaleRun: the thread has another owner, or the parent is not its head any more.
-            ValueNotSerializable: msgpack refuses a value. Nothing was stored.
+            ValueNotSerializable: a value would not come back as itself, or metadata have no form in JSON. Nothing was
+                stored.
+            ConfigError: PostgreSQL cannot hold an id.
         """
         conf = config["configurable"]
-        ns = conf.get("checkpoint_ns", "")
-        full = get_checkpoint_metadata(config, metadata)
+        ns = namespace_of(conf)
+        full = metadata_of(config, metadata)
         run = self._known(config)
         try:
             row = checkpoint_row(self.serde, checkpoint, full, new_versions)
             if run is None:
-                new = NewCheckpoint(str(conf["thread_id"]), ns, checkpoint["id"], conf.get("checkpoint_id"), row)
+                new = NewCheckpoint(thread_of(conf), ns, checkpoint["id"], conf.get("checkpoint_id"), row)
                 await self._put_outside(config, new, metadata)
             else:
                 await self.database.home.call(self._put(run, conf, ns, checkpoint, row, metadata.get("source")))
@@ -270,10 +279,10 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
 
         Raises:
             StaleRun: the thread has another owner. Nothing was stored.
-            ValueNotSerializable: msgpack refuses a value. Nothing was stored.
+            ValueNotSerializable: a value would not come back as itself. Nothing was stored.
         """
         conf = config["configurable"]
-        thread_id, place = str(conf["thread_id"]), (conf.get("checkpoint_ns", ""), conf["checkpoint_id"])
+        thread_id, place = thread_of(conf), (namespace_of(conf), conf["checkpoint_id"])
         run = self._known(config)
         if run is None and looking.continues(config):
             await self.database.home.call(before_writes(self.database, thread_id, *place))
@@ -295,27 +304,30 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
             StaleRun: it belongs to a run that has ended.
         """
         key = run_key(config["configurable"])
-        return self.runs.of(key, str(config["configurable"]["thread_id"])) if key is not None else None
+        return self.runs.of(key, thread_of(config["configurable"])) if key is not None else None
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete a thread with all that belongs to it."""
-        await self.database.home.call(maintenance.delete_threads(self.database, [str(thread_id)]))
+        await self.database.home.call(maintenance.delete_threads(self.database, [usable_thread(thread_id)]))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of runs, by the `run_id` of their metadata."""
-        await self.database.home.call(maintenance.delete_runs(self.database, list(run_ids)))
+        await self.database.home.call(
+            maintenance.delete_runs(self.database, [json_text(str(each)) for each in run_ids])
+        )
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with its whole history to a new id."""
         await self.database.home.call(
-            maintenance.copy_thread(self.database, str(source_thread_id), str(target_thread_id))
+            maintenance.copy_thread(self.database, usable_thread(source_thread_id), usable_thread(target_thread_id))
         )
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep only what the latest checkpoint of each namespace needs, or delete the threads ("delete")."""
-        await self.database.home.call(maintenance.prune(self.database, self.serde, list(thread_ids), strategy))
+        threads = list(map(usable_thread, thread_ids))
+        await self.database.home.call(maintenance.prune(self.database, self.serde, threads, strategy))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -331,15 +343,17 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
 
     async def athread(self, thread_id: str) -> ThreadSummary | None:
         """One thread, or `None`."""
-        return next(iter(await self.database.home.call(history.threads(self.database, thread_id, 1))), None)
+        return next(
+            iter(await self.database.home.call(history.threads(self.database, usable_thread(thread_id), 1))), None
+        )
 
     async def asteps(self, thread_id: str) -> list[StepRecord]:
         """The committed super-steps of a thread, oldest first, subgraphs' included."""
-        return await self.database.home.call(history.steps(self.database, thread_id))
+        return await self.database.home.call(history.steps(self.database, usable_thread(thread_id)))
 
     async def alatest_run(self, thread_id: str) -> LatestRun:
         """What the thread's latest run did and cost."""
-        return await self.database.home.call(history.latest_run(self.database, thread_id))
+        return await self.database.home.call(history.latest_run(self.database, usable_thread(thread_id)))
 
     async def awithdrawn(self, thread_id: str) -> int:
         """How many questions to a human of a thread were withdrawn because their facts had moved."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.codec import checkpoint_tuple
+from superstep.checkpointer.langgraph.ids import checkpoint_of, namespace_of, thread_of
 from superstep.checkpointer.langgraph.keys import (
     CHECKPOINT_MAP,
     DURABILITY,
@@ -48,12 +49,12 @@ async def load(
     a run that was addressed to an older checkpoint asks whether the thread has moved past that.
     """
     conf = config["configurable"]
-    thread_id, ns = str(conf["thread_id"]), conf.get("checkpoint_ns", "")
+    thread_id, ns = thread_of(conf), namespace_of(conf)
     key = run_key(conf)
     run = runs.find(key, thread_id) if key is not None else None
     if key is None or (run is not None and run.is_entered(ns, conf[RUNTIME])):
         row = await runs.database.autocommit(
-            lambda conn: running.checkpoint(conn, runs.database.schema, thread_id, ns, conf.get("checkpoint_id"))
+            lambda conn: running.checkpoint(conn, runs.database.schema, thread_id, ns, checkpoint_of(conf))
         )
         return checkpoint_tuple(serde, dict(row)) if row else None
     if run is not None and ns == "" and TASK_ID not in conf:
@@ -84,11 +85,11 @@ async def _load(
 
     First the claim, then the row: no earlier owner can commit between the two, so the row is the thread's head.
     """
-    thread_id, ns = str(conf["thread_id"]), conf.get("checkpoint_ns", "")
+    thread_id, ns = thread_of(conf), namespace_of(conf)
     if run is None:
         run = await _claim(runs, serde, conn, key, conf)
     schema = runs.database.schema
-    row = await running.checkpoint(conn, schema, thread_id, ns, conf.get("checkpoint_id"))
+    row = await running.checkpoint(conn, schema, thread_id, ns, checkpoint_of(conf))
     if row and (row["write_tasks"] or row["tried_before"]):
         await _hypothesize(conn, run, serde, ns, row["checkpoint_id"])
         step = run.steps.get((ns, row["checkpoint_id"]))
@@ -101,7 +102,7 @@ async def _claim(
     runs: Registry, serde: SerializerProtocol, conn: Connection, key: object, conf: Mapping[str, Any]
 ) -> Run:
     """Take the thread over: raise its fencing token."""
-    thread_id = str(conf["thread_id"])
+    thread_id = thread_of(conf)
     options = conf.get(RunOptions.KEY, RunOptions())
     owner = await running.claim(conn, runs.database.schema, thread_id, options.graph)
     if owner is None:

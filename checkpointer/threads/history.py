@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from superstep.checkpointer.langgraph.codec import checkpoint_tuple
+from superstep.checkpointer.langgraph.ids import checkpoint_of, namespace_of, thread_of
+from superstep.checkpointer.langgraph.metadata import filter_json
 from superstep.checkpointer.threads.queries import history
 from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary
 
@@ -34,13 +36,13 @@ async def list_checkpoints(
 ) -> AsyncIterator[CheckpointTuple]:
     """Checkpoints, newest first. Read in pages, so that a consumer that stops early costs little."""
     conf: Mapping[str, Any] = config["configurable"] if config else {}
-    thread_id = conf.get("thread_id")
+    thread_id = thread_of(conf) if conf.get("thread_id") is not None else None
     wanted = history.Wanted(
-        thread_id=str(thread_id) if thread_id is not None else None,
-        ns=conf.get("checkpoint_ns"),
-        checkpoint_id=conf.get("checkpoint_id"),
-        before=before["configurable"].get("checkpoint_id") if before else None,
-        metadata=metadata or {},
+        thread_id=thread_id,
+        ns=namespace_of(conf) if conf.get("checkpoint_ns") is not None else None,
+        checkpoint_id=checkpoint_of(conf),
+        before=checkpoint_of(before["configurable"]) if before else None,
+        metadata=filter_json(metadata),
     )
     remaining = limit
     while remaining is None or remaining > 0:

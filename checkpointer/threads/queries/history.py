@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from superstep.runtime.sqlfile import beside
@@ -40,20 +39,19 @@ class Wanted(NamedTuple):
         ns: of this namespace.
         checkpoint_id: only this one.
         before: with a smaller id.
-        metadata: with at least these entries.
+        metadata: with at least these entries, as JSON.
     """
 
     thread_id: str | None
     ns: str | None
     checkpoint_id: str | None
     before: str | None
-    metadata: Mapping[str, Any]
+    metadata: str
 
 
 async def checkpoints(conn: Connection, schema: str, wanted: Wanted, limit: int | None) -> Rows:
     """Checkpoints as `codec.checkpoint_tuple` takes them, newest first."""
-    *columns, metadata = wanted
-    return await conn.fetch(_sql(schema)["list"], *columns, json.dumps(dict(metadata)), limit)
+    return await conn.fetch(_sql(schema)["list"], *wanted, limit)
 
 
 async def ancestors(conn: Connection, schema: str, thread_id: str, ns: str, checkpoint_id: str | None) -> Rows:
