@@ -25,6 +25,7 @@ from tests.support.race import Race
 from tests.support.values import SERDE, plain
 
 MARKER = "xyzzy-plugh-0451"
+NAMES = st.characters(exclude_characters="\0", exclude_categories=["Cs"])  # others cannot be stored as text
 
 
 @dataclass
@@ -187,7 +188,9 @@ def test_of_writes_to_one_slot_the_last_counts(written: list[tuple[str, str, int
     assert dict(zip(slots, merged.values, strict=True)) == last
 
 
-@given(st.dictionaries(st.text(min_size=1), st.one_of(plain, st.lists(plain), st.text(min_size=300)), max_size=6))
+@given(
+    st.dictionaries(st.text(NAMES, min_size=1), st.one_of(plain, st.lists(plain), st.text(min_size=300)), max_size=6)
+)
 def test_a_checkpoint_keeps_small_values_and_refers_to_the_others(channels: dict[str, Any]) -> None:
     versions: dict[str, Any] = {name: f"{n:08x}" for n, name in enumerate(channels)}
     checkpoint: Any = {"v": 1, "id": "i", "ts": "", "channel_values": channels, "channel_versions": versions}
