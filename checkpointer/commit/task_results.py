@@ -11,7 +11,7 @@ from superstep.checkpointer.langgraph.keys import NULL_TASK, is_output, unmark
 from superstep.checkpointer.langgraph.questions import asked_in
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.threads.result import Result
-from superstep.runtime.faults import ConfigError, RuntimeFault
+from superstep.runtime.faults import ConfigError, DatabaseUnavailable, RuntimeFault, StaleRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,22 @@ async def save_result(
         run.poison = e
         raise
     rows = write_rows(serde, clean, task_id, task_path)
-    await run.writes.save(*at, Result(task_id, rows, stored, finished, forget_memo=isinstance(failure, Exception)))
+    await run.writes.save(*at, Result(task_id, rows, stored, finished, forget_memo=_is_its_own(failure)))
+
+
+def _is_its_own(failure: object) -> bool:
+    """Whether a task failed by itself, so that what models answered it was part of that.
+
+    Not so if the database was away, or another run has the thread: whoever goes on has a use for answers that are paid.
+    """
+    seen: set[int] = set()
+    error = failure
+    while isinstance(error, BaseException) and id(error) not in seen:
+        if isinstance(error, DatabaseUnavailable | StaleRun):
+            return False
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return isinstance(failure, Exception)
 
 
 async def _refuse_answer(run: Run, at: tuple[str, str], task_id: str) -> None:

@@ -16,6 +16,7 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.calls import memo
 from superstep.checkpointer.database import failpoints
+from superstep.runtime.faults import DatabaseUnavailable, StaleRun
 from tests.support.graphs import chain, fan
 from tests.support.race import Race
 
@@ -182,3 +183,27 @@ async def test_a_stream_is_paid_once(saver: TransactionalSaver, bank: Bank, thre
     assert (await flow.ainvoke({"seen": []}, thread))["seen"] == ["1!"]
     assert said == ["well?"]
     assert [(s.attempts, s.llm_paid, s.llm_reused) for s in (await flow.areport(thread)).steps] == [(2, 1, 1)]
+
+
+@pytest.mark.parametrize("away", [DatabaseUnavailable("away"), StaleRun("taken over")])
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_that_the_database_was_away_is_no_failure_of_the_node(
+    saver: TransactionalSaver, thread: RunnableConfig, model: CountingModel, away: Exception, *, wrapped: bool
+) -> None:
+    """Whoever goes on has what was paid; also if the node makes an error of its own of it."""
+    here = True
+
+    async def thinks(state: Any) -> Any:
+        said = (await model.ainvoke("well?")).content
+        if here and wrapped:
+            raise KeyError("what a node makes of it") from away
+        if here:
+            raise away
+        return {"seen": [said]}
+
+    flow = transactional(chain(saver, thinks))
+    with pytest.raises((KeyError, DatabaseUnavailable, StaleRun)):
+        await flow.ainvoke({"seen": []}, thread)
+    here = False
+    assert (await flow.ainvoke(None, thread))["seen"] == ["answer 1"]
+    assert model.calls == ["well?"]
