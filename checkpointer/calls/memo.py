@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from langchain_core.outputs import Generation
 
     from superstep.checkpointer.step.superstep import SuperStep
-    from superstep.checkpointer.step.task import Attempt
+    from superstep.checkpointer.step.task import Attempt, Task
     from superstep.checkpointer.threads.current import CurrentTask
     from superstep.checkpointer.threads.run import Run
 
@@ -74,6 +74,11 @@ class _Call:
     @property
     def run(self) -> Run:
         return self.task.run
+
+    @property
+    def of(self) -> Task:
+        """The task whose execution makes it."""
+        return self.step.tasks[self.attempt.task_id]
 
     def answered(self) -> None:
         answered(self.attempt, self.request, self.nth)
@@ -104,9 +109,11 @@ class StepMemo(BaseCache):
         # step another one, under which a paid answer would not be found.
         await run.begun(call.task.place.ns, call.task.checkpoint_id)
         key = CallKey.of(call.task)
-        row = await database.autocommit(lambda conn: remembered(conn, database.schema, key, call.request, call.nth))
+        what, since = (call.request, call.nth), call.of.answers_since
+        row = await database.autocommit(lambda conn: remembered(conn, database.schema, key, *what, since))
         if row is None or not row["owned"]:
             raise run.stale()
+        call.of.answers_since = row["since"]
         if row["kind"] is None and call.task.place.ns:
             row = await self._given_before(call, key)
         if row is not None and row["kind"] is not None:
@@ -118,6 +125,7 @@ class StepMemo(BaseCache):
         """What the same nodes were answered when a caller that has to run again ran this subgraph before."""
         run, place, database = call.run, call.task.place, call.run.database
         checkpoints = [each for ns, each in place.checkpoint_map.items() if ns != place.ns]
+        key = key.since(call.of.answers_since or 1)
         where = nodes_around(place.ns), Callers(checkpoints, run.caller_ids(place.ns))
         return await database.autocommit(
             lambda conn: take_over(conn, database.schema, key, call.request, call.nth, *where)
@@ -142,7 +150,8 @@ class StepMemo(BaseCache):
     async def _store(self, call: _Call, answer: Sequence[Generation]) -> None:
         await failpoints.hit("memo.before_store")
         run, database = call.run, call.run.database
-        key, row = CallKey.of(call.task), row_of_answer(call.task.place.node, answer)
+        key = CallKey.of(call.task).since(call.of.answers_since or 1)
+        row = row_of_answer(call.task.place.node, answer)
         try:
             what = Remembered(call.request, call.nth, *dumped(run.serde, answer))
         except NotKept as why:

@@ -32,7 +32,10 @@ _sql = beside(__file__)
 
 
 class CallKey(NamedTuple):
-    """Where a call belongs: the execution of a task in a super-step. `token` is the right to store something there."""
+    """Where a call belongs: the execution of a task in a super-step. `token` is the right to store something there.
+
+    Executions of earlier runs count too: see `since`.
+    """
 
     thread_id: str
     ns: str
@@ -46,6 +49,10 @@ class CallKey(NamedTuple):
         """Of the execution that is running."""
         place, run = task.place, task.run
         return cls(run.thread_id, place.ns, task.checkpoint_id, place.task_id, place.attempt, run.token)
+
+    def since(self, attempt: int) -> CallKey:
+        """The same execution, if its run counts them from this one."""
+        return self._replace(attempt=self.attempt + attempt - 1)
 
 
 class Callers(NamedTuple):
@@ -79,9 +86,14 @@ class Remembered(NamedTuple):
     answer: bytes
 
 
-async def remembered(conn: Connection, schema: str, key: CallKey, request: bytes, nth: int) -> asyncpg.Record | None:
-    """`kind` and `answer`, null if there is none, and whether the run still has the thread (`owned`)."""
-    return await conn.fetchrow(_sql(schema)["memo_get"], *key[:-1], request, nth, key.token)
+async def remembered(
+    conn: Connection, schema: str, key: CallKey, request: bytes, nth: int, since: int | None
+) -> asyncpg.Record | None:
+    """`kind` and `answer`, null if there is none; whether the run still has the thread (`owned`); and `since`.
+
+    The attempts of the key count from `since`, the last one with answers when the run began; `None`: look it up.
+    """
+    return await conn.fetchrow(_sql(schema)["memo_get"], *key[:-1], request, nth, key.token, since)
 
 
 async def take_over(

@@ -4,10 +4,16 @@
 -- name: memo_get
 -- The answer, if there is one, and whether the run still owns the thread (token $8; null: a caller outside any run). One
 -- that does not must not pay for answers either.
-SELECT ($8::bigint IS NULL OR t.token = $8) AS owned, m.kind, m.answer
-FROM {schema}.thread t LEFT JOIN {schema}.llm_call m
-  ON m.thread_id = t.thread_id AND m.ns = $2 AND m.checkpoint_id = $3 AND m.task_id = $4 AND m.attempt = $5
- AND m.request = $6 AND m.nth = $7
+-- The first execution of the task in a run goes on with the answers of the last one before ($9, or looked up): that is what
+-- a human was shown. Retries count on from there.
+WITH since AS (
+    SELECT COALESCE($9::integer, (SELECT max(attempt) FROM {schema}.llm_call
+                                  WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = $3 AND task_id = $4), 1) AS attempt
+)
+SELECT ($8::bigint IS NULL OR t.token = $8) AS owned, m.kind, m.answer, since.attempt AS since
+FROM {schema}.thread t CROSS JOIN since LEFT JOIN {schema}.llm_call m
+  ON m.thread_id = t.thread_id AND m.ns = $2 AND m.checkpoint_id = $3 AND m.task_id = $4
+ AND m.attempt = since.attempt + $5 - 1 AND m.request = $6 AND m.nth = $7
 WHERE t.thread_id = $1
 
 -- name: memo_take_over

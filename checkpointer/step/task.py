@@ -115,6 +115,7 @@ class Task:
         effect: what the result that counts rests on. Only FINISHED and HYPOTHESIS have one, and FINISHED has none if
             the execution did not use its step.
         shown: what a human was shown before, by an execution that asked: it must hold, however the task ends.
+        answers_since: the execution, counted over all runs, that the first one of this run has answers of models from.
         withdrawn: how often it has asked before, about facts that have moved since.
     """
 
@@ -125,6 +126,7 @@ class Task:
     attempt: Attempt | None = None
     effect: Effect | None = None
     shown: Effect | None = None
+    answers_since: int | None = None
     withdrawn: int = 0
 
     def load(self, saved: Effect) -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.language_models import FakeListLLM
-from langgraph.types import RetryPolicy
+from langgraph.types import Command, RetryPolicy, interrupt
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from tests.checkpointer.calls.models import CountingModel, FailingModel, picky
-from tests.support.graphs import chain, config_of
+from tests.support.graphs import AGAIN, chain, config_of
 from tests.support.race import Race
 
 if TYPE_CHECKING:
@@ -164,3 +164,23 @@ async def test_requests_to_models_that_know_no_messages_are_compared_by_their_te
         return {"seen": [answer]}
 
     assert (await transactional(chain(saver, node)).ainvoke({"seen": []}, thread))["seen"] == ["two"]
+
+
+async def test_what_a_human_approved_is_what_the_node_goes_on_with_after_a_retry(
+    saver: TransactionalSaver, thread: RunnableConfig, model: CountingModel
+) -> None:
+    """The execution that asked was the second one of a retry; the one that is resumed counts from one again."""
+    failed: list[str] = []
+
+    async def node(state: Any) -> Any:
+        draft = (await model.ainvoke("draft")).content
+        if not failed:
+            failed.append(draft)
+            raise ValueError("a bad draft")
+        return {"seen": [draft, interrupt(draft)]}
+
+    flow = transactional(chain(saver, node, retry_policy=AGAIN))
+    (question,) = (await flow.ainvoke({"seen": []}, thread))["__interrupt__"]
+    assert question.value == "answer 2"
+    assert (await flow.ainvoke(Command(resume="yes"), thread))["seen"] == ["answer 2", "yes"]
+    assert model.calls == ["draft", "draft"]
