@@ -6,10 +6,11 @@ CREATE EXTENSION IF NOT EXISTS vector;
 CREATE ROLE :"role" LOGIN CREATEDB;
 ALTER DATABASE :"database" OWNER TO :"role";
 
--- Objects below 16384 are the server's own. What belongs to an extension, a table or a column changes with it.
+-- Objects below 16384 are the server's own. What belongs to an extension stays; a column's sequence goes with its table.
 SELECT format(
     'ALTER %s %s OWNER TO %I',
-    CASE class WHEN 'pg_proc'::regclass THEN 'ROUTINE' WHEN 'pg_type'::regclass THEN 'TYPE' ELSE upper(i.type) END,
+    CASE class WHEN 'pg_proc'::regclass THEN 'ROUTINE' WHEN 'pg_type'::regclass THEN 'TYPE'
+               WHEN 'pg_statistic_ext'::regclass THEN 'STATISTICS' ELSE upper(i.type) END,
     i.identity, :'role')
 FROM (
     SELECT 'pg_namespace'::regclass AS class, oid, nspowner AS owner FROM pg_namespace
@@ -32,5 +33,6 @@ FROM (
     SELECT 'pg_largeobject'::regclass, oid, lomowner FROM pg_largeobject_metadata
 ) made, pg_identify_object(class, oid, 0) i
 WHERE owner = current_user::regrole AND oid >= 16384
-  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = class AND d.objid = oid AND d.deptype IN ('a', 'e', 'i'))
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = class AND d.objid = oid
+                  AND (d.deptype = 'e' OR i.type = 'sequence' AND d.deptype IN ('a', 'i')))
 \gexec

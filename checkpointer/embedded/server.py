@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -121,7 +121,7 @@ def status(root: Path | None = None) -> ServerStatus:
     if place is None:
         return ServerStatus(running=False, url=None, pid=None, home=None)
     with _explained(place):
-        running = is_held(place.lock("watcher")) and _answer(place) in _UP
+        running = is_held(place.lock("watcher")) and _answer(place) in {*_UP, _NO_SUCH_ROLE}
     if not running:
         return ServerStatus(running=False, url=None, pid=None, home=place.home)
     try:
@@ -185,7 +185,7 @@ def _ensure_running(place: Place, grace: float) -> None:
         return
     with exclusive(place.lock("start")):
         if place.is_of_0_1_0:
-            _take_over(place)
+            place = _take_over(place)
         spawned = asked = False
         log_start, deadline = _log_size(place), time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
@@ -208,8 +208,8 @@ def _ensure_running(place: Place, grace: float) -> None:
         raise DatabaseUnavailable(_failure(place, log_start, f"was not ready within {_START_SECONDS} s"))
 
 
-def _take_over(place: Place) -> None:
-    """Once: what an earlier release ran as an account that others share."""
+def _take_over(place: Place) -> Place:
+    """Once: what an earlier release ran as an account that others share. The place as it is then."""
     if is_held(place.lock("watcher")) or is_held(place.lock("server")):
         raise DatabaseUnavailable(
             f"the embedded PostgreSQL in {place.home} was started by an earlier release, as an account that other "
@@ -217,6 +217,7 @@ def _take_over(place: Place) -> None:
         )
     with exclusive(place.lock("watcher")), exclusive(place.lock("server")):
         take_over(place)
+    return replace(place, owner=place.account.uid)
 
 
 def _spawn_watcher(place: Place, grace: float) -> bool:
