@@ -5,7 +5,7 @@ of its own (`accounts`); if that may not enter one of the folders above, or the 
 home is a folder in `/var/lib` or `/var/tmp` and `<root>/pg` is a link to it. Permissions of folders above the root are
 never changed.
 
-Nothing that another account has put there is used: neither a root, nor a home, nor a link, nor what is in them (`trust`).
+Nothing that another account has put there is used: no root, no home, no link, and nothing in them (`trust`).
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _choose(root: int, link: Path, here: Place) -> Place:
         except OSError:
             continue
         try:
-            os.symlink(there, "pg", dir_fd=root)  # noqa: PTH211 - dir_fd
+            os.symlink(there, "pg", dir_fd=root)
         except FileExistsError:  # another command was quicker
             if not link_of_ours(link, within=root):
                 raise

@@ -68,7 +68,7 @@ def made(path: Path, mode: int, *, within: int | None = None, give: Account | No
         PermissionError: it exists and is another account's, is a link, or the file system keeps no owners and modes.
     """
     with suppress(FileExistsError):
-        os.mkdir(path if within is None else path.name, mode, dir_fd=within)  # noqa: PTH102 - Path has no dir_fd
+        os.mkdir(path if within is None else path.name, mode, dir_fd=within)
     owners = {os.geteuid()} if give is None else {os.geteuid(), give.uid} if within is None else None
     with opened(path, owners, within=within) as fd:
         info = os.fstat(fd)
@@ -103,7 +103,7 @@ def link_of_ours(path: Path, *, within: int | None = None) -> bool:
         PermissionError: it is a link that another account made.
         FileNotFoundError: there is nothing.
     """
-    info = os.stat(path if within is None else path.name, dir_fd=within, follow_symlinks=False)  # noqa: PTH116 - dir_fd
+    info = os.stat(path if within is None else path.name, dir_fd=within, follow_symlinks=False)
     if stat.S_ISLNK(info.st_mode):
         _refuse_others(info, trusted(), path)
     return stat.S_ISLNK(info.st_mode)

@@ -53,8 +53,8 @@ def take_over(place: Place) -> None:
 
 def _give(folder: int, path: Path, before: set[int], uid: int, gid: int) -> None:
     """Give away what is in an open folder that has changed hands already."""
-    for name in os.listdir(folder):  # noqa: PTH208 - a descriptor
-        info = os.stat(name, dir_fd=folder, follow_symlinks=False)  # noqa: PTH116 - dir_fd
+    for name in os.listdir(folder):
+        info = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if info.st_uid not in {uid, *before}:
             raise PermissionError(errno.EACCES, f"it belongs to a third account (uid {info.st_uid})", str(path / name))
         if stat.S_ISDIR(info.st_mode):

@@ -32,10 +32,12 @@ from superstep.checkpointer.database import migrate
 from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
 from superstep.checkpointer.langgraph.codec import checkpoint_row
+from superstep.checkpointer.langgraph.encryption import Where, encrypts, sealed_text
 from superstep.checkpointer.langgraph.keys import run_key
 from superstep.checkpointer.saver.lifecycle import Lifetime
 from superstep.checkpointer.saver.sync import SyncBridge
 from superstep.checkpointer.threads import claim, delta_history, history, looking, maintenance
+from superstep.checkpointer.threads.digest_key import digest_key
 from superstep.checkpointer.threads.queries import running
 from superstep.checkpointer.threads.registry import Registry
 from superstep.checkpointer.threads.run import Run
@@ -213,7 +215,9 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         full = get_checkpoint_metadata(config, metadata)
         run = self._known(config)
         try:
-            row = checkpoint_row(self.serde, checkpoint, full, new_versions)
+            where = Where(str(conf["thread_id"]), ns, checkpoint["id"])
+            key = await self.database.home.call(digest_key(self.database, self.serde)) if encrypts(self.serde) else None
+            row = checkpoint_row(self.serde, checkpoint, full, new_versions, where, key)
             if run is None:
                 new = NewCheckpoint(str(conf["thread_id"]), ns, checkpoint["id"], conf.get("checkpoint_id"), row)
                 await self._put_outside(config, new, metadata)
@@ -296,7 +300,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with its whole history to a new id."""
         await self.database.home.call(
-            maintenance.copy_thread(self.database, str(source_thread_id), str(target_thread_id))
+            maintenance.copy_thread(self.database, self.serde, str(source_thread_id), str(target_thread_id))
         )
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
@@ -313,19 +317,20 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
 
     async def athreads(self, limit: int | None = None) -> list[ThreadSummary]:
         """Threads, the most recently changed first."""
-        return await self.database.home.call(history.threads(self.database, None, limit))
+        return await self.database.home.call(history.threads(self.database, self.serde, None, limit))
 
     async def athread(self, thread_id: str) -> ThreadSummary | None:
         """One thread, or `None`."""
-        return next(iter(await self.database.home.call(history.threads(self.database, thread_id, 1))), None)
+        found = await self.database.home.call(history.threads(self.database, self.serde, thread_id, 1))
+        return next(iter(found), None)
 
     async def asteps(self, thread_id: str) -> list[StepRecord]:
         """The committed super-steps of a thread, oldest first, subgraphs' included."""
-        return await self.database.home.call(history.steps(self.database, thread_id))
+        return await self.database.home.call(history.steps(self.database, self.serde, thread_id))
 
     async def alatest_run(self, thread_id: str) -> LatestRun:
         """What the thread's latest run did and cost."""
-        return await self.database.home.call(history.latest_run(self.database, thread_id))
+        return await self.database.home.call(history.latest_run(self.database, self.serde, thread_id))
 
     async def awithdrawn(self, thread_id: str) -> int:
         """How many questions to a human of a thread were withdrawn because their facts had moved."""
@@ -345,7 +350,8 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         if run is None or run.token is None:
             return
         said = None if error is None else error.encode(errors="replace").decode().replace("\0", "")
-        ending = (thread_id, run.token, status, said)
+        hidden = None if said is None else sealed_text(self.serde, said, "error", thread_id)
+        ending = (thread_id, run.token, status, hidden)
         try:
             await self.database.autocommit(lambda conn: running.finish(conn, self.schema, *ending))
         except (RuntimeFault, *DRIVER_ERRORS):

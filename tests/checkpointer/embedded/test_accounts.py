@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 import subprocess
 from pathlib import Path
@@ -88,7 +87,7 @@ def test_data_that_was_moved_keeps_its_account(root: Path) -> None:
         assert first is not None
     stop(root)
     with temporary_root() as elsewhere:
-        os.rename(root / "pg", elsewhere / "pg")
+        (root / "pg").rename(elsewhere / "pg")
         with EmbeddedServer.acquire(elsewhere) as server:
             assert ask(server.url, "SELECT 1") == 1
             moved = find(elsewhere)

@@ -105,9 +105,7 @@ def test_what_another_account_has_planted_is_refused(
 
 
 @AS_ROOT
-def test_a_planted_folder_for_sockets_is_passed_over(
-    root: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_planted_folder_for_sockets_is_passed_over(root: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place_module, "STORAGE", (shared,))
     deep = root / ("d" * 90)
     deep.mkdir()

@@ -86,7 +86,7 @@ def test_an_upgrade_that_fails_changes_nothing_and_is_told(
     broken.write_text(f"{upgrade_module._SQL.read_text()}\nSELECT 1/0;\n")
     with monkeypatch.context() as patched:
         patched.setattr(upgrade_module, "_SQL", broken)
-        with pytest.raises(DatabaseUnavailable, match="(?s)cannot be upgraded.*division by zero"):
+        with pytest.raises(DatabaseUnavailable, match=r"(?s)cannot be upgraded.*division by zero"):
             EmbeddedServer.acquire(old)
     with EmbeddedServer.acquire(old) as server:
         assert ask(server.url, NOT_OURS) is None
