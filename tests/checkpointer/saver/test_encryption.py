@@ -108,8 +108,8 @@ async def test_nothing_that_a_flow_says_lies_open(
     (first, *_) = await secret.asteps("t")
     assert first.prompts == [f"{MARK}@1"]
     failed, answered = first.calls
-    assert MARK in failed["error"]
-    assert (answered["tags"], answered["content"]["output"]["content"]) == ([MARK], f"{MARK} said")
+    assert (failed["tags"], failed["tried"][0]["why"]) == ([MARK], "status 400")
+    assert (answered["tags"], answered["content"]["output"]) == ([MARK], f"{MARK} said")
     loaded = await secret.aget_tuple(config_of("t"))
     assert loaded is not None
     assert (loaded.metadata["who"], loaded.metadata["token"]) == (MARK, MARK)  # type: ignore[typeddict-item]
