@@ -120,9 +120,7 @@ class StepMemo(BaseCache):
         run, place, database = call.run, call.task.place, call.run.database
         checkpoints = [each for ns, each in place.checkpoint_map.items() if ns != place.ns]
         where = nodes_around(place.ns), Callers(checkpoints, run.caller_ids(place.ns))
-        return await database.autocommit(
-            lambda conn: take_over(conn, database.schema, key, request, call.nth, *where)
-        )
+        return await database.autocommit(lambda conn: take_over(conn, database.schema, key, request, call.nth, *where))
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Store a paid answer durably before the node gets it.
