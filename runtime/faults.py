@@ -33,6 +33,7 @@ __all__ = [
     "ReadRefused",
     "ReadFailed",
     "ValueNotSerializable",
+    "ValueNotAuthentic",
     "IllegalTransition",
     "StepConflict",
     "ConflictExhausted",
@@ -123,6 +124,10 @@ class ReadFailed(RuntimeFault):
 
 class ValueNotSerializable(RuntimeFault):
     """A state value cannot be written as msgpack. Nothing was stored."""
+
+
+class ValueNotAuthentic(RuntimeFault):
+    """A stored value was not written for its place by a saver with this key: it is not used."""
 
 
 class IllegalTransition(RuntimeFault):

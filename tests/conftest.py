@@ -49,7 +49,7 @@ def server_url() -> Iterator[str]:
         yield given
     else:
         with EmbeddedServer.acquire(Path(os.environ[_ROOT])) as server:
-            yield server.url
+            yield server.admin_url
 
 
 @pytest.fixture(scope="session")

@@ -38,11 +38,13 @@ from superstep.checkpointer.calls.queries import (
     remembered,
     take_over,
 )
-from superstep.checkpointer.calls.records import row_of_answer, store_call
+from superstep.checkpointer.calls.records import hidden, row_of_answer, store_call
 from superstep.checkpointer.calls.requests import answered, number, request_digest
 from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.langgraph.encryption import answer_at, keyed
 from superstep.checkpointer.langgraph.place import nodes_around
 from superstep.checkpointer.threads.current import current_task
+from superstep.checkpointer.threads.digest_key import digest_key
 from superstep.runtime.faults import NoActiveStep
 
 if TYPE_CHECKING:
@@ -108,28 +110,26 @@ class StepMemo(BaseCache):
         # The key has the checkpoint that the super-step starts from, and a crash before that is committed gives the
         # step another one, under which a paid answer would not be found.
         await run.begun(call.task.place.ns, call.task.checkpoint_id)
-        key = CallKey.of(call.task)
-        what, since = (call.request, call.nth), call.of.answers_since
+        key, request = CallKey.of(call.task), await self._request(call)
+        what, since = (request, call.nth), call.of.answers_since
         row = await database.autocommit(lambda conn: remembered(conn, database.schema, key, *what, since))
         if row is None or not row["owned"]:
             raise run.stale()
         call.of.answers_since = row["since"]
         if row["kind"] is None and call.task.place.ns:
-            row = await self._given_before(call, key)
+            row = await self._given_before(call, key, request)
         if row is not None and row["kind"] is not None:
             call.step.costs.llm_reused += 1
-            return loaded(run.serde, row["kind"], row["answer"])
+            return loaded(answer_at(run.serde, run.thread_id, request), row["kind"], row["answer"])
         return await self.outer.alookup(prompt, llm_string) if self.outer else None
 
-    async def _given_before(self, call: _Call, key: CallKey) -> asyncpg.Record | None:
+    async def _given_before(self, call: _Call, key: CallKey, request: bytes) -> asyncpg.Record | None:
         """What the same nodes were answered when a caller that has to run again ran this subgraph before."""
         run, place, database = call.run, call.task.place, call.run.database
         checkpoints = [each for ns, each in place.checkpoint_map.items() if ns != place.ns]
         key = key.since(call.of.answers_since or 1)
         where = nodes_around(place.ns), Callers(checkpoints, run.caller_ids(place.ns))
-        return await database.autocommit(
-            lambda conn: take_over(conn, database.schema, key, call.request, call.nth, *where)
-        )
+        return await database.autocommit(lambda conn: take_over(conn, database.schema, key, request, call.nth, *where))
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Store a paid answer durably before the node gets it.
@@ -150,10 +150,10 @@ class StepMemo(BaseCache):
     async def _store(self, call: _Call, answer: Sequence[Generation]) -> None:
         await failpoints.hit("memo.before_store")
         run, database = call.run, call.run.database
-        key = CallKey.of(call.task).since(call.of.answers_since or 1)
-        row = row_of_answer(call.task.place.node, answer)
+        key, request = CallKey.of(call.task).since(call.of.answers_since or 1), await self._request(call)
+        row = hidden(run, key, row_of_answer(call.task.place.node, answer))
         try:
-            what = Remembered(call.request, call.nth, *dumped(run.serde, answer))
+            what = Remembered(request, call.nth, *dumped(answer_at(run.serde, run.thread_id, request), answer))
         except NotKept as why:
             _log.warning(
                 "What a model said to node %r cannot be kept (%s). The call is recorded and the node has its answer, "
@@ -167,6 +167,10 @@ class StepMemo(BaseCache):
         if not stored:
             raise run.stale()
         await failpoints.hit("memo.stored")
+
+    async def _request(self, call: _Call) -> bytes:
+        """The digest of a request as it is stored: with encryption, one that says nothing of the request."""
+        return keyed(await digest_key(call.run.database, call.run.serde), call.request)
 
     def lookup(self, prompt: str, llm_string: str) -> Any:
         """`alookup` for synchronous model calls; blocks the calling thread."""

@@ -21,6 +21,7 @@ from langgraph.checkpoint.base.id import uuid6
 
 from superstep.checkpointer.calls import queries
 from superstep.checkpointer.langgraph.codec import for_jsonb
+from superstep.checkpointer.langgraph.encryption import call_column
 from superstep.checkpointer.threads.current import current_task
 from superstep.runtime.faults import NoActiveStep
 from superstep.runtime.formats import RECORD_KEY
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     from langchain_core.outputs import Generation
 
     from superstep.checkpointer.threads.current import CurrentTask
+    from superstep.checkpointer.threads.run import Run
 
-__all__ = ["Spend", "Spent", "record_call", "row_of_answer", "spent", "store_call"]
+__all__ = ["Spend", "Spent", "hidden", "record_call", "row_of_answer", "spent", "store_call"]
 
 _MOST = 2**63 - 1
 _EVER = 1e9  # seconds, more than thirty years; an interval in Postgres cannot be much longer
@@ -92,6 +94,7 @@ async def store_call(task: CurrentTask, row: queries.CallRow) -> None:
         StaleRun: a later run owns the thread. Nothing was recorded.
     """
     database, key = task.run.database, queries.CallKey.of(task)
+    row = hidden(task.run, key, row)
     if not await database.autocommit(lambda conn: queries.record_call(conn, database.schema, key, row)):
         raise task.run.stale()
 
@@ -137,6 +140,11 @@ async def _spent(task: CurrentTask, route: str | None, seconds: float | None) ->
         run=Spend(row["run_tokens"], row["run_usd"]),
         route=Spend(row["route_tokens"], row["route_usd"]),
     )
+
+
+def hidden(run: Run, key: queries.CallKey, row: queries.CallRow) -> queries.CallRow:
+    """The row as it is stored: with encryption, of its record only what the server has to sum up lies open."""
+    return row._replace(record=call_column(run.serde, row.record, key.thread_id, key.ns, row.node))
 
 
 def row_of_answer(node: str, answer: Sequence[Generation]) -> queries.CallRow:

@@ -44,6 +44,7 @@ from superstep.checkpointer.database.errors import (
 )
 from superstep.checkpointer.database.retry import retry
 from superstep.checkpointer.langgraph.codec import WriteRows
+from superstep.checkpointer.langgraph.encryption import Where, stats_column
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.threads.ownership import moved_on
@@ -265,10 +266,10 @@ class Barrier:
     def _record(self, step: SuperStep | None, kind: CommitKind, effects: Sequence[Effect]) -> str | None:
         if not (self.ends_step and self.nodes):  # LangGraph's own step that only distributes the input has no nodes
             return None
-        if step is None:
-            ms = self.run.namespaces[self.ns].ms_since_last()
-            return step_record(self.nodes, Costs(), effects, commit=kind, ms=ms)
-        return step_record(self.nodes, step.costs, effects, commit=kind, ms=step.elapsed_ms())
+        costs = Costs() if step is None else step.costs
+        ms = self.run.namespaces[self.ns].ms_since_last() if step is None else step.elapsed_ms()
+        record = step_record(self.nodes, costs, effects, commit=kind, ms=ms)
+        return stats_column(self.run.serde, record, Where(self.run.thread_id, self.ns, self.checkpoint_id))
 
     # -- around it -----------------------------------------------------------------------------------------------
 

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 from superstep.checkpointer.commit.barrier import Barrier
 from superstep.checkpointer.commit.queries import NewCheckpoint, fence, fence_latest, lock_thread, put_outside
 from superstep.checkpointer.database.errors import DRIVER_ERRORS, id_too_long
+from superstep.checkpointer.langgraph.codec import effect_at
+from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.langgraph.progress import takes_results
 from superstep.checkpointer.step.read_set import Effect
 from superstep.checkpointer.threads.ownership import moved_on
@@ -102,8 +104,9 @@ async def _effects(database: Database, serde: SerializerProtocol, new: NewCheckp
     rows = await database.autocommit(
         lambda conn: running.hypotheses(conn, database.schema, new.thread_id, new.ns, parent_id)
     )
+    where = Where(new.thread_id, new.ns, parent_id)
     found = [
-        Effect.load(row["task_id"], serde.loads_typed((row["kind"], row["effect"])))
+        Effect.load(row["task_id"], effect_at(serde, where, row["task_id"]).loads_typed((row["kind"], row["effect"])))
         for row in rows
         if row["task_id"] is not None
     ]

@@ -103,6 +103,7 @@ async def _apply(conn: Connection, step: SuperStep, effect: Effect, staged: Stag
             sql=staged.sql,
             sqlstate=getattr(e, "sqlstate", None) if isinstance(e, asyncpg.PostgresError) else None,
         ) from e
+    await step.snapshot.check_open(staged.sql)
     touched = int(status.rsplit(" ", 1)[-1]) if status[-1:].isdigit() else 0
     if staged.expect_rows is not None and touched != staged.expect_rows:
         await step.reject(effect)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
-from superstep.checkpointer.langgraph.codec import dump, write_rows
+from superstep.checkpointer.langgraph.codec import dump, effect_at, write_rows
+from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.langgraph.keys import NULL_TASK, is_output, unmark
 from superstep.checkpointer.langgraph.questions import asked_in
 from superstep.checkpointer.step.drift import Drift
@@ -46,6 +47,7 @@ async def save_result(
     if run.writes.is_withdrawn(*at, task_id):
         return
     mark, clean = unmark(writes)
+    where = Where(run.thread_id, *at)
     run.handed_in(task_id)
     run.name_questions(at[0], task_id, asked_in(clean, INTERRUPT))
     took_answer = run.token is not None and task_id != NULL_TASK and any(channel == RESUME for channel, _ in clean)
@@ -55,11 +57,11 @@ async def save_result(
     failure = next((value for channel, value in clean if channel == ERROR), None)
     try:
         effect = await _effect(run, at, task_id, task_path, mark, clean, finished=finished)
-        stored = None if effect is None or effect.empty else _dumped(serde, effect)
+        stored = None if effect is None or effect.empty else _dumped(serde, where, effect)
     except RuntimeFault as e:
         run.poison = e
         raise
-    rows = write_rows(serde, clean, task_id, task_path)
+    rows = write_rows(serde, clean, task_id, task_path, where)
     await run.writes.save(*at, Result(task_id, rows, stored, finished, forget_memo=_is_its_own(failure)))
 
 
@@ -125,7 +127,8 @@ async def _effect(
     return effect
 
 
-def _dumped(serde: SerializerProtocol, effect: Effect) -> tuple[str, bytes]:
+def _dumped(serde: SerializerProtocol, where: Where, effect: Effect) -> tuple[str, bytes]:
+    serde = effect_at(serde, where, effect.task_id)
     return dump(serde, effect.dump(), f"an argument of a read or staged write of node {effect.node!r}")
 
 

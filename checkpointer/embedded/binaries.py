@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from tempfile import mkdtemp
 
-from superstep.checkpointer.embedded.place import STORAGE, Account, can_enter, digest
+from superstep.checkpointer.embedded.accounts import Account, digest
+from superstep.checkpointer.embedded.place import STORAGE, can_enter
+from superstep.checkpointer.embedded.trust import keep_to_us, opened
 from superstep.runtime.faults import DatabaseUnavailable
 
 __all__ = ["bin_dir"]
@@ -55,7 +57,9 @@ def _copy(package: Path, account: Account) -> Path:
         try:
             if not cache.is_dir():
                 _fill(package, cache)
-            if cache.lstat().st_uid == os.geteuid() and can_enter(cache, account):
+            with opened(cache, {os.geteuid()}) as fd:
+                keep_to_us(fd, cache)
+            if can_enter(cache, account):
                 return cache
         except OSError:
             continue

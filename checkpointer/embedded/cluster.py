@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypedDict
 
-from superstep.checkpointer.embedded.place import DATABASE, PORT
+from superstep.checkpointer.embedded.accounts import named_account
+from superstep.checkpointer.embedded.place import DATABASE, PORT, ROLE, SUPERUSER
 from superstep.checkpointer.embedded.watcher import NEW_DATA
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "plan"]
 
 _INITDB = (
-    "--username=postgres",
+    f"--username={SUPERUSER}",
     "--encoding=UTF8",
     # The built-in provider sorts the same on every machine and survives updates of the C library.
     "--locale-provider=builtin",
@@ -49,12 +50,21 @@ _SETTINGS = {
 }
 
 
+# One command a line. New databases are copies of template1, so all have the extension, which only a superuser makes.
+_CREATE = f"""CREATE EXTENSION vector
+CREATE ROLE {ROLE} LOGIN CREATEDB
+CREATE DATABASE {DATABASE} OWNER {ROLE}
+"""
+
+
 class Plan(TypedDict):
     """What the watcher is told; it reads this as JSON and imports nothing of ours."""
 
     home: str
+    identity: list[int]
     user: int | None
     group: int | None
+    named: int | None
     initdb: list[str]
     create: list[str]
     create_sql: str
@@ -75,13 +85,16 @@ def plan(place: Place, programs: Path, grace: float) -> Plan:
     settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
     settings.append(f"--unix_socket_directories={place.sockets}")
     account = place.account
+    home = place.home.stat()
     return Plan(
         home=str(place.home),
+        identity=[home.st_dev, home.st_ino],
         user=account.uid if account.switch else None,
         group=account.gid if account.switch else None,
+        named=named_account() if account.switch else None,
         initdb=[str(programs / "initdb"), "-D", NEW_DATA, *_INITDB],
-        create=[str(programs / "postgres"), "--single", "-D", NEW_DATA, "--log_checkpoints=off", "postgres"],
-        create_sql=f"CREATE DATABASE {DATABASE}\n",
+        create=[str(programs / "postgres"), "--single", "-D", NEW_DATA, "--log_checkpoints=off", "template1"],
+        create_sql=_CREATE,
         postgres=[str(programs / "postgres"), "-D", str(place.data), *settings],
         environment=environment(),
         grace=grace,

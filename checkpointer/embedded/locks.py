@@ -1,6 +1,6 @@
 """File locks that the kernel drops when their holder dies, even by `kill -9`.
 
-All are `flock(2)` locks on files in the server's home folder:
+All are `flock(2)` locks on files in the server's home folder, which have to be the caller's own:
 
     `users`    shared by every process that uses the server; the watcher takes it exclusively to stop the server
     `start`    held by the process that is starting or stopping the server on request
@@ -15,6 +15,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from superstep.checkpointer.embedded.trust import own_file
+
 if sys.platform != "win32":
     import fcntl
 
@@ -25,13 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["exclusive", "is_held", "share"]
 
 
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
 def share(path: Path) -> int:
     """Takes a shared lock, waiting for an exclusive holder, and returns the descriptor whose closing drops it."""
-    fd = _open(path)
+    fd = own_file(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
         # The watcher sees from the time stamp that a user was here, even one that came and went between two looks.
@@ -45,7 +43,7 @@ def share(path: Path) -> int:
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Holds an exclusive lock, waiting for other holders."""
-    fd = _open(path)
+    fd = own_file(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -56,7 +54,7 @@ def exclusive(path: Path) -> Iterator[None]:
 def is_held(path: Path) -> bool:
     """Says whether some process holds the lock exclusively."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = own_file(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:

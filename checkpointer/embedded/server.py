@@ -7,19 +7,23 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from superstep.checkpointer.embedded.binaries import bin_dir
 from superstep.checkpointer.embedded.cluster import environment, plan
 from superstep.checkpointer.embedded.locks import exclusive, is_held, share
-from superstep.checkpointer.embedded.place import DATABASE, find, prepare
+from superstep.checkpointer.embedded.place import DATABASE, ROLE, find, prepare
 from superstep.checkpointer.embedded.probe import OK, probe
+from superstep.checkpointer.embedded.trust import own_file
+from superstep.checkpointer.embedded.upgrade import add_role, take_over
 from superstep.checkpointer.embedded.watcher import BUSY
 from superstep.runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from superstep.checkpointer.embedded.place import Place
@@ -33,6 +37,7 @@ _STOP_SECONDS = 30
 _LOG_BYTES = 4_000_000
 _WATCHER = Path(__file__).with_name("watcher.py")
 _UP = {OK, "53300"}  # 53300: all connections are taken, so there is a server
+_NO_SUCH_ROLE = "28000"
 _COMING = {None, "57P03"}  # 57P03: starting up, recovering or shutting down
 
 
@@ -54,12 +59,15 @@ class EmbeddedServer:
     second; after `stop` it is not, and `acquire` starts it. Committed data survives all of that.
 
     Attributes:
-        url: connection string, understood by asyncpg and libpq.
+        url: connection string, understood by asyncpg and libpq, of the role that flows connect as. It owns the database
+            and may create others, but is no superuser.
+        admin_url: the same as the superuser.
         home: the folder with the server's data and log.
     """
 
     def __init__(self, place: Place, users: int) -> None:
         self.url = place.url
+        self.admin_url = place.admin_url
         self.home = place.home
         self._users: int | None = users
 
@@ -79,18 +87,13 @@ class EmbeddedServer:
         """
         bin_dir()
         place = prepare(root or ROOT)
-        try:
+        with _explained(place):
             users = share(place.lock("users"))
             try:
                 _ensure_running(place, grace)
             except BaseException:
                 os.close(users)
                 raise
-        except OSError as error:
-            raise DatabaseUnavailable(
-                f"the embedded PostgreSQL in {place.home} cannot be used: {error.strerror}: {error.filename}. If it "
-                "belongs to another account, use that one; or work in another folder, or set DATABASE_URL."
-            ) from error
         return cls(place, users)
 
     def close(self) -> None:
@@ -109,11 +112,17 @@ class EmbeddedServer:
 
 
 def status(root: Path | None = None) -> ServerStatus:
-    """Looks, without starting or creating anything."""
+    """Looks, without starting or creating anything.
+
+    Raises:
+        DatabaseUnavailable: what is there belongs to another account.
+    """
     place = find(root or ROOT)
     if place is None:
         return ServerStatus(running=False, url=None, pid=None, home=None)
-    if not is_held(place.lock("watcher")) or probe(place.socket, DATABASE) not in _UP:
+    with _explained(place):
+        running = is_held(place.lock("watcher")) and _answer(place) in {*_UP, _NO_SUCH_ROLE}
+    if not running:
         return ServerStatus(running=False, url=None, pid=None, home=place.home)
     try:
         pid = int((place.data / "postmaster.pid").read_text().split()[0])
@@ -129,16 +138,23 @@ def stop(root: Path | None = None) -> bool:
         Whether there was one.
 
     Raises:
-        DatabaseUnavailable: it did not end in time.
+        DatabaseUnavailable: it did not end in time, or belongs to another account.
     """
     place = find(root or ROOT)
-    if place is None or not is_held(place.lock("watcher")):
+    if place is None:
+        return False
+    with _explained(place):
+        return _stop(place)
+
+
+def _stop(place: Place) -> bool:
+    if not is_held(place.lock("watcher")):
         return False
     deadline = time.monotonic() + _STOP_SECONDS
     with exclusive(place.lock("start")):  # no other process starts it again meanwhile
         try:
             while is_held(place.lock("watcher")):
-                place.stop_request.touch()
+                os.close(own_file(place.stop_request, os.O_WRONLY | os.O_CREAT))
                 if time.monotonic() > deadline:
                     raise DatabaseUnavailable(f"the embedded PostgreSQL does not stop. Its log: {place.log}")
                 time.sleep(0.02)
@@ -147,16 +163,41 @@ def stop(root: Path | None = None) -> bool:
     return True
 
 
+@contextmanager
+def _explained(place: Place) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"the embedded PostgreSQL in {place.home} cannot be used: {error.strerror}: {error.filename}. If it "
+            "belongs to another account, use that one; or work in another folder, or set DATABASE_URL."
+        ) from error
+
+
+def _answer(place: Place) -> str | None:
+    """What the server says to a flow that connects."""
+    uid = place.owner if place.is_of_0_1_0 and place.owner is not None else place.account.uid
+    return probe(place.socket, ROLE, DATABASE, uid)
+
+
 def _ensure_running(place: Place, grace: float) -> None:
-    if is_held(place.lock("watcher")) and probe(place.socket, DATABASE) in _UP:
+    if not place.is_of_0_1_0 and is_held(place.lock("watcher")) and _answer(place) in _UP:
         return
     with exclusive(place.lock("start")):
-        spawned, log_start, deadline = False, _log_size(place), time.monotonic() + _START_SECONDS
+        if place.is_of_0_1_0:
+            place = _take_over(place)
+        spawned = asked = False
+        log_start, deadline = _log_size(place), time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if is_held(place.lock("watcher")):
-                answer = probe(place.socket, DATABASE)
+                answer = _answer(place)
                 if answer in _UP:
                     return
+                if answer == _NO_SUCH_ROLE and not asked:
+                    asked = True
+                    if failure := add_role(place):
+                        raise DatabaseUnavailable(_failure(place, log_start, f"cannot be upgraded: {failure}"))
+                    continue
                 if answer not in _COMING:
                     raise DatabaseUnavailable(_failure(place, log_start, f"refuses connections (SQLSTATE {answer})"))
             elif spawned:
@@ -167,12 +208,24 @@ def _ensure_running(place: Place, grace: float) -> None:
         raise DatabaseUnavailable(_failure(place, log_start, f"was not ready within {_START_SECONDS} s"))
 
 
+def _take_over(place: Place) -> Place:
+    """Once: what an earlier release ran as an account that others share. The place as it is then."""
+    if is_held(place.lock("watcher")) or is_held(place.lock("server")):
+        raise DatabaseUnavailable(
+            f"the embedded PostgreSQL in {place.home} was started by an earlier release, as an account that other "
+            "programs may run as. Stop it with `runtime db stop`, and try again."
+        )
+    with exclusive(place.lock("watcher")), exclusive(place.lock("server")):
+        take_over(place)
+    return replace(place, owner=place.account.uid)
+
+
 def _spawn_watcher(place: Place, grace: float) -> bool:
     """Starts a watcher, which starts the server. Returns whether it did; if not, another one is still at work."""
     text = json.dumps(plan(place, bin_dir(place.account), grace))
     if _log_size(place) > _LOG_BYTES:
         place.log.replace(place.log.with_suffix(".log.1"))
-    log = os.open(place.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    log = own_file(place.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and file
             [sys.executable, "-I", "-S", str(_WATCHER)],

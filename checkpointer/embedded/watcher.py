@@ -33,9 +33,14 @@ BUSY = 75  # exit status: another watcher is at work (EX_TEMPFAIL)
 PR_SET_PDEATHSIG = 1
 
 
+def own(path: Path) -> int:
+    """Opens a lock file of ours, never through a link."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+
+
 def take(path: Path, seconds: float) -> int | None:
     """Takes an exclusive lock within `seconds`; the time is for those who only look whether it is held."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = own(path)
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -71,7 +76,7 @@ class Users:
 
     def __init__(self, path: Path, grace: float, sockets: str) -> None:
         self.sockets = sockets
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self.fd = own(path)
         self.grace = grace
         self.idle_since: float | None = None
         self.stamp = 0
@@ -106,8 +111,8 @@ class Server:
         self.home = Path(plan["home"])
         self.data = self.home / "data"
 
-    def popen(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        """Starts a program as the server's account that dies with this process."""
+    def popen(self, command: list[str], *, named: bool = False, **options: Any) -> subprocess.Popen[bytes]:
+        """Starts a program as the server's account, or as the named one in its group, that dies with this process."""
         me, libc = os.getpid(), None
         if sys.platform == "linux":
             import ctypes
@@ -121,31 +126,50 @@ class Server:
                     os._exit(1)
 
         if self.plan["user"] is not None:
-            options |= {"user": self.plan["user"], "group": self.plan["group"], "extra_groups": []}
+            user = self.plan["named" if named else "user"]
+            options |= {"user": user, "group": self.plan["group"], "extra_groups": []}
         return subprocess.Popen(  # noqa: S603 - the plan is ours
             command, env=self.plan["environment"], cwd=self.home, preexec_fn=die_with_parent, **options
         )
 
     def initialise(self) -> None:
-        """Creates the data folder under another name first, so that it is complete or not there at all."""
+        """Creates the data folder in another one first, so that it is complete or not there at all.
+
+        The programs look themselves up in the password database, where the server's account has no entry. So they run
+        as a named account, in the server's group, and no process outside the group can enter the folder around them.
+        """
         for left_over in self.home.glob("init-*"):
             shutil.rmtree(left_over, ignore_errors=True)
-        partial = self.home / f"init-{os.getpid()}"
+        around = self.home / f"init-{os.getpid()}"
+        partial = around / "data"
+        around.mkdir(mode=0o700)
         partial.mkdir(mode=0o700)
         if self.plan["user"] is not None:
-            os.chown(partial, self.plan["user"], self.plan["group"])
+            os.chown(partial, self.plan["named"], self.plan["group"])
+            os.chown(around, -1, self.plan["group"])
+            around.chmod(0o710)
         steps = ((self.plan["initdb"], ""), (self.plan["create"], self.plan["create_sql"]))
         for words, text in steps:
             command = [str(partial) if word == NEW_DATA else word for word in words]
-            running = self.popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+            running = self.popen(command, named=True, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
             running.communicate(text.encode())
             if running.returncode:
                 say(f"{command[0]} failed with status {running.returncode}")
                 sys.exit(1)
+        if self.plan["user"] is not None:
+            self.give(partial)
         partial.rename(self.data)
+        around.rmdir()
         folder = os.open(self.home, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
+
+    def give(self, folder: Path) -> None:
+        """Makes everything in a folder that no other process is working in the server account's."""
+        for _, _, files, fd in os.fwalk(folder):
+            os.fchown(fd, self.plan["user"], self.plan["group"])
+            for each in files:
+                os.chown(each, self.plan["user"], self.plan["group"], dir_fd=fd, follow_symlinks=False)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Starts the server once every process of the one before is gone, and clears what that one left."""
@@ -235,6 +259,11 @@ def watch(server: Server, users: Users) -> int:
 def main() -> int:
     """Takes the watcher's lock, detaches from the caller, and watches."""
     plan: dict[str, Any] = json.load(sys.stdin)
+    here = Path().stat()
+    if [here.st_dev, here.st_ino] != plan["identity"]:
+        say(f"the current folder is not {plan['home']}, or not the one that was checked")
+        return 1
+    plan["home"] = "."  # whatever becomes of its path now, this folder it is
     server = Server(plan)
     if take(server.home / "watcher.lock", 0.5) is None:
         return BUSY

@@ -2,11 +2,12 @@
 
 A checkpoint's small values travel inside its `payload`; a value that is larger, or not a plain scalar, gets a row of
 its own keyed by channel version, so that an unchanged channel is stored once however many checkpoints name it. All of
-it goes through the saver's serializer, so an `EncryptedSerializer` leaves no state in the clear.
+it goes through the saver's serializer; what an `EncryptedSerializer` makes of it is in `encryption`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -20,10 +21,19 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.types import ERROR
 
+from superstep.checkpointer.langgraph.encryption import (
+    NOWHERE,
+    Where,
+    at,
+    encrypts,
+    metadata_column,
+    opened_json,
+    refuse_encrypted,
+)
 from superstep.checkpointer.langgraph.fidelity import what_is_lost
 from superstep.checkpointer.langgraph.ids import usable
 from superstep.checkpointer.langgraph.metadata import restored, stored_json
-from superstep.runtime.faults import ValueNotSerializable
+from superstep.runtime.faults import ValueNotAuthentic, ValueNotSerializable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,8 +47,11 @@ __all__ = [
     "checkpoint_row",
     "checkpoint_tuple",
     "dump",
+    "effect_at",
     "for_jsonb",
     "load_payload",
+    "value_at",
+    "write_at",
     "write_rows",
 ]
 
@@ -110,9 +123,17 @@ def _is_inline(value: Any) -> bool:
 
 
 def checkpoint_row(
-    serde: SerializerProtocol, checkpoint: Checkpoint, metadata: Mapping[str, Any], new_versions: ChannelVersions
+    serde: SerializerProtocol,
+    checkpoint: Checkpoint,
+    metadata: Mapping[str, Any],
+    new_versions: ChannelVersions,
+    where: Where = NOWHERE,
+    key: bytes | None = None,
 ) -> CheckpointRow:
-    """Split a checkpoint into its payload, its references to channel values, and the values that are new."""
+    """Split a checkpoint into its payload, its references to channel values, and the values that are new.
+
+    With encryption, `where` says which checkpoint it is, and `key` is that of keyed digests. See `encryption`.
+    """
     known = checkpoint["channel_versions"]
     inline: dict[str, Any] = {}
     channels: list[str] = []
@@ -124,11 +145,14 @@ def checkpoint_row(
             channels.append(usable(name, "The name of channel"))
             versions.append(str(known[name]))
     body = {key: value for key, value in checkpoint.items() if key != "channel_values"}
-    kind, payload = dump(serde, [body, inline], "the checkpoint")
-    row = CheckpointRow(kind, payload, channels, versions, stored_json(metadata), [], [], [], [])
+    parts = [body, inline, channels] if encrypts(serde) else [body, inline]
+    kind, payload = dump(at(serde, "checkpoint", *where), parts, "the checkpoint")
+    said = metadata_column(serde, key, stored_json(metadata), where)
+    row = CheckpointRow(kind, payload, channels, versions, said, [], [], [], [])
     for name, version in zip(channels, versions, strict=True):
         if name in new_versions:
-            value_kind, value = dump(serde, checkpoint["channel_values"][name], f"channel {name!r}")
+            place = value_at(serde, where, name, version)
+            value_kind, value = dump(place, checkpoint["channel_values"][name], f"channel {name!r}")
             row.new_channels.append(name)
             row.new_versions.append(version)
             row.new_kinds.append(value_kind)
@@ -136,14 +160,39 @@ def checkpoint_row(
     return row
 
 
-def write_rows(serde: SerializerProtocol, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str) -> WriteRows:
+def value_at(serde: SerializerProtocol, where: Where, channel: str, version: object) -> SerializerProtocol:
+    """The serializer for a channel's value."""
+    return at(serde, "value of a channel", where.thread_id, where.ns, channel, str(version))
+
+
+def effect_at(serde: SerializerProtocol, where: Where, task_id: str) -> SerializerProtocol:
+    """The serializer for the effect of a task in the super-step that started from a checkpoint."""
+    return at(serde, "effect of a task", *where, task_id)
+
+
+def write_at(
+    serde: SerializerProtocol, where: Where, task_id: str, idx: int, task_path: str, channel: str
+) -> SerializerProtocol:
+    """The serializer for a pending write."""
+    return at(serde, "write of a task", *where, task_id, idx, task_path, channel)
+
+
+def write_rows(
+    serde: SerializerProtocol,
+    writes: Sequence[tuple[str, Any]],
+    task_id: str,
+    task_path: str,
+    where: Where = NOWHERE,
+) -> WriteRows:
     """A task's writes as rows. Special channels have their fixed negative index, the others their position."""
     rows = WriteRows.none()
     for position, (channel, value) in enumerate(writes):
+        idx = WRITES_IDX_MAP.get(channel, position)
+        place = write_at(serde, where, task_id, idx, task_path, channel)
         what = f"the write of task {task_path or task_id} to channel {channel!r}"
-        kind, data = dump(serde, repr(value) if channel == ERROR and isinstance(value, BaseException) else value, what)
+        kind, data = dump(place, repr(value) if channel == ERROR and isinstance(value, BaseException) else value, what)
         rows.tasks.append(task_id)
-        rows.idx.append(WRITES_IDX_MAP.get(channel, position))
+        rows.idx.append(idx)
         rows.paths.append(usable(task_path, "The path of a task, which has the name of its node,"))
         rows.channels.append(usable(channel, "The name of channel"))
         rows.kinds.append(kind)
@@ -151,23 +200,46 @@ def write_rows(serde: SerializerProtocol, writes: Sequence[tuple[str, Any]], tas
     return rows
 
 
-def load_payload(serde: SerializerProtocol, kind: str, payload: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The checkpoint without its values, and its inline values."""
-    body, inline = serde.loads_typed((kind, payload))
+def load_payload(
+    serde: SerializerProtocol, kind: str, payload: bytes, where: Where = NOWHERE
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The checkpoint without its values, and its inline values.
+
+    Raises:
+        ValueNotAuthentic: the serializer has no key for it, or it was not written for this checkpoint with that key.
+    """
+    body, inline, _ = _payload(serde, kind, payload, where)
     return body, inline
+
+
+def _payload(
+    serde: SerializerProtocol, kind: str, payload: bytes, where: Where
+) -> tuple[dict[str, Any], dict[str, Any], list[str] | None]:
+    refuse_encrypted(serde, kind)
+    body, inline, *channels = at(serde, "checkpoint", *where).loads_typed((kind, payload))
+    return body, inline, *(channels or [None])
 
 
 def checkpoint_tuple(serde: SerializerProtocol, row: Mapping[str, Any]) -> CheckpointTuple:
     """Put a row of `get_latest`, `get_one` or `list` together again."""
-    body, values = load_payload(serde, row["kind"], row["payload"])
+    where = Where(row["thread_id"], row["ns"], row["checkpoint_id"])
+    body, values, channels = _payload(serde, row["kind"], row["payload"], where)
+    if channels is not None and set(channels) != set(row["value_names"] or ()):
+        raise ValueNotAuthentic(
+            f"Checkpoint {where.checkpoint_id} of thread {where.thread_id!r} was refused: values of its channels are "
+            f"missing, or are not those it was stored with."
+        )
     for name, kind, value in zip(
         row["value_names"] or (), row["value_kinds"] or (), row["value_values"] or (), strict=True
     ):
-        values[name] = serde.loads_typed((kind, value))
+        # Which version it is, the checkpoint says, and not the row beside it.
+        values[name] = value_at(serde, where, name, body["channel_versions"].get(name)).loads_typed((kind, value))
     pending: list[PendingWrite] = [
-        (task, channel, serde.loads_typed((kind, value)))
-        for task, channel, kind, value in zip(
+        (task, channel, write_at(serde, where, task, idx, path, channel).loads_typed((kind, value)))
+        for task, idx, path, channel, kind, value in zip(
             row["write_tasks"] or (),
+            row["write_idx"] or (),
+            row["write_paths"] or (),
             row["write_channels"] or (),
             row["write_kinds"] or (),
             row["write_values"] or (),
@@ -178,10 +250,16 @@ def checkpoint_tuple(serde: SerializerProtocol, row: Mapping[str, Any]) -> Check
     return CheckpointTuple(
         _config(row["thread_id"], row["ns"], row["checkpoint_id"]),
         cast("Checkpoint", {**body, "channel_values": values}),
-        cast("CheckpointMetadata", restored(row["metadata"])),
+        cast("CheckpointMetadata", _metadata(serde, row["metadata"], where)),
         _config(row["thread_id"], row["ns"], parent) if parent else None,
         pending,
     )
+
+
+def _metadata(serde: SerializerProtocol, text: str, where: Where) -> dict[str, Any]:
+    held = json.loads(text)
+    opened = opened_json(serde, held, "metadata", *where)
+    return restored(text if opened is held else json.dumps(opened))
 
 
 def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:

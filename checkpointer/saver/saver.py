@@ -22,6 +22,7 @@ from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
 from superstep.checkpointer.langgraph import typed_saver
 from superstep.checkpointer.langgraph.codec import checkpoint_row
+from superstep.checkpointer.langgraph.encryption import Where, encrypts, sealed_text
 from superstep.checkpointer.langgraph.ids import namespace_of, thread_of, usable_thread
 from superstep.checkpointer.langgraph.keys import run_key
 from superstep.checkpointer.langgraph.metadata import json_text, metadata_of
@@ -30,6 +31,7 @@ from superstep.checkpointer.saver.lifecycle import Lifetime
 from superstep.checkpointer.saver.setup import Setup
 from superstep.checkpointer.saver.sync import SyncBridge
 from superstep.checkpointer.threads import claim, delta_history, history, looking, maintenance
+from superstep.checkpointer.threads.digest_key import digest_key
 from superstep.checkpointer.threads.queries import running
 from superstep.checkpointer.threads.registry import Registry
 from superstep.checkpointer.threads.run import Run
@@ -235,7 +237,9 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         full = metadata_of(config, metadata)
         run = self._known(config)
         try:
-            row = checkpoint_row(self.serde, checkpoint, full, new_versions)
+            where = Where(str(conf["thread_id"]), ns, checkpoint["id"])
+            key = await self.database.home.call(digest_key(self.database, self.serde)) if encrypts(self.serde) else None
+            row = checkpoint_row(self.serde, checkpoint, full, new_versions, where, key)
             if run is None:
                 new = NewCheckpoint(thread_of(conf), ns, checkpoint["id"], conf.get("checkpoint_id"), row)
                 await self._put_outside(config, new, metadata)
@@ -321,7 +325,9 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with its whole history to a new id."""
         await self.database.home.call(
-            maintenance.copy_thread(self.database, usable_thread(source_thread_id), usable_thread(target_thread_id))
+            maintenance.copy_thread(
+                self.database, self.serde, usable_thread(source_thread_id), usable_thread(target_thread_id)
+            )
         )
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
@@ -339,21 +345,20 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
 
     async def athreads(self, limit: int | None = None) -> list[ThreadSummary]:
         """Threads, the most recently changed first."""
-        return await self.database.home.call(history.threads(self.database, None, limit))
+        return await self.database.home.call(history.threads(self.database, self.serde, None, limit))
 
     async def athread(self, thread_id: str) -> ThreadSummary | None:
         """One thread, or `None`."""
-        return next(
-            iter(await self.database.home.call(history.threads(self.database, usable_thread(thread_id), 1))), None
-        )
+        found = await self.database.home.call(history.threads(self.database, self.serde, usable_thread(thread_id), 1))
+        return next(iter(found), None)
 
     async def asteps(self, thread_id: str) -> list[StepRecord]:
         """The committed super-steps of a thread, oldest first, subgraphs' included."""
-        return await self.database.home.call(history.steps(self.database, usable_thread(thread_id)))
+        return await self.database.home.call(history.steps(self.database, self.serde, usable_thread(thread_id)))
 
     async def alatest_run(self, thread_id: str) -> LatestRun:
         """What the thread's latest run did and cost."""
-        return await self.database.home.call(history.latest_run(self.database, usable_thread(thread_id)))
+        return await self.database.home.call(history.latest_run(self.database, self.serde, usable_thread(thread_id)))
 
     async def awithdrawn(self, thread_id: str) -> int:
         """How many questions to a human of a thread were withdrawn because their facts had moved."""
@@ -373,7 +378,8 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         if run is None or run.token is None:
             return
         said = None if error is None else error.encode(errors="replace").decode().replace("\0", "")
-        ending = (thread_id, run.token, status, said)
+        hidden = None if said is None else sealed_text(self.serde, said, "error", thread_id)
+        ending = (thread_id, run.token, status, hidden)
         try:
             await self.database.autocommit(lambda conn: running.finish(conn, self.schema, *ending))
         except (RuntimeFault, *DRIVER_ERRORS):

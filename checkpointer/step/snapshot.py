@@ -298,7 +298,10 @@ class Snapshot:
             await conn.execute(_UNPROTECTED)
             for staged in view:
                 await execute_staged(conn, staged)
+                await self.check_open(staged.sql)
             await conn.execute(_PROTECTED)
+        except StatementRefused:
+            raise
         except BaseException as e:
             self._become(SnapshotState.DIRTY)
             self._view = ()

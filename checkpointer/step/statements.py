@@ -6,6 +6,7 @@ All of it looks at the tokens the server sees (`tokens`), so comments, literals 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.step.tokens import Kind, Token, first_word, tokens
@@ -13,13 +14,14 @@ from superstep.checkpointer.step.tokens import Kind, Token, first_word, tokens
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ends_transaction", "reads_only", "scanned"]
+__all__ = ["changes_session", "ends_transaction", "reads_only", "scanned"]
 
 _READ_WORDS = frozenset({"select", "with", "values", "table", "show", "explain"})
 _CONTROL_WORDS = frozenset(
     {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "prepare"}
     | {"set", "reset", "discard"}
 )
+_SESSION_WORDS = frozenset({"listen", "unlisten", "load", "declare", "execute", "deallocate"})
 _PROMISING = frozenset(  # words of statements whose rows come in an order that one may rely on
     {"order", "over", "window", "ordinality", "values", "recursive", "union", "intersect", "except", "tablesample"}
     | {"explain", "show", "json_table", "xmltable"}
@@ -39,6 +41,24 @@ def ends_transaction(sql: str) -> bool:
     """Whether the statement is transaction control, which is the barrier's alone."""
     word = first_word(sql)
     return word is None or word in _CONTROL_WORDS
+
+
+@lru_cache(maxsize=1024)
+def changes_session(sql: str) -> bool:
+    """Whether the statement changes what others on its connection would find: a role, a setting, a listener, a cursor.
+
+    `SET` and `RESET` are transaction control here. A function of the user's own that does such a thing is not seen.
+    """
+    if first_word(sql) in _SESSION_WORDS:
+        return True
+    found = list(tokens(sql))
+    return any(_names_set_config(token) and after.text == "(" for token, after in pairwise(found))
+
+
+def _names_set_config(token: Token) -> bool:
+    if token.kind in (Kind.WORD, Kind.QUOTED):
+        return token.text == "set_config"
+    return token.kind is Kind.STRANGE and token.text[:2].lower() == "u&"  # what it names depends on escapes in it
 
 
 def reads_only(sql: str) -> bool:

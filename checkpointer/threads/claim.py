@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.database import failpoints
-from superstep.checkpointer.langgraph.codec import checkpoint_tuple
+from superstep.checkpointer.langgraph.codec import checkpoint_tuple, effect_at
+from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.langgraph.ids import checkpoint_of, namespace_of, thread_of
 from superstep.checkpointer.langgraph.keys import (
     CHECKPOINT_MAP,
@@ -127,8 +128,9 @@ async def _claim(
 async def _hypothesize(conn: Connection, run: Run, serde: SerializerProtocol, ns: str, checkpoint_id: str) -> None:
     """Load what the saved results of the super-step rest on, and what its earlier attempts cost."""
     rows = await running.hypotheses(conn, run.database.schema, run.thread_id, ns, checkpoint_id)
+    where = Where(run.thread_id, ns, checkpoint_id)
     effects = [
-        Effect.load(row["task_id"], serde.loads_typed((row["kind"], row["effect"])))
+        Effect.load(row["task_id"], effect_at(serde, where, row["task_id"]).loads_typed((row["kind"], row["effect"])))
         for row in rows
         if row["task_id"] is not None
     ]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 
-from superstep.checkpointer.langgraph.codec import load_payload
+from superstep.checkpointer.langgraph.codec import load_payload, value_at, write_at
+from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.langgraph.ids import namespace_of, thread_of
 from superstep.checkpointer.threads.queries import history, running
 
@@ -46,14 +47,15 @@ async def _delta_history(
         newest = await running.checkpoint(conn, schema, thread_id, ns, None)
         checkpoint_id = newest["checkpoint_id"] if newest else None
     ancestors = await history.ancestors(conn, schema, thread_id, ns, checkpoint_id)
-    seeds, reach = _nearest_values(serde, ancestors, channels)
+    seeds, reach = _nearest_values(serde, (thread_id, ns), ancestors, channels)
     stored = {c: v for c, (kind, v) in seeds.items() if kind == "stored"}
     values = {c: v for c, (kind, v) in seeds.items() if kind == "inline"}
     for row in await history.values_at(conn, schema, thread_id, ns, stored):
-        values[row["channel"]] = serde.loads_typed((row["kind"], row["value"]))
+        place = value_at(serde, Where(thread_id, ns), row["channel"], stored[row["channel"]])
+        values[row["channel"]] = place.loads_typed((row["kind"], row["value"]))
     ids = [row["checkpoint_id"] for row in ancestors[: max(reach.values(), default=-1) + 1]]
     rows = await history.delta_writes(conn, schema, thread_id, ns, ids, list(channels))
-    writes = _writes_within(serde, rows, {checkpoint: n for n, checkpoint in enumerate(ids)}, reach)
+    writes = _writes_within(serde, (thread_id, ns), rows, {checkpoint: n for n, checkpoint in enumerate(ids)}, reach)
     return {
         channel: DeltaChannelHistory(writes=writes[channel], seed=values[channel])
         if channel in values
@@ -63,19 +65,25 @@ async def _delta_history(
 
 
 def _writes_within(
-    serde: SerializerProtocol, rows: Sequence[asyncpg.Record], depth: Mapping[str, int], reach: Mapping[str, int]
+    serde: SerializerProtocol,
+    graph: tuple[str, str],
+    rows: Sequence[asyncpg.Record],
+    depth: Mapping[str, int],
+    reach: Mapping[str, int],
 ) -> dict[str, list[PendingWrite]]:
     """Per channel the writes of the ancestors within its reach, oldest first."""
     writes: dict[str, list[PendingWrite]] = {channel: [] for channel in reach}
     for row in sorted(rows, key=lambda r: -depth[r["checkpoint_id"]]):  # stable: keeps the order within a checkpoint
         if depth[row["checkpoint_id"]] <= reach[row["channel"]]:
-            value = serde.loads_typed((row["kind"], row["value"]))
+            where = Where(*graph, row["checkpoint_id"])
+            place = write_at(serde, where, row["task_id"], row["idx"], row["task_path"], row["channel"])
+            value = place.loads_typed((row["kind"], row["value"]))
             writes[row["channel"]].append((row["task_id"], row["channel"], value))
     return writes
 
 
 def _nearest_values(
-    serde: SerializerProtocol, ancestors: Sequence[Any], channels: Sequence[str]
+    serde: SerializerProtocol, graph: tuple[str, str], ancestors: Sequence[Any], channels: Sequence[str]
 ) -> tuple[dict[str, tuple[str, Any]], dict[str, int]]:
     """Per channel where its nearest stored value is, and how many ancestors up its writes count."""
     seeds: dict[str, tuple[str, Any]] = {}
@@ -84,12 +92,12 @@ def _nearest_values(
         if len(seeds) == len(set(channels)):
             break
         references = dict(zip(row["channels"], row["versions"], strict=True))
-        _, inline = load_payload(serde, row["kind"], row["payload"])
+        body, inline = load_payload(serde, row["kind"], row["payload"], Where(*graph, row["checkpoint_id"]))
         for channel in channels:
             if channel in seeds:
                 continue
             if channel in references:
-                seeds[channel] = ("stored", references[channel])
+                seeds[channel] = ("stored", str(body["channel_versions"].get(channel, references[channel])))
             elif channel in inline:
                 seeds[channel] = ("inline", inline[channel])
             else:

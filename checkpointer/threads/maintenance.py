@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from superstep.checkpointer.langgraph.codec import load_payload
+from superstep.checkpointer.langgraph.encryption import Where, encrypts
 from superstep.checkpointer.langgraph.keys import DELTA_COUNTERS
 from superstep.checkpointer.threads.queries import maintenance
+from superstep.checkpointer.threads.reseal import reseal
 from superstep.runtime.faults import ConfigError, InputInvalid
 
 if TYPE_CHECKING:
@@ -64,15 +66,19 @@ async def delete_runs(database: Database, run_ids: Sequence[str]) -> None:
     await database.autocommit(delete)
 
 
-async def copy_thread(database: Database, source: str, target: str) -> None:
+async def copy_thread(database: Database, serde: SerializerProtocol, source: str, target: str) -> None:
     """Copy everything, the whole parent chain included, so that forks and delta channels work in the copy.
+
+    What is encrypted is bound to its thread, and encrypted anew for the copy.
 
     Raises:
         InputInvalid: there is a thread of the target's id.
     """
     try:
-        async with database.connections.borrow() as conn:
+        async with database.connections.borrow() as conn, conn.transaction():
             await maintenance.copy_thread(conn, database.schema, source, target)
+            if encrypts(serde):
+                await reseal(conn, database.schema, serde, source, target)
     except asyncpg.UniqueViolationError:
         raise InputInvalid(
             f"Thread {target!r} exists already, and a copy would mix two histories. Nothing was copied: give another "
@@ -101,12 +107,12 @@ async def _prune(conn: Connection, *, schema: str, serde: SerializerProtocol, th
     async with conn.transaction(isolation="read_committed"):
         await maintenance.lock_threads(conn, schema, [thread_id])
         chain = await maintenance.chain(conn, schema, thread_id)
-        kept = _needed(serde, chain)
+        kept = _needed(serde, thread_id, chain)
         doomed = [(r["ns"], r["checkpoint_id"]) for r in chain if (r["ns"], r["checkpoint_id"]) not in kept]
         await maintenance.delete_checkpoints(conn, schema, thread_id, doomed)
 
 
-def _needed(serde: SerializerProtocol, chain: Sequence[Any]) -> set[tuple[str, str]]:
+def _needed(serde: SerializerProtocol, thread_id: str, chain: Sequence[Any]) -> set[tuple[str, str]]:
     """The newest checkpoint of each namespace, with the ancestors that its delta channels are rebuilt from."""
     rows = {(row["ns"], row["checkpoint_id"]): row for row in chain}
     heads: dict[str, Any] = {}
@@ -115,24 +121,25 @@ def _needed(serde: SerializerProtocol, chain: Sequence[Any]) -> set[tuple[str, s
     kept: set[tuple[str, str]] = set()
     for ns, head in heads.items():
         kept.add((ns, head["checkpoint_id"]))
-        missing = _valueless(serde, head)
+        missing = _valueless(serde, thread_id, head)
         cursor = rows.get((ns, head["parent_id"]))
         while missing and cursor is not None:
             kept.add((ns, cursor["checkpoint_id"]))
-            missing -= _values(serde, cursor)
+            missing -= _values(serde, thread_id, cursor)
             cursor = rows.get((ns, cursor["parent_id"]))
     return kept
 
 
-def _valueless(serde: SerializerProtocol, row: Any) -> set[str]:
+def _valueless(serde: SerializerProtocol, thread_id: str, row: Any) -> set[str]:
     """Channels that have a version but no value in this checkpoint, and are delta channels by LangGraph's counters.
 
     An ordinary channel that was emptied also has a version and no value, but no counter.
     """
     counters = json.loads(row["metadata"]).get(DELTA_COUNTERS) or {}
-    return set(counters) - _values(serde, row)
+    return set(counters) - _values(serde, thread_id, row)
 
 
-def _values(serde: SerializerProtocol, row: Any) -> set[str]:
-    _, inline = load_payload(serde, row["kind"], row["payload"])
+def _values(serde: SerializerProtocol, thread_id: str, row: Any) -> set[str]:
+    where = Where(thread_id, row["ns"], row["checkpoint_id"])
+    _, inline = load_payload(serde, row["kind"], row["payload"], where)
     return set(row["channels"]) | set(inline)

@@ -39,6 +39,7 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
     (faults.ThreadFinished, 3),
     (faults.PromptNotFound, 3),
     (faults.PromptInvalid, 3),
+    (faults.ValueNotAuthentic, 3),
 )
 
 RESUME = "Nothing committed is lost. Continue with: runtime resume {thread}"

@@ -65,7 +65,7 @@ def _server(url: str | None) -> Iterator[str]:
     root.chmod(0o755)  # run by root, the server is another user
     try:
         with EmbeddedServer.acquire(root) as server:
-            yield server.url
+            yield server.admin_url
     finally:
         stop(root)
         shutil.rmtree(root, ignore_errors=True)

@@ -27,7 +27,7 @@ ORDER BY up.depth
 
 -- name: delta_writes
 -- $1 thread $2 ns $3 ids $4 channels
-SELECT checkpoint_id, task_id, channel, kind, value FROM {schema}.task_write
+SELECT checkpoint_id, task_id, channel, kind, value, idx, task_path FROM {schema}.task_write
 WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = ANY ($3::text[]) AND channel = ANY ($4::text[])
 ORDER BY checkpoint_id, task_path, task_id, idx
 

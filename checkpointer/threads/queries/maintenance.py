@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.database.errors import Connection
 
-__all__ = ["chain", "checkpoints_of_runs", "copy_thread", "delete_checkpoints", "delete_threads", "lock_threads"]
+__all__ = [
+    "chain",
+    "checkpoints_of_runs",
+    "copy_thread",
+    "delete_checkpoints",
+    "delete_threads",
+    "encrypted_texts",
+    "encrypted_values",
+    "lock_threads",
+    "replace",
+]
 
 _sql = beside(__file__)
 
@@ -60,3 +70,21 @@ async def delete_checkpoints(
 async def copy_thread(conn: Connection, schema: str, source: str, target: str) -> None:
     """Copy a thread with everything. What it cost is shown for the copy too, but not charged to any route again."""
     await conn.execute(_sql(schema)["copy_thread"], source, target)
+
+
+async def encrypted_values(conn: Connection, schema: str, table: str, thread_id: str) -> Sequence[asyncpg.Record]:
+    """Rows of a thread with `kind` and `value`, where they are (`at`), and what else their values are bound to."""
+    return await conn.fetch(_sql(schema)[f"encrypted_values_of_{table}"], thread_id)
+
+
+async def encrypted_texts(conn: Connection, schema: str, column: str, thread_id: str) -> Sequence[asyncpg.Record]:
+    """Rows of a thread with `text`, where they are (`at`), and what it is bound to: `ns` and `detail`, if not null."""
+    return await conn.fetch(_sql(schema)[f"encrypted_texts_of_{column}"], thread_id)
+
+
+async def replace(conn: Connection, schema: str, what: str, rows: Sequence[tuple[str | bytes, ...]]) -> None:
+    """Replace the values of a table, or the texts of a column: rows of `at` and what stands there from now on.
+
+    Of each row once, in the transaction that has looked it up: a changed row is somewhere else.
+    """
+    await conn.executemany(_sql(schema)[f"replace_{what}"], rows)

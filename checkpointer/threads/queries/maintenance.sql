@@ -90,3 +90,66 @@ WITH a AS (INSERT INTO {schema}.checkpoint
            FROM {schema}.step_attempt WHERE thread_id = $1)
 INSERT INTO {schema}.thread (thread_id, head, graph, status, error)
 SELECT $2, head, graph, status, error FROM {schema}.thread WHERE thread_id = $1
+
+-- name: encrypted_values_of_checkpoint
+-- Of the copy of a thread: the rows with encrypted values, where they are, and what they are bound to. $1 thread
+SELECT ctid::text AS at, ns, checkpoint_id, kind, payload AS value FROM {schema}.checkpoint WHERE thread_id = $1
+
+-- name: encrypted_values_of_channel_value
+SELECT ctid::text AS at, ns, channel, version, kind, value FROM {schema}.channel_value WHERE thread_id = $1
+
+-- name: encrypted_values_of_task_write
+SELECT ctid::text AS at, ns, checkpoint_id, task_id, idx, task_path, channel, kind, value
+FROM {schema}.task_write WHERE thread_id = $1
+
+-- name: encrypted_values_of_task_effect
+SELECT ctid::text AS at, ns, checkpoint_id, task_id, kind, effect AS value
+FROM {schema}.task_effect WHERE thread_id = $1
+
+-- name: encrypted_values_of_llm_call
+SELECT ctid::text AS at, request, kind, answer AS value FROM {schema}.llm_call WHERE thread_id = $1
+
+-- name: replace_checkpoint
+-- $1 where the row is $2 kind $3 value
+UPDATE {schema}.checkpoint SET kind = $2, payload = $3 WHERE ctid = $1::text::tid
+
+-- name: replace_channel_value
+UPDATE {schema}.channel_value SET kind = $2, value = $3 WHERE ctid = $1::text::tid
+
+-- name: replace_task_write
+UPDATE {schema}.task_write SET kind = $2, value = $3 WHERE ctid = $1::text::tid
+
+-- name: replace_task_effect
+UPDATE {schema}.task_effect SET kind = $2, effect = $3 WHERE ctid = $1::text::tid
+
+-- name: replace_llm_call
+UPDATE {schema}.llm_call SET kind = $2, answer = $3 WHERE ctid = $1::text::tid
+
+-- name: encrypted_texts_of_metadata
+-- Likewise the encrypted texts, and what they are bound to beside the thread. $1 thread
+SELECT ctid::text AS at, ns, checkpoint_id AS detail, metadata::text AS text
+FROM {schema}.checkpoint WHERE thread_id = $1
+
+-- name: encrypted_texts_of_stats
+SELECT ctid::text AS at, ns, checkpoint_id AS detail, stats::text AS text
+FROM {schema}.checkpoint WHERE thread_id = $1 AND stats IS NOT NULL
+
+-- name: encrypted_texts_of_call
+SELECT ctid::text AS at, ns, node AS detail, record::text AS text FROM {schema}.model_call WHERE thread_id = $1
+
+-- name: encrypted_texts_of_error
+SELECT ctid::text AS at, NULL AS ns, NULL AS detail, error AS text
+FROM {schema}.thread WHERE thread_id = $1 AND error IS NOT NULL
+
+-- name: replace_metadata
+-- $1 where the row is $2 text
+UPDATE {schema}.checkpoint SET metadata = $2::text::jsonb WHERE ctid = $1::text::tid
+
+-- name: replace_stats
+UPDATE {schema}.checkpoint SET stats = $2::text::jsonb WHERE ctid = $1::text::tid
+
+-- name: replace_call
+UPDATE {schema}.model_call SET record = $2::text::jsonb WHERE ctid = $1::text::tid
+
+-- name: replace_error
+UPDATE {schema}.thread SET error = $2 WHERE ctid = $1::text::tid

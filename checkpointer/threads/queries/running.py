@@ -29,7 +29,9 @@ __all__ = [
     "forget_nested",
     "hypotheses",
     "nested_domain_writes",
+    "put_secret",
     "put_writes",
+    "secret",
 ]
 
 _sql = beside(__file__, "parts.sql")
@@ -43,6 +45,16 @@ async def claim(conn: Connection, schema: str, thread_id: str, graph: str | None
 async def finish(conn: Connection, schema: str, thread_id: str, token: int, status: str, error: str | None) -> None:
     """Record how a run ended, unless another has taken the thread since."""
     await conn.execute(_sql(schema)["finish"], thread_id, token, status, error)
+
+
+async def secret(conn: Connection, schema: str, name: str) -> asyncpg.Record | None:
+    """`kind` and `value` of a secret of the schema."""
+    return await conn.fetchrow(_sql(schema)["secret"], name)
+
+
+async def put_secret(conn: Connection, schema: str, name: str, kind: str, value: bytes) -> None:
+    """Store a secret of the schema, unless there is one of that name."""
+    await conn.execute(_sql(schema)["put_secret"], name, kind, value)
 
 
 async def checkpoint(

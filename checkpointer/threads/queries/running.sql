@@ -14,6 +14,13 @@ RETURNING token, head
 -- How a run ended, unless another has taken the thread since.
 UPDATE {schema}.thread SET status = $3, error = $4, updated_at = now() WHERE thread_id = $1 AND token = $2
 
+-- name: secret
+SELECT kind, value FROM {schema}.encryption WHERE name = $1
+
+-- name: put_secret
+-- The first one counts. $1 name $2 kind $3 value
+INSERT INTO {schema}.encryption (name, kind, value) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+
 -- name: get_latest
 -- The head of the root namespace, whatever the clocks of those who made the ids; in the others the greatest id.
 -- $1 thread $2 ns

@@ -67,9 +67,9 @@ async def _recorded(settings: CommandSettings) -> tuple[Mapping[str, DeploymentH
     from superstep.runtime.cli.session import open_saver
     from superstep.runtime.faults import DatabaseUnavailable, SchemaMissing
 
-    if settings.database.url is None and embedded_status().home is None:
-        return {}, None
     try:
+        if settings.database.url is None and embedded_status().home is None:
+            return {}, None
         async with open_saver(settings, prepare=False) as saver:
             rows = await saver.adeployment_health(seconds=LOOK_BACK)
     except SchemaMissing:

@@ -84,7 +84,29 @@ async def test_bad_staged_sql_is_named_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "sql", ["COMMIT", " -- x\n rollback to savepoint reads", "SET ROLE postgres", "", "/* only */"]
+    "sql",
+    [
+        "COMMIT",
+        " -- x\n rollback to savepoint reads",
+        "",
+        "/* only */",
+        "/* /* */ UPDATE */ COMMIT",
+        "-- x\rEND /*\nUPDATE */",
+        "COMMIT PREPARED 'x'",
+        "PREPARE TRANSACTION 'x'",
+        "ABORT",
+        "SET ROLE postgres",
+        "SET SESSION AUTHORIZATION DEFAULT",
+        "SET TRANSACTION READ WRITE",
+        "RESET ALL",
+        "DISCARD ALL",
+        "SELECT set_config('role', 'postgres', false)",
+        "INSERT INTO journal (line) SELECT set_config('search_path', 'x', true)",
+        "LISTEN x",
+        "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+        "DEALLOCATE ALL",
+        "LOAD 'x'",
+    ],
 )
 async def test_a_staged_write_cannot_end_the_transaction(
     saver: TransactionalSaver, thread: RunnableConfig, sql: str
@@ -95,6 +117,37 @@ async def test_a_staged_write_cannot_end_the_transaction(
         return {"n": 1}
 
     assert (await chain(saver, node).ainvoke({}, thread))["n"] == 1
+
+
+@pytest.mark.parametrize("sql", ["DO $$ BEGIN COMMIT; END $$", "CALL committing()"])
+async def test_a_procedure_that_commits_is_rejected_by_the_server(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, sql: str
+) -> None:
+    await bank.do("CREATE PROCEDURE committing() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$")
+
+    async def node(state: Any) -> Any:
+        current_step().stage("UPDATE account SET balance = 1 WHERE id = 1")
+        current_step().stage(sql)
+
+    with pytest.raises(StagedWriteFailed) as caught:
+        await chain(saver, node).ainvoke({}, thread)
+    assert caught.value.sqlstate == "2D000"
+    assert await bank.balance() == 100
+
+
+async def test_what_gets_past_the_guards_and_ends_the_transaction_ends_the_commit(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("superstep.checkpointer.step.step.ends_transaction", lambda _: False)
+
+    async def node(state: Any) -> Any:
+        current_step().stage("ROLLBACK")
+        current_step().stage("UPDATE account SET balance = 1 WHERE id = 1")
+
+    with pytest.raises(StatementRefused, match="ended the transaction"):
+        await chain(saver, node).ainvoke({}, thread)
+    assert await bank.balance() == 100
+    assert saver.database.connections.lent == 0
 
 
 async def test_row_count_mismatch_is_a_conflict_and_the_node_decides_again(

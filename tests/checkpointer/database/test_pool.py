@@ -80,7 +80,7 @@ def strict_url() -> Iterator[str]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(server, "bin_dir", lambda *_: package / "bin")
             running = EmbeddedServer.acquire(root)
-        with running, psycopg.connect(running.url, autocommit=True) as admin:
+        with running, psycopg.connect(running.admin_url, autocommit=True) as admin:
             hba = running.home / "data" / "pg_hba.conf"
             rules = "local all with_password scram-sha-256\nlocal all kept_out reject\n"
             hba.write_text(rules + hba.read_text())
@@ -89,7 +89,7 @@ def strict_url() -> Iterator[str]:
             admin.execute("CREATE ROLE no_rights LOGIN")
             admin.execute("REVOKE CONNECT ON DATABASE superstep FROM PUBLIC")
             admin.execute("SELECT pg_reload_conf()")
-            yield running.url
+            yield running.admin_url
     finally:
         stop(root)
         shutil.rmtree(root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from superstep.checkpointer.embedded import EmbeddedServer, bin_dir, stop
-from superstep.checkpointer.embedded.place import can_enter, digest, find, prepare
+from superstep.checkpointer.embedded.accounts import Account, digest
+from superstep.checkpointer.embedded.place import can_enter, find
+from superstep.runtime.faults import DatabaseUnavailable
 from tests.checkpointer.embedded.processes import (
     AS_ROOT,
     PROJECT,
     ask,
+    until,
 )
 
 
@@ -80,7 +84,8 @@ class TestAsRoot:
         shutil.rmtree(home)
 
     def test_an_ordinary_user_needs_none_of_this(self, root: Path) -> None:
-        account = prepare(root).account
+        entry = pwd.getpwnam("nobody")
+        account = Account(entry.pw_uid, entry.pw_gid, switch=True)
         mine = root / "mine"
         mine.mkdir()
         os.chown(mine, account.uid, account.gid)
@@ -89,7 +94,7 @@ class TestAsRoot:
         interpreter = next((each for each in interpreters if can_enter(each.resolve().parent, account)), None)
         if interpreter is None or not all(can_enter(Path(each), account) for each in (PROJECT, bin_dir())):
             pytest.skip("Python or this project is out of the reach of ordinary users")
-        program = "import superstep.checkpointer.embedded as e; s = e.EmbeddedServer.acquire(); print(s.home)"
+        program = "import superstep.checkpointer.embedded as e; s = e.EmbeddedServer.acquire(grace=0.3); print(s.home)"
         done = subprocess.run(
             [str(interpreter), "-c", program],
             cwd=mine,
@@ -106,8 +111,9 @@ class TestAsRoot:
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == str(mine / ".runtime" / "pg")
-        # Root joins what belongs to the user, and leaves it usable for them.
-        with EmbeddedServer.acquire(mine / ".runtime") as server:
-            assert ask(server.url, "SELECT 1") == 1
-        stop(mine / ".runtime")
+        # Root does not build on what belongs to a user, and leaves it as it is.
+        for use in (EmbeddedServer.acquire, stop):
+            with pytest.raises(DatabaseUnavailable, match="belongs to another account"):
+                use(mine / ".runtime")
+        until(lambda: not (mine / ".runtime" / "pg" / "data" / "postmaster.pid").exists())
         assert not [each for each in (mine / ".runtime").rglob("*") if each.lstat().st_uid != account.uid]

@@ -42,7 +42,7 @@ async def test_both_drivers_connect_and_the_settings_are_ours(root: Path) -> Non
         assert settings["server_encoding"] == "UTF8"
         locale = "SELECT datlocprovider::text || ' ' || datlocale FROM pg_database WHERE datname = current_database()"
         assert ask(server.url, locale) == "b C.UTF-8"
-        execute(server.url, "CREATE EXTENSION vector")
+        assert ask(server.url, "SELECT current_user::text") == "superstep"
         assert ask(server.url, "SELECT '[3,4]'::vector <-> '[0,0]'") == 5
         assert status(root).url == server.url
 

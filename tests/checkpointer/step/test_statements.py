@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from superstep.checkpointer.step.statements import _BEFORE_PARENTHESIS, ends_transaction, reads_only, scanned
+from superstep.checkpointer.step.statements import (
+    _BEFORE_PARENTHESIS,
+    changes_session,
+    ends_transaction,
+    reads_only,
+    scanned,
+)
 
 if TYPE_CHECKING:
     from tests.support.bank import Bank
@@ -49,6 +55,34 @@ if TYPE_CHECKING:
 )
 def test_statements_are_told_apart_by_their_first_word(sql: str, read: bool, control: bool) -> None:
     assert (reads_only(sql), ends_transaction(sql)) == (read, control)
+
+
+@pytest.mark.parametrize(
+    ("sql", "changes"),
+    [
+        ("SELECT set_config('role', 'x', false)", True),
+        ("SELECT pg_catalog . SET_CONFIG /* x */ ('search_path', 'x', true)", True),
+        ('SELECT "set_config"($1, $2, $3)', True),
+        ('SELECT U&"set\\005fconfig"($1, $2, $3)', True),
+        ("INSERT INTO t SELECT set_config('role', 'x', false)", True),
+        ("WITH x AS (SELECT set_config('role', 'x', false)) SELECT 1", True),
+        ("/**/ LISTEN x", True),
+        ("UNLISTEN *", True),
+        ("LOAD 'evil'", True),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", True),
+        ("DEALLOCATE ALL", True),
+        ("EXECUTE p(1)", True),
+        ("SELECT 'set_config(' || $1 || ')'", False),
+        ("SELECT set_config FROM t WHERE (a)", False),
+        ("-- set_config(\nSELECT current_setting('role')", False),
+        ("UPDATE t SET a = 1", False),
+        ("NOTIFY x", False),
+        ("LOCK TABLE t", False),
+        ("", False),
+    ],
+)
+def test_a_change_of_the_session_is_seen(sql: str, changes: bool) -> None:
+    assert changes_session(sql) is changes
 
 
 BLANKS = [" ", "\n", "\r", "\v", "\t", ";", "("]

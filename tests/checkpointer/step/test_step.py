@@ -46,11 +46,32 @@ async def test_a_step_that_is_over_says_so(saver: TransactionalSaver, bank: Bank
         "SELECT * FROM account FOR UPDATE",
         "SELECT nextval('journal_seq_seq')",
         "SELECT set_config('transaction_read_only', 'off', true), nextval('journal_seq_seq')",
+        "SELECT set_config('role', 'postgres', true)",
+        "WITH x AS (SELECT \"set_config\"('search_path', 'x', false)) SELECT * FROM x",
+        "SET LOCAL ROLE postgres",
+        "SET SESSION AUTHORIZATION DEFAULT",
+        "DO $$ BEGIN COMMIT; END $$",
+        "CALL committing()",
+        "PREPARE TRANSACTION 'x'",
+        "LISTEN x",
+        "NOTIFY x",
+        "LOCK TABLE account",
+        "SELECT writable()",
+        "SELECT committing_inside()",
     ],
 )
 async def test_a_read_that_would_write_is_refused(
     saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, sql: str
 ) -> None:
+    await bank.do(
+        "CREATE FUNCTION writable() RETURNS void LANGUAGE plpgsql AS $$ BEGIN "
+        "PERFORM set_config('transaction_read_only', 'off', true); UPDATE account SET balance = 0; END $$"
+    )
+    await bank.do(
+        "CREATE FUNCTION committing_inside() RETURNS void LANGUAGE plpgsql AS $$ BEGIN "
+        "UPDATE account SET balance = 0; COMMIT; END $$"
+    )
+
     async def node(state: Any) -> Any:
         step = current_step()
         before = await step.fetchval(BALANCE, 1)

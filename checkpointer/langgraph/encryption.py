@@ -1,0 +1,255 @@
+"""What is encrypted when the saver's serializer is LangGraph's `EncryptedSerializer`, and how. Pure.
+
+*Values* are encrypted together with their place: the column and the key of their row. What is read at another place
+than it was written for is refused, so a row cannot be planted, nor a value moved from one row to another, without the
+key; nor can one that came in without encryption. That holds as far as the cipher authenticates what it encrypts, as AES
+in a mode with a tag does. Not held: that a row was deleted, or set back to what it was before.
+
+*Columns of text and JSON* hold what the server itself has to look at, and the whole of it encrypted beside that.
+
+*Digests* that lie open are keyed, so that nobody can try what they may be digests of. Metadata can still be filtered by
+all entries: keys and values are digested one by one, so what contains what stays as it was.
+
+Without encryption every function here gives back what it was given.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode, b64encode
+from decimal import Decimal
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from superstep.checkpointer.langgraph.keys import DELTA_COUNTERS
+from superstep.runtime.faults import ValueNotAuthentic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from langgraph.checkpoint.serde.base import SerializerProtocol
+
+__all__ = [
+    "HIDDEN",
+    "NOWHERE",
+    "Where",
+    "answer_at",
+    "at",
+    "call_column",
+    "encrypts",
+    "keyed",
+    "metadata_column",
+    "metadata_filter",
+    "opened_json",
+    "opened_text",
+    "refuse_encrypted",
+    "sealed_text",
+    "stats_column",
+]
+
+HIDDEN = "(encrypted)"  # shown instead of a text that this saver cannot read
+
+_SEALED = "sealed"  # in a JSON column: all of it, encrypted
+_MATCH = "match"  # in metadata: keyed digests of what is not readable
+_TEXT = re.compile(r"encrypted:([^:]+):([A-Za-z0-9+/=]*)")
+_READABLE = frozenset({"source", "step", "parents", "run_id", DELTA_COUNTERS})  # of metadata
+_SECRET_STATS = frozenset({"prompts"})
+_READABLE_OF_CALL = ("deployment", "ms")
+_READABLE_OF_TRIED = ("deployment", "ms", "counts")
+
+
+class Where(NamedTuple):
+    """A checkpoint: thread, namespace, id."""
+
+    thread_id: str = ""
+    ns: str = ""
+    checkpoint_id: str = ""
+
+
+NOWHERE = Where()
+
+
+def encrypts(serde: SerializerProtocol) -> bool:
+    """Whether what goes through a serializer is encrypted."""
+    return isinstance(serde, EncryptedSerializer)
+
+
+def at(serde: SerializerProtocol, column: str, *key: str | int | bytes) -> SerializerProtocol:
+    """The serializer for one place: values that it writes are read back there, and nowhere else.
+
+    Args:
+        serde: the saver's.
+        column: what the value is.
+        key: what identifies its row.
+    """
+    return _Sealed(serde, (column, *key)) if isinstance(serde, EncryptedSerializer) else serde
+
+
+def answer_at(serde: SerializerProtocol, thread_id: str, request: bytes) -> SerializerProtocol:
+    """The serializer for a model's answer to a request, by its keyed digest.
+
+    An answer moves with its question when a subgraph runs again, so it is bound to the question and the thread.
+    """
+    return at(serde, "answer of a model", thread_id, request)
+
+
+class _Sealed:
+    """An `EncryptedSerializer` for the values of one place."""
+
+    def __init__(self, serde: EncryptedSerializer, place: tuple[str | int | bytes, ...]) -> None:
+        self._serde = serde
+        self._column = str(place[0])
+        parts = [part.hex() if isinstance(part, bytes) else part for part in place]
+        self._place = blake2b(json.dumps(parts).encode(), digest_size=16).digest()
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        # The kind of the value is inside too: it decides what reads the bytes.
+        return self._serde.dumps_typed([self._place, *self._serde.serde.dumps_typed(obj)])
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        outer, plus, _ = data[0].partition("+")
+        if not plus or outer == "pickle":
+            raise self._refused("it is not encrypted")
+        try:
+            place, kind, value = self._serde.loads_typed(data)
+        except Exception as error:  # a cipher may raise anything
+            raise self._refused("it was not encrypted with this key, or changed since") from error
+        if place != self._place:
+            raise self._refused("it was encrypted for another place")
+        return self._serde.serde.loads_typed((kind, value))
+
+    def _refused(self, why: str) -> ValueNotAuthentic:
+        return ValueNotAuthentic(
+            f"A stored value ({self._column}) was refused: {why}. What this saver stores is encrypted and bound to its "
+            f"row. Read threads that were stored without encryption with the serializer they were stored with."
+        )
+
+
+def refuse_encrypted(serde: SerializerProtocol, kind: str) -> None:
+    """Say in plain words why a serializer without a key cannot read this kind of value.
+
+    Raises:
+        ValueNotAuthentic: it is encrypted.
+    """
+    if isinstance(serde, JsonPlusSerializer) and "+" in kind:
+        raise ValueNotAuthentic(
+            "A stored value is encrypted, and this saver has no key. Give it the EncryptedSerializer that the thread "
+            "was stored with (serde=...)."
+        )
+
+
+def keyed(key: bytes | None, digest: bytes) -> bytes:
+    """A digest that nobody without the key can make."""
+    return digest if key is None else blake2b(digest, key=key, digest_size=16).digest()
+
+
+# -- text and JSON -----------------------------------------------------------------------------------------------------
+
+
+def sealed_text(serde: SerializerProtocol, text: str, column: str, *key: str | int) -> str:
+    """A text for a column of text."""
+    if not encrypts(serde):
+        return text
+    kind, data = at(serde, column, *key).dumps_typed(text)
+    return f"encrypted:{kind}:{b64encode(data).decode()}"
+
+
+def opened_text(serde: SerializerProtocol, text: str, column: str, *key: str | int) -> str:
+    """The inverse of `sealed_text`.
+
+    Without encryption, `HIDDEN` for what `sealed_text` made with it.
+
+    Raises:
+        ValueNotAuthentic: with encryption, for anything else than what `sealed_text` made for this place.
+    """
+    found = _TEXT.fullmatch(text)
+    if not encrypts(serde):
+        return HIDDEN if found else text
+    kind, data = found.groups() if found else ("", "")
+    return str(at(serde, column, *key).loads_typed((kind, b64decode(data))))
+
+
+def metadata_column(serde: SerializerProtocol, key: bytes | None, text: str, where: Where) -> str:
+    """The metadata of a checkpoint for its column, from its JSON. `key` is that of keyed digests."""
+    if key is None:
+        return text
+    metadata = json.loads(text, parse_float=Decimal)
+    readable = {name: value for name, value in metadata.items() if name in _READABLE}
+    sealed = sealed_text(serde, text, "metadata", *where)
+    return json.dumps({**readable, **_matching(key, metadata), _SEALED: sealed}, default=float, ensure_ascii=False)
+
+
+def metadata_filter(key: bytes | None, text: str) -> str:
+    """What the column has to contain for the metadata to contain what is wanted, both as JSON."""
+    if key is None:
+        return text
+    wanted = json.loads(text, parse_float=Decimal)
+    readable = {name: value for name, value in wanted.items() if name in _READABLE}
+    return json.dumps({**readable, **_matching(key, wanted)}, default=float, ensure_ascii=False)
+
+
+def stats_column(serde: SerializerProtocol, text: str, where: Where) -> str:
+    """The record of a super-step for its column, from its JSON: the server sums the numbers."""
+    if not encrypts(serde):
+        return text
+    readable = {name: value for name, value in json.loads(text).items() if name not in _SECRET_STATS}
+    return json.dumps({**readable, _SEALED: sealed_text(serde, text, "stats", *where)}, ensure_ascii=False)
+
+
+def call_column(serde: SerializerProtocol, text: str, thread_id: str, ns: str, node: str) -> str:
+    """The record of a call of a model for its column, from its JSON: the server sums up how deployments did."""
+    if not encrypts(serde):
+        return text
+    record = json.loads(text)
+    readable = {name: record[name] for name in _READABLE_OF_CALL if name in record}
+    if isinstance(tried := record.get("tried"), list):
+        readable["tried"] = [{n: t[n] for n in _READABLE_OF_TRIED if n in t} for t in tried if isinstance(t, dict)]
+    sealed = sealed_text(serde, text, "call", thread_id, ns, node)
+    return json.dumps({**readable, _SEALED: sealed}, ensure_ascii=False)
+
+
+def opened_json(serde: SerializerProtocol, held: dict[str, Any], column: str, *key: str) -> dict[str, Any]:
+    """What a JSON column says, from what it holds; without a key, as much of it as can be read.
+
+    Raises:
+        ValueNotAuthentic: as `opened_text`.
+    """
+    sealed = str(held.get(_SEALED, ""))
+    if not encrypts(serde):
+        is_sealed = _TEXT.fullmatch(sealed) is not None
+        return {name: held[name] for name in held if name not in (_SEALED, _MATCH)} if is_sealed else held
+    opened: dict[str, Any] = json.loads(opened_text(serde, sealed, column, *key))
+    return opened
+
+
+def _matching(key: bytes, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    hidden = {name: value for name, value in metadata.items() if name not in _READABLE}
+    return {_MATCH: _digested(key, hidden, ())} if hidden else {}
+
+
+def _digested(key: bytes, value: Any, path: tuple[str, ...]) -> Any:
+    """The same structure of objects and arrays, with a digest for each key and each value."""
+    if isinstance(value, dict):
+        return {_word(key, *path, name): _digested(key, each, (*path, name)) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_digested(key, each, path) for each in value]
+    return _word(key, *path, _scalar(value))
+
+
+def _scalar(value: Any) -> list[str]:
+    """Equal for what jsonb takes as equal: 1 is 1.0 there."""
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        sign, digits, exponent = Decimal(value).as_tuple()
+        figures = "".join(map(str, digits)).lstrip("0")
+        significant = figures.rstrip("0")
+        power = int(exponent) + len(figures) - len(significant) if significant else 0
+        return ["number", "-" if sign and significant else "", significant, str(power)]
+    return [type(value).__name__, str(value)]
+
+
+def _word(key: bytes, *parts: str | list[str]) -> str:
+    return blake2b(json.dumps(parts).encode(), key=key, digest_size=12).hexdigest()
