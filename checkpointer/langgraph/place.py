@@ -25,6 +25,7 @@ from superstep.checkpointer.langgraph.keys import (
     SEND,
     STEP_TAG,
     TASK_ID,
+    by_namespace,
     run_key,
 )
 
@@ -85,7 +86,7 @@ def task_place() -> TaskPlace | None:
         run_key=run_key(conf),
         thread_id=str(conf["thread_id"]),
         ns=ns,
-        checkpoint_map=conf[CHECKPOINT_MAP],
+        checkpoint_map=by_namespace(conf[CHECKPOINT_MAP]),
         task_id=conf[TASK_ID],
         node=str(metadata.get("langgraph_node", "?")),
         path=path_text(path),

@@ -32,7 +32,7 @@ from superstep.checkpointer.database import migrate
 from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
 from superstep.checkpointer.langgraph.codec import checkpoint_row
-from superstep.checkpointer.langgraph.keys import run_key
+from superstep.checkpointer.langgraph.keys import by_namespace, namespace_of, run_key
 from superstep.checkpointer.saver.lifecycle import Lifetime
 from superstep.checkpointer.saver.sync import SyncBridge
 from superstep.checkpointer.threads import claim, delta_history, history, looking, maintenance
@@ -188,7 +188,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         key = run_key(config["configurable"]) if config else None
         run = self.runs.find(key, str(config["configurable"]["thread_id"])) if config and key else None
         if run is not None and config is not None:
-            run.namespaces[config["configurable"].get("checkpoint_ns", "")].loaded = True
+            run.namespaces[namespace_of(config["configurable"])].loaded = True
         return history.list_checkpoints(self.database, self.serde, config, filter, before, limit)
 
     # -- saving --------------------------------------------------------------------------------------------------
@@ -209,8 +209,10 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             ValueNotSerializable: msgpack refuses a value. Nothing was stored.
         """
         conf = config["configurable"]
-        ns = conf.get("checkpoint_ns", "")
+        ns = namespace_of(conf)
         full = get_checkpoint_metadata(config, metadata)
+        if parents := full.get("parents"):
+            full["parents"] = by_namespace(parents)
         run = self._known(config)
         try:
             row = checkpoint_row(self.serde, checkpoint, full, new_versions)
@@ -260,7 +262,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             ValueNotSerializable: msgpack refuses a value. Nothing was stored.
         """
         conf = config["configurable"]
-        thread_id, place = str(conf["thread_id"]), (conf.get("checkpoint_ns", ""), conf["checkpoint_id"])
+        thread_id, place = str(conf["thread_id"]), (namespace_of(conf), conf["checkpoint_id"])
         run = self._known(config)
         if run is None and looking.continues(config):
             await self.database.home.call(before_writes(self.database, thread_id, *place))

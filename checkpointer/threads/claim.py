@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.codec import checkpoint_tuple
+from superstep.checkpointer.langgraph.control import run_options
 from superstep.checkpointer.langgraph.keys import (
     CHECKPOINT_MAP,
     DURABILITY,
     INTERRUPT,
     RUNTIME,
     TASK_ID,
-    RunOptions,
+    by_namespace,
+    namespace_of,
     run_key,
 )
 from superstep.checkpointer.step.costs import Costs
@@ -48,7 +50,7 @@ async def load(
     a run that was addressed to an older checkpoint asks whether the thread has moved past that.
     """
     conf = config["configurable"]
-    thread_id, ns = str(conf["thread_id"]), conf.get("checkpoint_ns", "")
+    thread_id, ns = str(conf["thread_id"]), namespace_of(conf)
     key = run_key(conf)
     run = runs.find(key, thread_id) if key is not None else None
     if key is None or (run is not None and run.is_entered(ns, conf[RUNTIME])):
@@ -63,7 +65,7 @@ async def load(
         run = None
     owner, row = await runs.database.autocommit(lambda conn: _load(runs, serde, conn, conf, key, run))
     loaded = checkpoint_tuple(serde, dict(row)) if row else None
-    above = {each: id_ for each, id_ in conf.get(CHECKPOINT_MAP, {}).items() if each != ns}
+    above = {each: id_ for each, id_ in by_namespace(conf.get(CHECKPOINT_MAP, {})).items() if each != ns}
     owner.enter(ns, conf.get(TASK_ID), runner)
     owner.namespaces[ns].load(loaded.checkpoint if loaded else None, conf.get(TASK_ID), conf[RUNTIME], above)
     pending = loaded.pending_writes or () if loaded else ()
@@ -83,7 +85,7 @@ async def _load(
 
     First the claim, then the row: no earlier owner can commit between the two, so the row is the thread's head.
     """
-    thread_id, ns = str(conf["thread_id"]), conf.get("checkpoint_ns", "")
+    thread_id, ns = str(conf["thread_id"]), namespace_of(conf)
     if run is None:
         run = await _claim(runs, serde, conn, key, conf)
     schema = runs.database.schema
@@ -103,7 +105,7 @@ async def _claim(
             'durability="exit" saves nothing between super-steps, so there is no barrier at which reads could be '
             'validated and writes applied. Use durability="sync" (or "async").'
         )
-    options = conf.get(RunOptions.KEY, RunOptions())
+    options = run_options(conf)
     owner = await running.claim(conn, runs.database.schema, thread_id, options.graph)
     if owner is None:
         raise ThreadMismatch(

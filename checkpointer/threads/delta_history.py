@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 
 from superstep.checkpointer.langgraph.codec import load_payload
+from superstep.checkpointer.langgraph.keys import namespace_of
 from superstep.checkpointer.threads.queries import history, running
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ async def _delta_history(
     conn: Connection, schema: str, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
 ) -> dict[str, DeltaChannelHistory]:
     conf = config["configurable"]
-    thread_id, ns = str(conf["thread_id"]), conf.get("checkpoint_ns", "")
+    thread_id, ns = str(conf["thread_id"]), namespace_of(conf)
     checkpoint_id = conf.get("checkpoint_id")
     if checkpoint_id is None:
         newest = await running.checkpoint(conn, schema, thread_id, ns, None)
