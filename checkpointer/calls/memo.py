@@ -13,7 +13,9 @@ paid again, and nothing is recorded.
 
 A node that iterates `model.astream()` itself is covered for routed models only: they ask a cache that has
 `memoises_streams`, where LangChain's own `astream` asks none. (`ainvoke` under `stream_mode="messages"` is covered for
-all.) Not covered are models built with `cache=False`.
+all.) Not covered are models built with `cache=False`, and those that are asked in a subgraph compiled with
+`checkpointer=False`: nothing tells which execution of its caller asks. Their calls are recorded, and paid again when
+the caller runs again.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ from superstep.checkpointer.calls.records import row_of_answer
 from superstep.checkpointer.calls.requests import answered, number, request_digest
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.place import nodes_around
-from superstep.checkpointer.threads.current import current_task
+from superstep.checkpointer.threads.current import paying_task
 from superstep.runtime.faults import NoActiveStep
 
 if TYPE_CHECKING:
@@ -61,21 +63,29 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    """The `nth` such request of one execution of a task."""
+class _Place:
+    """Where a call's answer is remembered: it is the `nth` such request of one execution of a task."""
 
-    task: CurrentTask
     step: SuperStep
     attempt: Attempt
     request: bytes
     nth: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call of a model inside a super-step; without a place its answer is recorded, and not remembered."""
+
+    task: CurrentTask
+    place: _Place | None
 
     @property
     def run(self) -> Run:
         return self.task.run
 
     def answered(self) -> None:
-        answered(self.attempt, self.request, self.nth)
+        if self.place is not None:
+            answered(self.place.attempt, self.place.request, self.place.nth)
 
 
 # LangChain looks a request up and stores its answer in one coroutine, so the call travels in the context.
@@ -98,28 +108,30 @@ class StepMemo(BaseCache):
         return _found(call, await call.run.database.home.call(self._find(call, prompt, llm_string)))
 
     async def _find(self, call: _Call, prompt: str, llm_string: str) -> Any:
-        run, database = call.run, call.run.database
+        run, database, place = call.run, call.run.database, call.place
+        if place is None:
+            return await self.outer.alookup(prompt, llm_string) if self.outer else None
         # The key has the checkpoint that the super-step starts from, and a crash before that is committed gives the
         # step another one, under which a paid answer would not be found.
         await run.begun(call.task.place.ns, call.task.checkpoint_id)
         key = CallKey.of(call.task)
-        row = await database.autocommit(lambda conn: remembered(conn, database.schema, key, call.request, call.nth))
+        row = await database.autocommit(lambda conn: remembered(conn, database.schema, key, place.request, place.nth))
         if row is None or not row["owned"]:
             raise run.stale()
         if row["kind"] is None and call.task.place.ns:
-            row = await self._given_before(call, key)
+            row = await self._given_before(call.task, place, key)
         if row is not None and row["kind"] is not None:
-            call.step.costs.llm_reused += 1
+            place.step.costs.llm_reused += 1
             return loaded(run.serde, row["kind"], row["answer"])
         return await self.outer.alookup(prompt, llm_string) if self.outer else None
 
-    async def _given_before(self, call: _Call, key: CallKey) -> asyncpg.Record | None:
+    async def _given_before(self, task: CurrentTask, asked: _Place, key: CallKey) -> asyncpg.Record | None:
         """What the same nodes were answered when a caller that has to run again ran this subgraph before."""
-        run, place, database = call.run, call.task.place, call.run.database
+        run, place, database = task.run, task.place, task.run.database
         checkpoints = [each for ns, each in place.checkpoint_map.items() if ns != place.ns]
         where = nodes_around(place.ns), Callers(checkpoints, run.caller_ids(place.ns))
         return await database.autocommit(
-            lambda conn: take_over(conn, database.schema, key, call.request, call.nth, *where)
+            lambda conn: take_over(conn, database.schema, key, asked.request, asked.nth, *where)
         )
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
@@ -139,15 +151,18 @@ class StepMemo(BaseCache):
         await failpoints.hit("memo.before_store")
         run, database = call.run, call.run.database
         key, row = CallKey.of(call.task), row_of_answer(call.task.place.node, answer)
+        place = call.place
         try:
-            what = Remembered(call.request, call.nth, *dumped(run.serde, answer))
+            what = Remembered(place.request, place.nth, *dumped(run.serde, answer)) if place is not None else None
         except NotKept as why:
+            what = None
             _log.warning(
                 "What a model said to node %r cannot be kept (%s). The call is recorded and the node has its answer, "
                 "but a node that runs again pays for another one",
                 call.task.place.node,
                 why,
             )
+        if what is None:
             stored = await database.autocommit(lambda conn: record_call(conn, database.schema, key, row))
         else:
             stored = await database.autocommit(lambda conn: remember(conn, database.schema, key, row, what))
@@ -194,12 +209,14 @@ def _begin(prompt: str, llm_string: str) -> _Call | None:
 
 def _here(prompt: str, llm_string: str) -> _Call | None:
     try:
-        task = current_task()
+        task = paying_task()
     except NoActiveStep:
         return None
+    if task.runs_apart:
+        return _Call(task, None)
     request = request_digest(prompt, llm_string)
     step, attempt = task.enter()
-    return _Call(task, step, attempt, request, number(attempt, request))
+    return _Call(task, _Place(step, attempt, request, number(attempt, request)))
 
 
 def _take() -> _Call | None:

@@ -25,6 +25,7 @@ __all__ = [
     "DURABILITY",
     "ERROR_HANDLER",
     "ERROR_SOURCE_NODE",
+    "FORMAT_OF_TASK_IDS",
     "INTERRUPT",
     "NO_WRITES",
     "NULL_TASK",
@@ -61,6 +62,10 @@ BRANCH: Final = "branch:"  # prefix of the channels that edges write to
 
 # Of a checkpoint's metadata: its delta channels, with the supersteps since each was stored as a whole.
 DELTA_COUNTERS: Final = "counters_since_delta_snapshot"
+
+# The first format of checkpoints (`v`) with today's names of the channels that trigger tasks. The ids of tasks are made
+# of them, so a task of an older checkpoint, which LangGraph migrates when it loads it, has another id than was saved.
+FORMAT_OF_TASK_IDS: Final = 3
 
 # In streamed updates: marks results that were kept from an earlier attempt.
 CACHED_MARK: Final = "__metadata__"
@@ -110,7 +115,7 @@ def namespace_of(conf: Mapping[str, Any]) -> str:
     return conf.get("checkpoint_ns") or ""
 
 
-def by_namespace(ids: Mapping[str | None, str]) -> dict[str, str]:
+def by_namespace(ids: Mapping[Any, str]) -> dict[str, str]:
     """A map of checkpoints (`checkpoint_map`, `parents`) in which the outermost graph is "", however it was named."""
     return {ns or "": checkpoint_id for ns, checkpoint_id in ids.items()}
 

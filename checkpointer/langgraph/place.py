@@ -11,7 +11,7 @@ whose barrier ends the task:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langgraph.config import get_config
@@ -64,6 +64,19 @@ class TaskPlace:
     attempt: int
     callers: dict[str, str]
     send: Callable[[Sequence[tuple[str, Any]]], None]
+
+    def around(self, counts: Callable[[str], bool]) -> TaskPlace | None:
+        """The task in which the graph of this one runs: of the nearest graph around it whose namespace counts.
+
+        Of that task only the identity is known here: not its path, nor which execution of it this is.
+        """
+        inner = self.ns.split("|")
+        for depth in range(len(inner) - 1, -1, -1):
+            ns = "|".join(inner[:depth])
+            node, _, task_id = inner[depth].rpartition(":")
+            if node and ns in self.checkpoint_map and counts(ns):
+                return replace(self, ns=ns, task_id=task_id, node=node)
+        return None
 
 
 def task_place() -> TaskPlace | None:

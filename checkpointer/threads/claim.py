@@ -10,6 +10,7 @@ from superstep.checkpointer.langgraph.control import run_options
 from superstep.checkpointer.langgraph.keys import (
     CHECKPOINT_MAP,
     DURABILITY,
+    FORMAT_OF_TASK_IDS,
     INTERRUPT,
     RUNTIME,
     TASK_ID,
@@ -69,7 +70,9 @@ async def load(
     owner.enter(ns, conf.get(TASK_ID), runner)
     owner.namespaces[ns].load(loaded.checkpoint if loaded else None, conf.get(TASK_ID), conf[RUNTIME], above)
     pending = loaded.pending_writes or () if loaded else ()
-    owner.namespaces[ns].open_questions(task_id for task_id, channel, _ in pending if channel == INTERRUPT)
+    asked = (task_id for task_id, channel, _ in pending if channel == INTERRUPT)
+    renamed = loaded is not None and loaded.checkpoint["v"] < FORMAT_OF_TASK_IDS
+    owner.namespaces[ns].open_questions(asked, renamed=renamed)
     return loaded
 
 

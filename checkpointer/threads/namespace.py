@@ -33,7 +33,6 @@ class Namespace:
         loaded: LangGraph has loaded it for the run: its super-steps have barriers.
         caller: id of the task that runs it as a subgraph; `None` for the outermost graph.
         invocation: LangGraph's object for the one call of the graph that has loaded it.
-        asked: ids of the tasks whose questions to a human were open when it was loaded.
         shared: several tasks run it at the same time, so its history is nobody's own.
         above: for each graph around this one, by namespace, the checkpoint that its running super-step started from.
     """
@@ -42,7 +41,8 @@ class Namespace:
         self.loaded = False
         self.caller: str | None = None
         self.invocation: object = None
-        self.asked: frozenset[str] = frozenset()
+        self._asked: frozenset[str] = frozenset()
+        self._renamed = False
         self.shared = False
         self.above: Mapping[str, str] = {}
         self._recent: deque[str | None] = deque(maxlen=_RECENT)
@@ -64,9 +64,17 @@ class Namespace:
         self._progress = progress(copy_checkpoint(checkpoint)) if checkpoint else NO_PROGRESS
         self._since = time.perf_counter()
 
-    def open_questions(self, asked: Iterable[str]) -> None:
-        """These tasks had asked a human when the graph was loaded: an answer is theirs to take."""
-        self.asked = frozenset(asked)
+    def open_questions(self, asked: Iterable[str], *, renamed: bool) -> None:
+        """These tasks had asked a human when the graph was loaded: an answer is theirs to take.
+
+        `renamed`: LangGraph has given the tasks other ids since, so their questions are not known by them.
+        """
+        self._asked = frozenset(asked)
+        self._renamed = renamed and bool(self._asked)
+
+    def may_take_answers(self, task_id: str) -> bool:
+        """Whether an answer that the run was entered with can be for this task."""
+        return self._renamed or task_id in self._asked
 
     def advance(self, checkpoint: Checkpoint) -> set[str]:
         """A checkpoint is about to be committed: names of the nodes whose super-step it ends."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
@@ -17,16 +17,31 @@ from superstep.runtime.flow.retry import Tries
 from superstep.runtime.flow.stream_gate import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from langchain_core.runnables import RunnableConfig
+    from langgraph.cache.base import BaseCache
+    from langgraph.types import StateSnapshot
 
     from superstep.checkpointer import GraphCall, Lease, TransactionalSaver
     from superstep.runtime.faults import StepConflict
+    from superstep.runtime.flow.retry import Settings
     from superstep.runtime.flow.stream_gate import Chunk, Shape
-    from superstep.runtime.flow.transactional import Transactional
 
-__all__ = ["Attempts", "with_factless_cache"]
+__all__ = ["Attempts", "Retried", "with_factless_cache"]
+
+
+class Retried(Protocol):
+    """What a run needs of its flow."""
+
+    settings: Settings
+    label: str | None
+    cache: BaseCache[Any] | None
+    on_conflict: Callable[[StepConflict], None] | None
+
+    async def aget_state(self, config: RunnableConfig) -> StateSnapshot:
+        """See LangGraph."""
+        ...
 
 
 _PLACE = ("thread_id", "checkpoint_id", "checkpoint_ns")
@@ -42,7 +57,7 @@ class Attempts:
 
     def __init__(
         self,
-        flow: Transactional,
+        flow: Retried,
         saver: TransactionalSaver,
         call: GraphCall,
         given: Any,
@@ -205,7 +220,7 @@ class Attempts:
         await self._saver.afinish(self._thread_id, self._key, self._status, self._error)
 
 
-def with_factless_cache(flow: Transactional, call: GraphCall, config: RunnableConfig | None) -> RunnableConfig:
+def with_factless_cache(flow: Retried, call: GraphCall, config: RunnableConfig | None) -> RunnableConfig:
     """The config, with the graph's node cache kept away from results that rest on facts."""
     if flow.cache is None or CACHE in call.conf:
         return config or {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing, closing
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from langgraph.pregel import Pregel
@@ -36,9 +36,9 @@ def transactional(graph: Any, *, settings: Settings | None = None, name: str | N
         name: kept with each thread; running a thread of another name is refused.
 
     As a part of another graph (a node, an agent of a supervisor, a call in a node) it is an ordinary subgraph: its
-    conflicts are retried by the outermost flow, or raised if that is a plain graph. A call in a node that names a thread
-    is a run of its own. Run alone without any checkpointer it does what LangGraph does, and `current_step()` raises
-    `NoActiveStep`.
+    conflicts are retried by the outermost flow, or raised if that is a plain graph. A call in a node that names a
+    thread is a run of its own. Run alone without any checkpointer it does what LangGraph does, and `current_step()`
+    raises `NoActiveStep`.
 
     Re-run contract: nodes may run more than once. What they do through `current_step()` and chat models is consistent
     by itself; other effects happen each time.
@@ -242,7 +242,7 @@ _OURS = frozenset({"settings", "label", "on_conflict"})
 _WHOLE = "_whole"  # the stream's consumer is `invoke`, which comes back for sure
 
 
-@lru_cache(maxsize=None)
+@cache
 def _like(plain: type[_Graph]) -> type[Transactional]:
     """The class of flows that are made of graphs of this class."""
     return type(Transactional.__name__, (Transactional, plain), {"plain_class": plain, "__module__": __name__})
