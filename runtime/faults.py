@@ -23,6 +23,7 @@ __all__ = [
     "GraphNotFound",
     "GraphInvalid",
     "InputInvalid",
+    "ThreadNotGiven",
     "ThreadNotFound",
     "ThreadMismatch",
     "ThreadFinished",
@@ -53,6 +54,10 @@ class RuntimeFault(Exception):
 
 class ConfigError(RuntimeFault):
     """A setting is missing, malformed or contradicts another one."""
+
+
+class ThreadNotGiven(ConfigError, ValueError):
+    """A run names no thread. LangGraph raises a `ValueError` for it."""
 
 
 class DatabaseUnavailable(RuntimeFault):

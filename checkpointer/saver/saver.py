@@ -240,6 +240,8 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         source: str | None,
     ) -> None:
         parent_id = conf.get("checkpoint_id")
+        if source == "fork":
+            run.namespaces[ns].forked(checkpoint["id"], parent_id)
         nodes = run.ran(ns, parent_id, checkpoint)
         barrier = Barrier(run, ns, checkpoint["id"], parent_id, row, source == "loop", nodes)
         if barrier.is_one_statement:

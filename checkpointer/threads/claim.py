@@ -21,12 +21,13 @@ from superstep.checkpointer.langgraph.keys import (
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.read_set import Effect
 from superstep.checkpointer.threads.queries import running
+from superstep.checkpointer.threads.questions import NO_QUESTIONS, Questions
 from superstep.checkpointer.threads.run import Run
 from superstep.runtime.faults import ConfigError, ThreadMismatch
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     import asyncpg
@@ -69,11 +70,20 @@ async def load(
     above = {each: id_ for each, id_ in by_namespace(conf.get(CHECKPOINT_MAP, {})).items() if each != ns}
     owner.enter(ns, conf.get(TASK_ID), runner)
     owner.namespaces[ns].load(loaded.checkpoint if loaded else None, conf.get(TASK_ID), conf[RUNTIME], above)
-    pending = loaded.pending_writes or () if loaded else ()
-    asked = (task_id for task_id, channel, _ in pending if channel == INTERRUPT)
-    renamed = loaded is not None and loaded.checkpoint["v"] < FORMAT_OF_TASK_IDS
-    owner.namespaces[ns].open_questions(asked, renamed=renamed)
+    owner.namespaces[ns].open_questions(_questions(owner, ns, loaded, row["write_paths"] or () if row else ()))
     return loaded
+
+
+def _questions(run: Run, ns: str, loaded: CheckpointTuple | None, paths: Sequence[str]) -> Questions:
+    """The open questions of what was loaded; its pending writes come with these paths."""
+    if loaded is None or not loaded.pending_writes:
+        return NO_QUESTIONS
+    checkpoint = loaded.checkpoint
+    pending = zip(loaded.pending_writes, paths, strict=True)
+    asked = {task_id: path for (task_id, channel, _), path in pending if channel == INTERRUPT}
+    step = run.steps.get((ns, checkpoint["id"]))
+    with_facts = {task.id for task in step.tasks.values() if task.shown is not None} if step is not None else set()
+    return Questions(checkpoint["id"], asked, frozenset(asked) - with_facts, checkpoint["v"] < FORMAT_OF_TASK_IDS)
 
 
 async def _load(

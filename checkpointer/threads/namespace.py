@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 from langgraph.checkpoint.base import Checkpoint, copy_checkpoint
 
 from superstep.checkpointer.langgraph.progress import NO_PROGRESS, nodes_between, progress
+from superstep.checkpointer.threads.questions import NO_QUESTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from superstep.checkpointer.langgraph.progress import Progress
+    from superstep.checkpointer.threads.questions import Questions
 
 __all__ = ["Namespace"]
 
@@ -41,8 +43,7 @@ class Namespace:
         self.loaded = False
         self.caller: str | None = None
         self.invocation: object = None
-        self._asked: frozenset[str] = frozenset()
-        self._renamed = False
+        self._questions: Questions = NO_QUESTIONS
         self.shared = False
         self.above: Mapping[str, str] = {}
         self._recent: deque[str | None] = deque(maxlen=_RECENT)
@@ -64,17 +65,17 @@ class Namespace:
         self._progress = progress(copy_checkpoint(checkpoint)) if checkpoint else NO_PROGRESS
         self._since = time.perf_counter()
 
-    def open_questions(self, asked: Iterable[str], *, renamed: bool) -> None:
-        """These tasks had asked a human when the graph was loaded: an answer is theirs to take.
+    def open_questions(self, questions: Questions) -> None:
+        """The questions to a human that were open when the graph was loaded: answers are for those who asked them."""
+        self._questions = questions
 
-        `renamed`: LangGraph has given the tasks other ids since, so their questions are not known by them.
-        """
-        self._asked = frozenset(asked)
-        self._renamed = renamed and bool(self._asked)
+    def forked(self, checkpoint_id: str, parent_id: str | None) -> None:
+        """The run begins with a fork of what it has loaded: the same tasks have other ids there."""
+        self._questions = self._questions.forked(checkpoint_id, parent_id)
 
-    def may_take_answers(self, task_id: str) -> bool:
+    def may_take_answers(self, checkpoint_id: str, task_id: str, path: str) -> bool:
         """Whether an answer that the run was entered with can be for this task."""
-        return self._renamed or task_id in self._asked
+        return self._questions.may_be_answered_by(checkpoint_id, task_id, path)
 
     def advance(self, checkpoint: Checkpoint) -> set[str]:
         """A checkpoint is about to be committed: names of the nodes whose super-step it ends."""

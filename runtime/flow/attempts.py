@@ -77,7 +77,7 @@ class Attempts:
         self._config = with_factless_cache(flow, call, config)
         if "checkpoint_ns" in call.conf and call.conf["checkpoint_ns"] is None:
             self._config = _patched(self._config, checkpoint_ns="")
-        self._is_addressed = call.conf.get("checkpoint_id") is not None
+        self._address = {key: none for key, none in (("checkpoint_id", None), ("checkpoint_map", {})) if call.conf.get(key)}
         self._shape = shape
         self._whole = whole
         self._callers_control = options.pop("control", None) or RunControl()
@@ -185,11 +185,11 @@ class Attempts:
         run = self._saver.runs.find(self._key, self._thread_id)
         await self._saver.runs.end(self._key)
         await asyncio.sleep(pause)
-        if run is not None and run.moved and self._is_addressed:
+        if run is not None and run.moved and self._address:
             # The run has stored something, the fork checkpoint at least: go on from there, not from the checkpoint
             # that the caller addressed.
-            self._config = _patched(self._config, checkpoint_id=None)
-            self._is_addressed = False
+            self._config = _patched(self._config, **self._address)
+            self._address = {}
         self.given = await self._go_on()
 
     async def _go_on(self) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from langgraph.pregel import Pregel
 
 from superstep.checkpointer import GraphCall, TransactionalSaver, graph_call
-from superstep.runtime.faults import ConfigError, GraphInvalid, StepConflict
+from superstep.runtime.faults import ConfigError, GraphInvalid, StepConflict, ThreadNotGiven
 from superstep.runtime.flow.attempts import Attempts, with_factless_cache
 from superstep.runtime.flow.report import RunReport, run_report
 from superstep.runtime.flow.retry import Settings
@@ -120,7 +120,7 @@ class Transactional(_Graph):
             StagedWriteFailed: the database rejected a staged write.
             StaleRun: a later run took the thread over.
             ThreadBusy: this process is running the thread already.
-            ConfigError: no thread_id.
+            ThreadNotGiven: no thread_id.
             GraphInvalid: the graph was given another checkpointer.
         """
         shape = Shape.of(self._mode(stream_mode), subgraphs=subgraphs, version=version)
@@ -226,7 +226,8 @@ class Transactional(_Graph):
         """The thread's latest run. See `RunReport`.
 
         Raises:
-            ConfigError: no thread_id, or the graph has no checkpointer.
+            ThreadNotGiven: no thread_id.
+            ConfigError: the graph has no checkpointer.
         """
         call = graph_call(self.config, config, self.checkpointer)
         saver = _saver_of(call)
@@ -253,7 +254,7 @@ def _saver_of(call: GraphCall) -> TransactionalSaver | None:
 
     Raises:
         GraphInvalid: the graph was given a checkpointer of another kind.
-        ConfigError: no thread_id.
+        ThreadNotGiven: no thread_id.
     """
     if call.is_nested:
         return None
@@ -261,7 +262,7 @@ def _saver_of(call: GraphCall) -> TransactionalSaver | None:
     if not isinstance(call.checkpointer, TransactionalSaver):
         return None
     if call.conf.get("thread_id") is None:
-        raise ConfigError('A run needs a thread: pass {"configurable": {"thread_id": "..."}} as config.')
+        raise ThreadNotGiven('A run needs a thread: pass {"configurable": {"thread_id": "..."}} as config.')
     return call.checkpointer
 
 

@@ -4,7 +4,7 @@
 -- What a checkpoint tuple is made of; `c` is the checkpoint.
 c.ns, c.checkpoint_id, c.parent_id, c.kind, c.payload, c.metadata::text AS metadata,
 v.names AS value_names, v.kinds AS value_kinds, v.vals AS value_values,
-w.tasks AS write_tasks, w.channels AS write_channels, w.kinds AS write_kinds, w.vals AS write_values,
+w.tasks AS write_tasks, w.paths AS write_paths, w.channels AS write_channels, w.kinds AS write_kinds, w.vals AS write_values,
 EXISTS (SELECT 1 FROM {schema}.step_attempt a WHERE a.thread_id = c.thread_id AND a.ns = c.ns
         AND a.checkpoint_id = c.checkpoint_id) AS tried_before
 
@@ -16,9 +16,9 @@ LEFT JOIN LATERAL (
       ON x.thread_id = c.thread_id AND x.ns = c.ns AND x.channel = ref.channel AND x.version = ref.version
 ) v ON cardinality(c.channels) > 0
 LEFT JOIN LATERAL (
-    SELECT array_agg(y.task_id) AS tasks, array_agg(y.channel) AS channels,
+    SELECT array_agg(y.task_id) AS tasks, array_agg(y.task_path) AS paths, array_agg(y.channel) AS channels,
            array_agg(y.kind) AS kinds, array_agg(y.value) AS vals
-    FROM (SELECT task_id, channel, kind, value FROM {schema}.task_write
+    FROM (SELECT task_id, task_path, channel, kind, value FROM {schema}.task_write
           WHERE thread_id = c.thread_id AND ns = c.ns AND checkpoint_id = c.checkpoint_id
           ORDER BY task_path, task_id, idx) y
 ) w ON true
