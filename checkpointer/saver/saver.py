@@ -138,6 +138,11 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             return await migrate.pending(conn, self.schema)
 
     @property
+    def unwrapped(self) -> Self:
+        """The saver itself. Servers wrap savers in adapters that forward attributes: this one leads to what is inside."""
+        return self
+
+    @property
     def schema(self) -> str:
         """The schema of the saver's own tables."""
         return self.database.schema

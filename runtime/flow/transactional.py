@@ -259,15 +259,20 @@ def _saver_of(call: GraphCall) -> TransactionalSaver | None:
     if call.is_nested:
         return None
     _refuse_foreign(call.checkpointer)
-    if not isinstance(call.checkpointer, TransactionalSaver):
-        return None
-    if call.conf.get("thread_id") is None:
+    saver = _behind(call.checkpointer)
+    if saver is not None and call.conf.get("thread_id") is None:
         raise ThreadNotGiven('A run needs a thread: pass {"configurable": {"thread_id": "..."}} as config.')
-    return call.checkpointer
+    return saver
+
+
+def _behind(checkpointer: object) -> TransactionalSaver | None:
+    """The saver that a checkpointer is, or forwards to."""
+    saver = getattr(checkpointer, "unwrapped", None)
+    return saver if isinstance(saver, TransactionalSaver) else None
 
 
 def _refuse_foreign(checkpointer: object) -> None:
-    if checkpointer is not None and not isinstance(checkpointer, bool | TransactionalSaver):
+    if checkpointer is not None and not isinstance(checkpointer, bool) and _behind(checkpointer) is None:
         raise GraphInvalid(
             f"transactional() needs a TransactionalSaver, but the graph has the checkpointer "
             f"{type(checkpointer).__name__}. Compile it with checkpointer=TransactionalSaver, or without any and let "

@@ -6,6 +6,7 @@ import operator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import START, StateGraph
@@ -129,6 +130,43 @@ async def test_a_copy_is_as_transactional(
     assert (await copy.ainvoke({"seen": []}, thread))["seen"] == [55]
     assert len(conflicts) == 1
     assert (await copy.areport(thread)).graph == "served"
+
+
+class Adapter(BaseCheckpointSaver[str]):
+    """As servers put one around a checkpointer: methods that they change, and all other attributes forwarded."""
+
+    def __init__(self, inner: TransactionalSaver) -> None:
+        super().__init__(serde=inner.serde)
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def aput(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        return await self.inner.aput(config, checkpoint, {**metadata, "served": True}, new_versions)
+
+    async def aget_tuple(self, config: Any) -> Any:
+        return await self.inner.aget_tuple(config)
+
+    async def aput_writes(self, *args: Any) -> None:
+        await self.inner.aput_writes(*args)
+
+    def get_next_version(self, current: Any, channel: None) -> Any:
+        return self.inner.get_next_version(current, channel)
+
+
+async def test_a_saver_in_an_adapter_is_that_saver(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    race = Race(bank, 55)
+
+    async def node(state: Any) -> Any:
+        return {"seen": [await race.decide()]}
+
+    served = transactional(chain(None, node)).copy(update={"checkpointer": Adapter(saver)})
+    assert (await served.ainvoke({"seen": []}, thread))["seen"] == [55]
+    assert (await served.areport(thread)).status == "completed"
+    assert (await served.aget_state(thread)).metadata["served"]  # type: ignore[typeddict-item, index]
 
 
 async def test_a_copy_keeps_what_compile_has_set(saver: TransactionalSaver, thread: RunnableConfig) -> None:
