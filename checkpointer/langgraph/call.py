@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from superstep.checkpointer.langgraph.keys import CHECKPOINTER, TASK_ID
+from superstep.checkpointer.langgraph.keys import CHECKPOINT_MAP, CHECKPOINTER, TASK_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GraphCall", "graph_call"]
 
-_COORDINATES = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
+_COORDINATES = ("thread_id", "checkpoint_ns", "checkpoint_id", CHECKPOINT_MAP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,12 @@ class GraphCall:
     conf: Mapping[str, Any]
     is_nested: bool
     checkpointer: object
+
+    @property
+    def to_latest(self) -> dict[str, Any]:
+        """What to change in `conf`, if anything, so that it addresses the thread's latest checkpoint."""
+        nothing: dict[str, Any] = {"checkpoint_id": None, CHECKPOINT_MAP: {}}
+        return {key: none for key, none in nothing.items() if self.conf.get(key)}
 
 
 def graph_call(own: RunnableConfig | None, given: RunnableConfig | None, checkpointer: object) -> GraphCall:

@@ -139,7 +139,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
 
     @property
     def unwrapped(self) -> Self:
-        """The saver itself. Servers wrap savers in adapters that forward attributes: this one leads to what is inside."""
+        """The saver itself. Servers put adapters around savers that forward attributes: this one leads inside."""
         return self
 
     @property

@@ -70,20 +70,19 @@ async def load(
     above = {each: id_ for each, id_ in by_namespace(conf.get(CHECKPOINT_MAP, {})).items() if each != ns}
     owner.enter(ns, conf.get(TASK_ID), runner)
     owner.namespaces[ns].load(loaded.checkpoint if loaded else None, conf.get(TASK_ID), conf[RUNTIME], above)
-    owner.namespaces[ns].open_questions(_questions(owner, ns, loaded, row["write_paths"] or () if row else ()))
+    owner.namespaces[ns].open_questions(_questions(owner, loaded, row["write_paths"] or () if row else ()))
     return loaded
 
 
-def _questions(run: Run, ns: str, loaded: CheckpointTuple | None, paths: Sequence[str]) -> Questions:
+def _questions(run: Run, loaded: CheckpointTuple | None, paths: Sequence[str]) -> Questions:
     """The open questions of what was loaded; its pending writes come with these paths."""
     if loaded is None or not loaded.pending_writes:
         return NO_QUESTIONS
     checkpoint = loaded.checkpoint
     pending = zip(loaded.pending_writes, paths, strict=True)
     asked = {task_id: path for (task_id, channel, _), path in pending if channel == INTERRUPT}
-    step = run.steps.get((ns, checkpoint["id"]))
-    with_facts = {task.id for task in step.tasks.values() if task.shown is not None} if step is not None else set()
-    return Questions(checkpoint["id"], asked, frozenset(asked) - with_facts, checkpoint["v"] < FORMAT_OF_TASK_IDS)
+    renamed = checkpoint["v"] < FORMAT_OF_TASK_IDS
+    return Questions(checkpoint["id"], asked, rest_on_facts=run.has_shown_facts, renamed=renamed)
 
 
 async def _load(

@@ -77,7 +77,7 @@ class Attempts:
         self._config = with_factless_cache(flow, call, config)
         if "checkpoint_ns" in call.conf and call.conf["checkpoint_ns"] is None:
             self._config = _patched(self._config, checkpoint_ns="")
-        self._address = {key: none for key, none in (("checkpoint_id", None), ("checkpoint_map", {})) if call.conf.get(key)}
+        self._to_latest = call.to_latest
         self._shape = shape
         self._whole = whole
         self._callers_control = options.pop("control", None) or RunControl()
@@ -110,9 +110,9 @@ class Attempts:
             raise
 
     async def enter(self) -> None:
-        """Before the first attempt, on the saver's loop: nobody else holds the thread, and answers are for its questions.
+        """Before the first attempt: nobody else holds the thread, and answers are for its questions.
 
-        A run that had the thread before and was left is ended, so that it holds nothing any more.
+        On the saver's loop. A run that had the thread before and was left is ended, so that it holds nothing any more.
         """
         left = self._lease.taken_from if self._lease is not None else None
         if left is not None:
@@ -185,11 +185,11 @@ class Attempts:
         run = self._saver.runs.find(self._key, self._thread_id)
         await self._saver.runs.end(self._key)
         await asyncio.sleep(pause)
-        if run is not None and run.moved and self._address:
+        if run is not None and run.moved and self._to_latest:
             # The run has stored something, the fork checkpoint at least: go on from there, not from the checkpoint
             # that the caller addressed.
-            self._config = _patched(self._config, **self._address)
-            self._address = {}
+            self._config = _patched(self._config, **self._to_latest)
+            self._to_latest = {}
         self.given = await self._go_on()
 
     async def _go_on(self) -> Any:

@@ -161,6 +161,11 @@ def _is_within(ns: str, outer: str) -> bool:
     return not outer or ns == outer or ns.startswith(f"{outer}|")
 
 
+def _task(chunk: Chunk) -> dict[str, Any]:
+    payload: dict[str, Any] = chunk.data["payload"] if chunk.mode == "debug" else chunk.data
+    return payload
+
+
 def _asks(chunk: Chunk) -> bool:
     if chunk.mode == "values" and isinstance(chunk.raw, dict) and chunk.raw.get("interrupts"):
         return True

@@ -45,7 +45,7 @@ async def test_a_namespace_of_null_is_the_outermost_graphs(
     assert sorted(await bank.journal()) == ["inner", "node"]
     assert [step.checkpoint_ns for step in await steps_of(saver, config_of("t"))][-1] == ""
     history = [each async for each in flow.aget_state_history(config_of("t"))]
-    assert [each.values.get("seen") for each in history][0] == [100, "yes"]
+    assert next(each.values.get("seen") for each in history) == [100, "yes"]
     async for each in saver.alist(config_of("t")):
         assert set(each.metadata.get("parents", {})) <= {""}
     await flow.aupdate_state(place, {"seen": ["more"]}, as_node="node")
@@ -54,10 +54,8 @@ async def test_a_namespace_of_null_is_the_outermost_graphs(
 
 @pytest.mark.parametrize("wrap", [False, True])
 @pytest.mark.parametrize("by_id", [False, True])
-async def test_a_question_of_an_older_format_is_answered(
-    saver: TransactionalSaver, *, by_id: bool, wrap: bool
-) -> None:
-    """LangGraph migrates the checkpoint when it loads it, and its tasks have other ids than the question was saved for."""
+async def test_a_question_of_an_older_format_is_answered(saver: TransactionalSaver, *, by_id: bool, wrap: bool) -> None:
+    """LangGraph migrates the checkpoint on loading it, and its tasks have other ids than the question was saved for."""
 
     async def ask(state: Any) -> Any:
         return {"seen": [interrupt("sure?")]}

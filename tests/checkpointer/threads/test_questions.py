@@ -274,12 +274,13 @@ async def test_an_answer_addressed_to_a_subgraphs_checkpoint_counts_unless_it_re
     flow = transactional(graph) if wrap else graph
     await flow.ainvoke({"seen": []}, thread)
     inside = (await flow.aget_state(thread, subgraphs=True)).tasks[0].state.config
-    (question,) = (await flow.ainvoke(None, inside))["__interrupt__"]
+    (_question,) = (await flow.ainvoke(None, inside))["__interrupt__"]
     await bank.set(55)
     try:
         result = await flow.ainvoke(Command(resume="yes"), inside)
     except StepConflict:
-        assert facts and not wrap  # noqa: PT017 - a plain graph is told so, and asks when it is run again
+        assert facts
+        assert not wrap
         result = await flow.ainvoke(None, thread)
     if facts:
         assert [each.value for each in result["__interrupt__"]] == ["may we charge 55?"]
