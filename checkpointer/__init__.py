@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from superstep.checkpointer.embedded import EmbeddedServer
     from superstep.checkpointer.embedded import status as embedded_status
     from superstep.checkpointer.embedded import stop as stop_embedded
+    from superstep.checkpointer.langgraph.call import GraphCall, graph_call
+    from superstep.checkpointer.langgraph.control import AttemptControl
     from superstep.checkpointer.langgraph.keys import (
         CACHE,
         CACHED_MARK,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.saver.saver import TransactionalSaver
     from superstep.checkpointer.step.step import Step, SyncStep
     from superstep.checkpointer.threads.current import current_step, refuse_blocking
+    from superstep.checkpointer.threads.lease import Lease
     from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary
 
 _HOME = {
@@ -53,6 +56,10 @@ _HOME = {
     "ThreadSummary": "threads.summaries",
     "LatestRun": "threads.summaries",
     "RunOptions": "langgraph.keys",
+    "AttemptControl": "langgraph.control",
+    "GraphCall": "langgraph.call",
+    "graph_call": "langgraph.call",
+    "Lease": "threads.lease",
     "MismatchedRows": "commit.staged_writes",
     "SiblingConflict": "commit.staged_writes",
     "is_marked": "langgraph.keys",
@@ -85,6 +92,10 @@ __all__ = [
     "ThreadSummary",
     "LatestRun",
     "RunOptions",
+    "AttemptControl",
+    "GraphCall",
+    "graph_call",
+    "Lease",
     "MismatchedRows",
     "SiblingConflict",
     "is_marked",

@@ -23,6 +23,7 @@ __all__ = [
     "GraphNotFound",
     "GraphInvalid",
     "InputInvalid",
+    "ThreadNotGiven",
     "ThreadNotFound",
     "ThreadMismatch",
     "ThreadFinished",
@@ -54,6 +55,10 @@ class RuntimeFault(Exception):
 
 class ConfigError(RuntimeFault):
     """A setting is missing, malformed or contradicts another one."""
+
+
+class ThreadNotGiven(ConfigError, ValueError):
+    """A run names no thread. LangGraph raises a `ValueError` for it."""
 
 
 class DatabaseUnavailable(RuntimeFault):

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         ThreadFinished,
         ThreadMismatch,
         ThreadNotFound,
+        ThreadNotGiven,
         ValueNotSerializable,
     )
     from superstep.runtime.flow.report import RunReport
@@ -82,6 +83,7 @@ _HOMES = {
         "GraphInvalid",
         "InputInvalid",
         "ThreadNotFound",
+        "ThreadNotGiven",
         "ThreadMismatch",
         "ThreadFinished",
         "ThreadBusy",
@@ -133,6 +135,7 @@ __all__ = [
     "GraphInvalid",
     "InputInvalid",
     "ThreadNotFound",
+    "ThreadNotGiven",
     "ThreadMismatch",
     "ThreadFinished",
     "ThreadBusy",

@@ -13,8 +13,9 @@ paid again, and nothing is recorded.
 
 A node that iterates `model.astream()` itself is covered for routed models only: they ask a cache that has
 `memoises_streams`, where LangChain's own `astream` asks none. (`ainvoke` under `stream_mode="messages"` is covered for
-all.) Not covered are models built with `cache=False`, and runs under durability "exit", which leave nothing behind that
-could be resumed; their calls are recorded.
+all.) Not covered are models built with `cache=False`; those that are asked in a subgraph compiled with
+`checkpointer=False`, where nothing tells which execution of its caller asks; and runs under durability "exit", which
+leave nothing behind that could be resumed. Their calls are recorded, and paid again when the caller runs again.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ from superstep.checkpointer.calls.queries import (
     remembered,
     take_over,
 )
-from superstep.checkpointer.calls.records import hidden, row_of_answer, store_call
+from superstep.checkpointer.calls.records import hidden, row_of_answer
 from superstep.checkpointer.calls.requests import answered, number, request_digest
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.encryption import answer_at, keyed
 from superstep.checkpointer.langgraph.place import nodes_around
-from superstep.checkpointer.threads.current import current_task
+from superstep.checkpointer.threads.current import paying_task
 from superstep.checkpointer.threads.digest_key import digest_key
 from superstep.runtime.faults import NoActiveStep
 
@@ -64,26 +65,34 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    """The `nth` such request of one execution of a task."""
+class _Place:
+    """Where a call's answer is remembered: it is the `nth` such request of one execution of a task."""
 
-    task: CurrentTask
     step: SuperStep
     attempt: Attempt
     request: bytes
     nth: int
 
     @property
+    def task(self) -> Task:
+        """Whose execution it is."""
+        return self.step.tasks[self.attempt.task_id]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call of a model inside a super-step; without a place its answer is recorded, and not remembered."""
+
+    task: CurrentTask
+    place: _Place | None
+
+    @property
     def run(self) -> Run:
         return self.task.run
 
-    @property
-    def of(self) -> Task:
-        """The task whose execution makes it."""
-        return self.step.tasks[self.attempt.task_id]
-
     def answered(self) -> None:
-        answered(self.attempt, self.request, self.nth)
+        if self.place is not None:
+            answered(self.place.attempt, self.place.request, self.place.nth)
 
 
 # LangChain looks a request up and stores its answer in one coroutine, so the call travels in the context.
@@ -106,30 +115,34 @@ class StepMemo(BaseCache):
         return _found(call, await call.run.database.home.call(self._find(call, prompt, llm_string)))
 
     async def _find(self, call: _Call, prompt: str, llm_string: str) -> Any:
-        run, database = call.run, call.run.database
+        run, database, place = call.run, call.run.database, call.place
+        if place is None:
+            return await self.outer.alookup(prompt, llm_string) if self.outer else None
         # The key has the checkpoint that the super-step starts from, and a crash before that is committed gives the
         # step another one, under which a paid answer would not be found.
         await run.begun(call.task.place.ns, call.task.checkpoint_id)
-        key, request = CallKey.of(call.task), await self._request(call)
-        what, since = (request, call.nth), call.of.answers_since
+        key, request = CallKey.of(call.task), await self._request(call.run, place)
+        what, since = (request, place.nth), place.task.answers_since
         row = await database.autocommit(lambda conn: remembered(conn, database.schema, key, *what, since))
         if row is None or not row["owned"]:
             raise run.stale()
-        call.of.answers_since = row["since"]
+        place.task.answers_since = row["since"]
         if row["kind"] is None and call.task.place.ns:
-            row = await self._given_before(call, key, request)
+            row = await self._given_before(call.task, place, key, request)
         if row is not None and row["kind"] is not None:
-            call.step.costs.llm_reused += 1
+            place.step.costs.llm_reused += 1
             return loaded(answer_at(run.serde, run.thread_id, request), row["kind"], row["answer"])
         return await self.outer.alookup(prompt, llm_string) if self.outer else None
 
-    async def _given_before(self, call: _Call, key: CallKey, request: bytes) -> asyncpg.Record | None:
+    async def _given_before(
+        self, task: CurrentTask, asked: _Place, key: CallKey, request: bytes
+    ) -> asyncpg.Record | None:
         """What the same nodes were answered when a caller that has to run again ran this subgraph before."""
-        run, place, database = call.run, call.task.place, call.run.database
+        run, place, database = task.run, task.place, task.run.database
         checkpoints = [each for ns, each in place.checkpoint_map.items() if ns != place.ns]
-        key = key.since(call.of.answers_since or 1)
+        key = key.since(asked.task.answers_since or 1)
         where = nodes_around(place.ns), Callers(checkpoints, run.caller_ids(place.ns))
-        return await database.autocommit(lambda conn: take_over(conn, database.schema, key, request, call.nth, *where))
+        return await database.autocommit(lambda conn: take_over(conn, database.schema, key, request, asked.nth, *where))
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Store a paid answer durably before the node gets it.
@@ -140,9 +153,6 @@ class StepMemo(BaseCache):
         if call is not None:
             await call.run.database.home.call(self._store(call, return_val))
             call.answered()
-        elif (task := _unmemoised()) is not None:
-            row = row_of_answer(task.place.node, return_val)
-            await task.run.database.home.call(store_call(task, row))
         if self.outer:
             with _harmless(call):
                 await self.outer.aupdate(prompt, llm_string, return_val)
@@ -150,10 +160,13 @@ class StepMemo(BaseCache):
     async def _store(self, call: _Call, answer: Sequence[Generation]) -> None:
         await failpoints.hit("memo.before_store")
         run, database = call.run, call.run.database
-        key, request = CallKey.of(call.task).since(call.of.answers_since or 1), await self._request(call)
+        place, what = call.place, None
+        key = CallKey.of(call.task).since((place.task.answers_since if place is not None else None) or 1)
         row = hidden(run, key, row_of_answer(call.task.place.node, answer))
         try:
-            what = Remembered(request, call.nth, *dumped(answer_at(run.serde, run.thread_id, request), answer))
+            if place is not None:
+                request = await self._request(run, place)
+                what = Remembered(request, place.nth, *dumped(answer_at(run.serde, run.thread_id, request), answer))
         except NotKept as why:
             _log.warning(
                 "What a model said to node %r cannot be kept (%s). The call is recorded and the node has its answer, "
@@ -161,6 +174,7 @@ class StepMemo(BaseCache):
                 call.task.place.node,
                 why,
             )
+        if what is None:
             stored = await database.autocommit(lambda conn: record_call(conn, database.schema, key, row))
         else:
             stored = await database.autocommit(lambda conn: remember(conn, database.schema, key, row, what))
@@ -168,9 +182,9 @@ class StepMemo(BaseCache):
             raise run.stale()
         await failpoints.hit("memo.stored")
 
-    async def _request(self, call: _Call) -> bytes:
+    async def _request(self, run: Run, place: _Place) -> bytes:
         """The digest of a request as it is stored: with encryption, one that says nothing of the request."""
-        return keyed(await digest_key(call.run.database, call.run.serde), call.request)
+        return keyed(await digest_key(run.database, run.serde), place.request)
 
     def lookup(self, prompt: str, llm_string: str) -> Any:
         """`alookup` for synchronous model calls; blocks the calling thread."""
@@ -185,9 +199,6 @@ class StepMemo(BaseCache):
         if call is not None:
             call.run.database.home.block(self._store(call, return_val))
             call.answered()
-        elif (task := _unmemoised()) is not None:
-            row = row_of_answer(task.place.node, return_val)
-            task.run.database.home.block(store_call(task, row))
         if self.outer:
             with _harmless(call):
                 self.outer.update(prompt, llm_string, return_val)
@@ -214,23 +225,14 @@ def _begin(prompt: str, llm_string: str) -> _Call | None:
 
 def _here(prompt: str, llm_string: str) -> _Call | None:
     try:
-        task = current_task()
+        task = paying_task()
     except NoActiveStep:
         return None
-    if task.run.saves_at_exit(task.place.ns):
-        return None
+    if task.runs_apart or task.run.saves_at_exit(task.place.ns):
+        return _Call(task, None)
     request = request_digest(prompt, llm_string)
     step, attempt = task.enter()
-    return _Call(task, step, attempt, request, number(attempt, request))
-
-
-def _unmemoised() -> CurrentTask | None:
-    """The task that made a call whose answer is not kept: nothing of its run is saved that could ask for it again."""
-    try:
-        task = current_task()
-    except NoActiveStep:
-        return None
-    return task if task.run.saves_at_exit(task.place.ns) else None
+    return _Call(task, _Place(step, attempt, request, number(attempt, request)))
 
 
 def _take() -> _Call | None:

@@ -22,7 +22,7 @@ from langgraph.checkpoint.base.id import uuid6
 from superstep.checkpointer.calls import queries
 from superstep.checkpointer.langgraph.codec import for_jsonb
 from superstep.checkpointer.langgraph.encryption import call_column
-from superstep.checkpointer.threads.current import current_task
+from superstep.checkpointer.threads.current import paying_task
 from superstep.runtime.faults import NoActiveStep
 from superstep.runtime.formats import RECORD_KEY
 
@@ -80,7 +80,7 @@ async def record_call(record: Mapping[str, Any]) -> None:
         DatabaseUnavailable: the database did not come back.
     """
     try:
-        task = current_task()
+        task = paying_task()
     except NoActiveStep:
         return
     row = _row(task.place.node, "answered" if record.get("outcome") == "answered" else "failed", record)
@@ -116,7 +116,7 @@ async def spent(*, route: str | None = None, window: float | None = None) -> Spe
         DatabaseUnavailable: the database did not come back.
     """
     try:
-        task = current_task()
+        task = paying_task()
     except NoActiveStep:
         return None
     seconds = None if window is None else min(window, _EVER)

@@ -51,7 +51,7 @@ async def save_result(
     run.handed_in(task_id)
     run.name_questions(at[0], task_id, asked_in(clean, INTERRUPT))
     took_answer = run.token is not None and task_id != NULL_TASK and any(channel == RESUME for channel, _ in clean)
-    if took_answer and task_id not in run.namespaces[at[0]].asked:
+    if took_answer and not run.namespaces[at[0]].may_take_answers(at[1], task_id, task_path):
         await _refuse_answer(run, at, task_id)
     finished = is_output(clean)
     failure = next((value for channel, value in clean if channel == ERROR), None)

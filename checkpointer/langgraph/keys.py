@@ -6,7 +6,7 @@ checkpoint library exports (`ERROR`, `RESUME`, `WRITES_IDX_MAP`) is imported whe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP
@@ -25,6 +25,7 @@ __all__ = [
     "DURABILITY",
     "ERROR_HANDLER",
     "ERROR_SOURCE_NODE",
+    "FORMAT_OF_TASK_IDS",
     "INTERRUPT",
     "NO_WRITES",
     "NULL_TASK",
@@ -35,6 +36,7 @@ __all__ = [
     "STEP_TAG",
     "TASK_ID",
     "RunOptions",
+    "by_namespace",
     "is_marked",
     "is_private_channel",
     "is_output",
@@ -60,6 +62,10 @@ BRANCH: Final = "branch:"  # prefix of the channels that edges write to
 # Of a checkpoint's metadata: its delta channels, with the supersteps since each was stored as a whole.
 DELTA_COUNTERS: Final = "counters_since_delta_snapshot"
 
+# The first format of checkpoints (`v`) with today's names of the channels that trigger tasks. The ids of tasks are made
+# of them, so a task of an older checkpoint, which LangGraph migrates when it loads it, has another id than was saved.
+FORMAT_OF_TASK_IDS: Final = 3
+
 # In streamed updates: marks results that were kept from an earlier attempt.
 CACHED_MARK: Final = "__metadata__"
 
@@ -76,23 +82,18 @@ _ABOUT_CONTROL = frozenset({ERROR, INTERRUPT, RESUME, ERROR_SOURCE_NODE})
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What the caller of a run tells the saver, in `configurable` under `KEY`.
+    """What the caller of a run tells the saver, see `control.AttemptControl`.
 
     Attributes:
         graph: name of the graph, kept with the thread; a thread of another graph is refused.
         accept_stale_answers: an answer to an interrupt counts even if the facts its question showed have moved.
         tells_questions_apart: a question that is asked again comes under another name (`langgraph.questions`). Whoever
             sets this translates the names in answers.
-        attempt: identifies the run, instead of LangGraph's run control: a caller that enters a thread again after a
-            conflict makes new options, so what is left over of the attempt before belongs to a run that is over.
     """
-
-    KEY = "__superstep_options"
 
     graph: str | None = None
     accept_stale_answers: bool = False
     tells_questions_apart: bool = False
-    attempt: object = field(default_factory=object, compare=False)
 
 
 def is_private_channel(name: str) -> bool:
@@ -103,12 +104,14 @@ def is_private_channel(name: str) -> bool:
 def run_key(conf: Mapping[str, Any]) -> object | None:
     """The object that identifies a run, from the `configurable` of anything that belongs to it; `None` outside of runs.
 
-    LangGraph makes one run control a run and hands it to subgraphs too, and whatever is in `configurable`, so options
-    of ours identify a run as well, and more closely: several attempts may share a control that the caller has given.
+    LangGraph makes one run control a run and hands it to subgraphs too.
     """
-    control = getattr(conf.get(RUNTIME), "control", None)
-    options = conf.get(RunOptions.KEY)
-    return options.attempt if control is not None and isinstance(options, RunOptions) else control
+    return getattr(conf.get(RUNTIME), "control", None)
+
+
+def by_namespace(ids: Mapping[Any, str]) -> dict[str, str]:
+    """A map of checkpoints (`checkpoint_map`, `parents`) in which the outermost graph is "", however it was named."""
+    return {ns or "": checkpoint_id for ns, checkpoint_id in ids.items()}
 
 
 def is_output(writes: Iterable[tuple[str, Any]]) -> bool:

@@ -11,7 +11,7 @@ whose barrier ends the task:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langgraph.config import get_config
@@ -25,6 +25,7 @@ from superstep.checkpointer.langgraph.keys import (
     SEND,
     STEP_TAG,
     TASK_ID,
+    by_namespace,
     run_key,
 )
 
@@ -64,6 +65,19 @@ class TaskPlace:
     callers: dict[str, str]
     send: Callable[[Sequence[tuple[str, Any]]], None]
 
+    def around(self, counts: Callable[[str], bool]) -> TaskPlace | None:
+        """The task in which the graph of this one runs: of the nearest graph around it whose namespace counts.
+
+        Of that task only the identity is known here: not its path, nor which execution of it this is.
+        """
+        inner = self.ns.split("|")
+        for depth in range(len(inner) - 1, -1, -1):
+            ns = "|".join(inner[:depth])
+            node, _, task_id = inner[depth].rpartition(":")
+            if node and ns in self.checkpoint_map and counts(ns):
+                return replace(self, ns=ns, task_id=task_id, node=node)
+        return None
+
 
 def task_place() -> TaskPlace | None:
     """The place of the calling code; `None` in a task of a graph without a checkpointer.
@@ -85,7 +99,7 @@ def task_place() -> TaskPlace | None:
         run_key=run_key(conf),
         thread_id=str(conf["thread_id"]),
         ns=ns,
-        checkpoint_map=conf[CHECKPOINT_MAP],
+        checkpoint_map=by_namespace(conf[CHECKPOINT_MAP]),
         task_id=conf[TASK_ID],
         node=str(metadata.get("langgraph_node", "?")),
         path=path_text(path),

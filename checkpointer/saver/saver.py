@@ -24,7 +24,7 @@ from superstep.checkpointer.langgraph import typed_saver
 from superstep.checkpointer.langgraph.codec import checkpoint_row
 from superstep.checkpointer.langgraph.encryption import Where, encrypts, sealed_text
 from superstep.checkpointer.langgraph.ids import namespace_of, thread_of, usable_thread
-from superstep.checkpointer.langgraph.keys import run_key
+from superstep.checkpointer.langgraph.keys import by_namespace, run_key
 from superstep.checkpointer.langgraph.metadata import json_text, metadata_of
 from superstep.checkpointer.langgraph.serializer import strict
 from superstep.checkpointer.saver.lifecycle import Lifetime
@@ -153,6 +153,11 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
             return await migrate.pending(conn, self.schema)
 
     @property
+    def unwrapped(self) -> Self:
+        """The saver itself. Servers put adapters around savers that forward attributes: this one leads inside."""
+        return self
+
+    @property
     def schema(self) -> str:
         """The schema of the saver's own tables."""
         return self.database.schema
@@ -235,6 +240,8 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         conf = config["configurable"]
         ns = namespace_of(conf)
         full = metadata_of(config, metadata)
+        if parents := full.get("parents"):
+            full["parents"] = by_namespace(parents)
         run = self._known(config)
         try:
             where = Where(str(conf["thread_id"]), ns, checkpoint["id"])
@@ -264,6 +271,8 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         source: str | None,
     ) -> None:
         parent_id = conf.get("checkpoint_id")
+        if source == "fork":
+            run.namespaces[ns].forked(checkpoint["id"], parent_id)
         nodes = run.ran(ns, parent_id, checkpoint)
         barrier = Barrier(run, ns, checkpoint["id"], parent_id, row, source == "loop", nodes)
         if barrier.is_one_statement:

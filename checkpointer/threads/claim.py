@@ -6,26 +6,29 @@ from typing import TYPE_CHECKING
 
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.codec import checkpoint_tuple, effect_at
+from superstep.checkpointer.langgraph.control import run_options
 from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.langgraph.ids import checkpoint_of, namespace_of, thread_of
 from superstep.checkpointer.langgraph.keys import (
     CHECKPOINT_MAP,
     DURABILITY,
+    FORMAT_OF_TASK_IDS,
     INTERRUPT,
     RUNTIME,
     TASK_ID,
-    RunOptions,
+    by_namespace,
     run_key,
 )
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.read_set import Effect
 from superstep.checkpointer.threads.queries import running
+from superstep.checkpointer.threads.questions import NO_QUESTIONS, Questions
 from superstep.checkpointer.threads.run import Run, no_barrier
 from superstep.runtime.faults import ThreadMismatch
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     import asyncpg
@@ -65,13 +68,23 @@ async def load(
         run = None
     owner, row = await runs.database.autocommit(lambda conn: _load(runs, serde, conn, conf, key, run))
     loaded = checkpoint_tuple(serde, dict(row)) if row else None
-    above = {each: id_ for each, id_ in conf.get(CHECKPOINT_MAP, {}).items() if each != ns}
+    above = {each: id_ for each, id_ in by_namespace(conf.get(CHECKPOINT_MAP, {})).items() if each != ns}
     owner.enter(ns, conf.get(TASK_ID), runner)
     owner.namespaces[ns].at_exit = conf.get(DURABILITY) == "exit"
     owner.namespaces[ns].load(loaded.checkpoint if loaded else None, conf.get(TASK_ID), conf[RUNTIME], above)
-    pending = loaded.pending_writes or () if loaded else ()
-    owner.namespaces[ns].open_questions(task_id for task_id, channel, _ in pending if channel == INTERRUPT)
+    owner.namespaces[ns].open_questions(_questions(owner, loaded, row["write_paths"] or () if row else ()))
     return loaded
+
+
+def _questions(run: Run, loaded: CheckpointTuple | None, paths: Sequence[str]) -> Questions:
+    """The open questions of what was loaded; its pending writes come with these paths."""
+    if loaded is None or not loaded.pending_writes:
+        return NO_QUESTIONS
+    checkpoint = loaded.checkpoint
+    pending = zip(loaded.pending_writes, paths, strict=True)
+    asked = {task_id: path for (task_id, channel, _), path in pending if channel == INTERRUPT}
+    renamed = checkpoint["v"] < FORMAT_OF_TASK_IDS
+    return Questions(checkpoint["id"], asked, rest_on_facts=run.has_shown_facts, renamed=renamed)
 
 
 async def _load(
@@ -104,7 +117,7 @@ async def _claim(
 ) -> Run:
     """Take the thread over: raise its fencing token."""
     thread_id = thread_of(conf)
-    options = conf.get(RunOptions.KEY, RunOptions())
+    options = run_options(conf)
     owner = await running.claim(conn, runs.database.schema, thread_id, options.graph)
     if owner is None:
         raise ThreadMismatch(

@@ -18,16 +18,24 @@ if TYPE_CHECKING:
     from superstep.checkpointer.step.task import Attempt
     from superstep.checkpointer.threads.run import Run
 
-__all__ = ["CurrentTask", "current_step", "current_task", "refuse_blocking"]
+__all__ = ["CurrentTask", "current_step", "current_task", "paying_task", "refuse_blocking"]
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentTask:
-    """The task that some code belongs to, the run that the task is part of, and where that run is registered."""
+    """The task that some code belongs to, the run that the task is part of, and where that run is registered.
+
+    Attributes:
+        runs: where the run is registered.
+        run: the run.
+        place: the task's.
+        runs_apart: the code runs in a subgraph of the task that has no barrier, in a task of its own.
+    """
 
     runs: Registry
     run: Run
     place: TaskPlace
+    runs_apart: bool = False
 
     @property
     def checkpoint_id(self) -> str:
@@ -79,26 +87,58 @@ def current_task() -> CurrentTask:
         StaleRun: its run has ended.
         ConfigError: it is of a subgraph without a barrier.
     """
+    task = paying_task()
+    if task.runs_apart:
+        raise _no_barrier(_place())
+    return task
+
+
+def paying_task() -> CurrentTask:
+    """The task that calls of models made here belong to: of a subgraph without a barrier, the task that runs it.
+
+    Raises:
+        NoActiveStep: none that a `TransactionalSaver` knows.
+        StaleRun: its run has ended.
+        ConfigError: no graph around the calling code has a barrier.
+    """
+    place = _place()
+    runs: Any = getattr(place.saver, "runs", None)
+    if not isinstance(runs, Registry):
+        raise _no_saver()
+    run = runs.find(place.run_key, place.thread_id)
+    if run is None:
+        raise StaleRun(f"The run of thread {place.thread_id!r} that this task belongs to has ended.")
+    if run.has_loaded(place.ns):
+        return CurrentTask(runs, run, place)
+    around = place.around(run.has_loaded)
+    if around is None:
+        raise _no_barrier(place)
+    return CurrentTask(runs, run, around, runs_apart=True)
+
+
+def _place() -> TaskPlace:
     try:
         place = task_place()
     except RuntimeError as e:
         raise NoActiveStep("No super-step is running here: call this inside a node, or in what a node awaits.") from e
-    runs: Any = getattr(place.saver, "runs", None) if place is not None else None
-    if place is None or not isinstance(runs, Registry):
-        raise NoActiveStep(
-            "The graph running here has no TransactionalSaver: compile it with checkpointer=saver and invoke it with "
-            "a thread_id."
-        )
-    run = runs.find(place.run_key, place.thread_id)
-    if run is None:
-        raise StaleRun(f"The run of thread {place.thread_id!r} that this task belongs to has ended.")
-    if not run.has_loaded(place.ns):
-        raise ConfigError(
-            f"Node {place.node!r} belongs to a subgraph without a checkpointer of its own (or to a kind of task this "
-            f"version does not know), so no barrier would ever commit what it stages. Compile that subgraph without "
-            f"checkpointer=False."
-        )
-    return CurrentTask(runs, run, place)
+    if place is None:
+        raise _no_saver()
+    return place
+
+
+def _no_saver() -> NoActiveStep:
+    return NoActiveStep(
+        "The graph running here has no TransactionalSaver: compile it with checkpointer=saver and invoke it with a "
+        "thread_id."
+    )
+
+
+def _no_barrier(place: TaskPlace) -> ConfigError:
+    return ConfigError(
+        f"Node {place.node!r} belongs to a subgraph without a checkpointer of its own (or to a kind of task this "
+        f"version does not know), so no barrier would ever commit what it stages. Compile that subgraph without "
+        f"checkpointer=False."
+    )
 
 
 def refuse_blocking() -> None:
@@ -107,7 +147,7 @@ def refuse_blocking() -> None:
     Does nothing outside of super-steps: there a call needs no loop but its own.
     """
     try:
-        here = current_task()
+        here = paying_task()
     except NoActiveStep:
         return
     try:

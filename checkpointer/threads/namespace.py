@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 from langgraph.checkpoint.base import Checkpoint, copy_checkpoint
 
 from superstep.checkpointer.langgraph.progress import NO_PROGRESS, nodes_between, progress
+from superstep.checkpointer.threads.questions import NO_QUESTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from superstep.checkpointer.langgraph.progress import Progress
+    from superstep.checkpointer.threads.questions import Questions
 
 __all__ = ["Namespace"]
 
@@ -33,7 +35,6 @@ class Namespace:
         loaded: LangGraph has loaded it for the run: its super-steps have barriers.
         caller: id of the task that runs it as a subgraph; `None` for the outermost graph.
         invocation: LangGraph's object for the one call of the graph that has loaded it.
-        asked: ids of the tasks whose questions to a human were open when it was loaded.
         shared: several tasks run it at the same time, so its history is nobody's own.
         at_exit: it runs under durability "exit": its super-steps have no barriers.
         above: for each graph around this one, by namespace, the checkpoint that its running super-step started from.
@@ -43,7 +44,7 @@ class Namespace:
         self.loaded = False
         self.caller: str | None = None
         self.invocation: object = None
-        self.asked: frozenset[str] = frozenset()
+        self._questions: Questions = NO_QUESTIONS
         self.shared = False
         self.at_exit = False
         self.above: Mapping[str, str] = {}
@@ -66,9 +67,17 @@ class Namespace:
         self._progress = progress(copy_checkpoint(checkpoint)) if checkpoint else NO_PROGRESS
         self._since = time.perf_counter()
 
-    def open_questions(self, asked: Iterable[str]) -> None:
-        """These tasks had asked a human when the graph was loaded: an answer is theirs to take."""
-        self.asked = frozenset(asked)
+    def open_questions(self, questions: Questions) -> None:
+        """The questions to a human that were open when the graph was loaded: answers are for those who asked them."""
+        self._questions = questions
+
+    def forked(self, checkpoint_id: str, parent_id: str | None) -> None:
+        """The run begins with a fork of what it has loaded: the same tasks have other ids there."""
+        self._questions = self._questions.forked(checkpoint_id, parent_id)
+
+    def may_take_answers(self, checkpoint_id: str, task_id: str, path: str) -> bool:
+        """Whether an answer that the run was entered with can be for this task."""
+        return self._questions.may_be_answered_by(checkpoint_id, task_id, path)
 
     def advance(self, checkpoint: Checkpoint) -> set[str]:
         """A checkpoint is about to be committed: names of the nodes whose super-step it ends."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.collections.embedder import TextEmbedder
-from superstep.runtime.faults import StaleRun, ThreadBusy
+from superstep.checkpointer.threads.lease import Leases
+from superstep.runtime.faults import StaleRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.threads.run import Run
 
@@ -26,13 +24,13 @@ class Registry:
     Attributes:
         database: of the saver.
         embedder: embeds texts for `nearest(text=...)`.
-        active: threads that a transactional flow of this process is running.
+        leases: the threads that transactional flows of this process are running.
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.embedder = TextEmbedder()
-        self.active: set[str] = set()
+        self.leases = Leases()
         self._runs: OrderedDict[tuple[int, str], Run] = OrderedDict()
 
     def find(self, key: object, thread_id: str) -> Run | None:
@@ -63,24 +61,6 @@ class Registry:
         while len(self._runs) > _MOST_RUNS:
             _, oldest = self._runs.popitem(last=False)
             self.database.home.spawn(oldest.close)
-
-    @contextmanager
-    def exclusive(self, thread_id: str) -> Iterator[None]:
-        """Hold a thread against other runs of this process.
-
-        Raises:
-            ThreadBusy: one is running. (A run in another process is not waited for: it is fenced.)
-        """
-        if thread_id in self.active:
-            raise ThreadBusy(
-                f"Thread {thread_id!r} is being run by this process right now. Wait for that run, or use another "
-                f"thread id."
-            )
-        self.active.add(thread_id)
-        try:
-            yield
-        finally:
-            self.active.discard(thread_id)
 
     async def end(self, key: object) -> None:
         """The caller knows that the runs of this key are over: release whatever their steps hold, and forget them.

@@ -56,6 +56,7 @@ class Run:
         steps: open super-steps, by namespace and the checkpoint they started from.
         writes: results that are not stored yet.
         renamed: questions that this run has asked under another name than LangGraph's.
+        has_shown_facts: a question that was open when it began rests on reads.
         poison: why no commit of this run may happen any more.
     """
 
@@ -84,6 +85,7 @@ class Run:
         self._running: dict[tuple[str, str], asyncio.Task[Any] | None] = {}  # by task id and the subgraph it runs
         self.writes = PendingWrites(database, thread_id, token)
         self.renamed: dict[str, str] = {}
+        self.has_shown_facts = False
         self.poison: RuntimeFault | None = None
 
     @classmethod
@@ -202,6 +204,7 @@ class Run:
     ) -> None:
         """Saved results were loaded with the checkpoint: they count only if what they rest on still holds."""
         kept = [e for e in effects if not (e.asked and self.options.accept_stale_answers)]
+        self.has_shown_facts = self.has_shown_facts or any(e.asked for e in kept)
         if kept or costs is not None:
             self.step(ns, checkpoint_id).load(kept, costs, asked_again)
 

@@ -7,7 +7,6 @@ it fails, so a consumer sees each super-step exactly once. Tokens (`messages`) a
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -97,16 +96,12 @@ class Gate:
     interrupted: bool = False
     _begun: set[str] = field(default_factory=set)
     _repeats: set[str] = field(default_factory=set)
-    _held: defaultdict[str, list[Chunk]] = field(default_factory=lambda: defaultdict(list))
-    _last: list[Chunk] = field(default_factory=list)
+    _held: list[Chunk] = field(default_factory=list)  # in the order they came
 
     def push(self, chunk: Chunk) -> Iterator[Any]:
         """Take a chunk; give what may be shown now."""
         ns = "|".join(chunk.ns)
-        if _asks(chunk):
-            self.interrupted = self.interrupted or (chunk.mode == "updates" and not ns)
-            self._last.append(chunk)
-        elif chunk.mode in _LIVE:
+        if chunk.mode in _LIVE:
             yield from self._show(chunk)
         elif chunk.mode == "debug" and chunk.data["type"] == "checkpoint":  # the twin of the event before it
             if ns not in self._repeats:
@@ -119,33 +114,38 @@ class Gate:
             else:
                 yield from self._show(chunk)
             self._begun.add(ns)
-        elif not (self.again and chunk.mode == "values" and ns not in self._begun):
-            self._held[ns].append(chunk)
+        elif _asks(chunk) or not (self.again and chunk.mode == "values" and ns not in self._begun):
+            self.interrupted = self.interrupted or (_asks(chunk) and chunk.mode == "updates" and not ns)
+            self._held.append(chunk)
 
     def _release(self, ns: str) -> Iterator[Any]:
-        """What was held for a namespace, and for subgraphs below it that have no checkpoints of their own."""
-        for held in [key for key in self._held if not ns or key == ns or key.startswith(f"{ns}|")]:
-            for chunk in self._held.pop(held):
+        """What was held for a namespace, and for subgraphs below it that have no checkpoints of their own.
+
+        Questions are held to the end: one that is shown is open.
+        """
+        held, self._held = self._held, []
+        for chunk in held:
+            if _asks(chunk) or not _is_within("|".join(chunk.ns), ns):
+                self._held.append(chunk)
+            else:
                 yield from self._show(chunk)
 
     def finish(self, renamed: Mapping[str, str] = MappingProxyType({})) -> Iterator[Any]:
-        """The run has ended without an error: show the questions that are open now, and the tasks that asked them.
+        """The run has ended without an error: show the questions that are open now, and what stands beside them.
 
-        Results of tasks beside an interrupted one are not shown: they are not committed, and a resume shows them.
+        Results of tasks beside an interrupted one are saved but not committed. Like LangGraph, a resume shows them
+        again, marked as kept, or as they are then if their facts have moved.
 
         Args:
             renamed: names of questions, LangGraph's to those they were given when they were saved. Questions have
                 theirs by now; what LangGraph made of them for these events was made before.
         """
-        held = [chunk for chunks in self._held.values() for chunk in chunks if chunk.mode in ("tasks", "debug")]
-        asked = {_task(chunk)["id"] for chunk in held if _task(chunk).get("interrupts")}
+        held, self._held = self._held, []
         for chunk in held:
-            if _task(chunk).get("id") in asked:
+            if chunk.mode in ("tasks", "debug"):
                 for question in _task(chunk).get("interrupts", ()):
                     if isinstance(question, dict):
                         question["id"] = renamed.get(question["id"], question["id"])
-                yield from self._show(chunk)
-        for chunk in self._last:
             yield from self._show(chunk)
 
     def _show(self, chunk: Chunk) -> Iterator[Any]:
@@ -155,6 +155,10 @@ class Gate:
             data = {key: value for key, value in chunk.data.items() if key != CACHED_MARK}
             chunk = chunk._replace(data=data)
         yield self.shape.show(chunk)
+
+
+def _is_within(ns: str, outer: str) -> bool:
+    return not outer or ns == outer or ns.startswith(f"{outer}|")
 
 
 def _task(chunk: Chunk) -> dict[str, Any]:

@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, cast
+from contextlib import aclosing, closing
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-from langgraph.errors import GraphDrained
 from langgraph.pregel import Pregel
-from langgraph.pregel.protocol import PregelProtocol
-from langgraph.runtime import RunControl
-from langgraph.types import Command, GraphOutput, Interrupt, StateSnapshot, StateUpdate
 
-from superstep.checkpointer import CACHE, INTERRUPT, RunOptions, TransactionalSaver
-from superstep.runtime.faults import ConfigError, GraphInvalid, StepConflict
-from superstep.runtime.flow.answers import for_open_questions, names_any
-from superstep.runtime.flow.node_cache import FactlessCache
+from superstep.checkpointer import GraphCall, TransactionalSaver, graph_call
+from superstep.runtime.faults import ConfigError, GraphInvalid, StepConflict, ThreadNotGiven
+from superstep.runtime.flow.attempts import Attempts, with_factless_cache
 from superstep.runtime.flow.report import RunReport, run_report
-from superstep.runtime.flow.retry import Settings, Tries
-from superstep.runtime.flow.stream_gate import Gate, Shape
+from superstep.runtime.flow.retry import Settings
+from superstep.runtime.flow.stream_gate import Shape
 from superstep.runtime.wiring import join
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from langchain_core.runnables import RunnableConfig
 
 __all__ = ["Settings", "Transactional", "transactional"]
 
-_LEAVE = 30.0  # seconds to wait for a run to wind down that the caller has left
+_Graph = Pregel[Any, Any, Any, Any]
 
 
 def transactional(graph: Any, *, settings: Settings | None = None, name: str | None = None) -> Transactional:
-    """Wrap a compiled graph so that conflicts are retried. The result is used like the graph itself.
+    """Make a compiled graph retry conflicts. The result is a compiled graph of the same class, and used like it.
 
     Args:
-        graph: compiled with `checkpointer=` a `TransactionalSaver`.
+        graph: compiled with `checkpointer=` a `TransactionalSaver`, or without one: then it runs with that of the graph
+            that it is a part of, or with the one it is given by `copy(update={"checkpointer": saver})`.
         settings: see `Settings`.
         name: kept with each thread; running a thread of another name is refused.
+
+    As a part of another graph (a node, an agent of a supervisor, a call in a node) it is an ordinary subgraph: its
+    conflicts are retried by the outermost flow, or raised if that is a plain graph. A call in a node that names a
+    thread is a run of its own. Run alone without any checkpointer it does what LangGraph does, and `current_step()`
+    raises `NoActiveStep`.
 
     Re-run contract: nodes may run more than once. What they do through `current_step()` and chat models is consistent
     by itself; other effects happen each time.
@@ -50,285 +50,231 @@ def transactional(graph: Any, *, settings: Settings | None = None, name: str | N
         raise GraphInvalid(
             f"transactional() takes a compiled graph, not {type(graph).__name__}: call .compile() first."
         )
-    if not isinstance(graph.checkpointer, TransactionalSaver):
-        raise GraphInvalid("transactional() needs a graph compiled with checkpointer=TransactionalSaver.")
-    return Transactional(graph, settings or Settings(), name)
+    _refuse_foreign(graph.checkpointer)
+    join()
+    plain = graph.graph if isinstance(graph, Transactional) else graph
+    return _like(type(plain)).around(plain, settings or Settings(), name)
 
 
-class Transactional(PregelProtocol[Any, Any, Any, Any]):
-    """A compiled graph whose super-steps are retried on conflicts. Attributes it lacks are the graph's.
+class Transactional(_Graph):
+    """A compiled graph whose super-steps are retried on conflicts.
+
+    Its attributes are those of the graph that it was made of. The class of a flow derives from this one and from the
+    class of that graph.
 
     Attributes:
-        graph: the wrapped graph.
+        settings: how conflicts are retried.
+        label: kept with each thread, see `transactional`.
         on_conflict: called with each `StepConflict` before the retry, for showing progress.
     """
 
-    def __init__(self, graph: Pregel[Any, Any, Any, Any], settings: Settings, name: str | None) -> None:
-        join()
-        self.graph = graph
-        self.settings = settings
-        self.name = name or graph.name
-        self.on_conflict: Callable[[StepConflict], None] | None = None
-        self._label = name
-        self._saver = cast("TransactionalSaver", graph.checkpointer)
+    plain_class: ClassVar[type[_Graph]]
+    settings: Settings
+    label: str | None
+    on_conflict: Callable[[StepConflict], None] | None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["graph"], name)
+    @classmethod
+    def around(cls, graph: _Graph, settings: Settings, label: str | None) -> Self:
+        """A flow with the attributes of a graph of `plain_class`."""
+        flow = cls.__new__(cls)
+        vars(flow).update(vars(graph), settings=settings, label=label, on_conflict=None)
+        flow.name = label or graph.name
+        return flow
 
-    def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> Self:
-        """A copy with other default configuration."""
-        copy = type(self)(self.graph.with_config(config, **kwargs), self.settings, self._label)
-        copy.on_conflict = self.on_conflict
-        return copy
+    @property
+    def graph(self) -> _Graph:
+        """The graph as LangGraph runs it: conflicts are raised."""
+        graph = self.plain_class.__new__(self.plain_class)
+        vars(graph).update((key, value) for key, value in vars(self).items() if key not in _OURS)
+        return graph
+
+    def copy(self, update: dict[str, Any] | None = None) -> Self:
+        """A copy with other attributes, as transactional as this one."""
+        made = self.graph.copy(update)
+        # What `compile` has set after the constructor is not in LangGraph's copy.
+        kept = {key: value for key, value in vars(self).items() if key in _OURS or key.startswith("_")}
+        flow = type(self).__new__(type(self))
+        vars(flow).update(vars(made))
+        vars(flow).update(kept)
+        return flow
 
     # -- running -------------------------------------------------------------------------------------------------
 
-    # Over 40 lines: half are LangGraph's signature and the contract, and one more generator would cost each chunk.
-    async def astream(  # type: ignore[override]  # one signature for LangGraph's overloads
+    def astream(  # type: ignore[override]  # one signature for LangGraph's overloads
         self,
         input: Any,  # noqa: A002 - LangGraph's name
         config: RunnableConfig | None = None,
         *,
         stream_mode: str | Sequence[str] | None = None,
         subgraphs: bool = False,
-        durability: str | None = None,
-        control: RunControl | None = None,
         version: str = "v1",
-        **kwargs: Any,
+        **options: Any,
     ) -> AsyncGenerator[Any, None]:
         """Run and stream as LangGraph does; values and updates of a super-step come once, after its commit.
 
-        `durability` "sync" and "async" are the same here: a super-step is committed before the next one starts.
+        Every durability is the same here: a super-step is committed before the next one starts. A stream that is left
+        can be forgotten: the next run of the thread takes it over.
 
         Raises:
             ConflictExhausted: a super-step conflicted `max_attempts` times. The thread can be resumed.
             StagedWriteFailed: the database rejected a staged write.
             StaleRun: a later run took the thread over.
             ThreadBusy: this process is running the thread already.
-            ConfigError: no thread_id, or durability "exit".
+            ThreadNotGiven: no thread_id.
+            GraphInvalid: the graph was given another checkpointer.
         """
-        thread_id = _thread_id(config)
-        shape = Shape.of(stream_mode or self.graph.stream_mode, subgraphs=subgraphs, version=version)
-        control = control or RunControl()
-        call = {
-            **kwargs,
-            "config": _with(
-                config, **({CACHE: FactlessCache(cache)} if (cache := self.graph.cache) is not None else {})
-            ),
-            "stream_mode": shape.asked,
-            "subgraphs": subgraphs,
-            # Not "sync": subgraphs inherit that, and LangGraph fails on it in those without a checkpointer. The wait at
-            # each checkpoint event below has the same effect.
-            "durability": durability if durability == "exit" else "async",
-            "control": control,
-            "version": version,
-        }
-        ending = _Ending()
-        with self._saver.runs.exclusive(thread_id):
+        shape = Shape.of(self._mode(stream_mode), subgraphs=subgraphs, version=version)
+        whole = options.pop(_WHOLE, False)
+        call = graph_call(self.config, config, self.checkpointer)
+        saver = _saver_of(call)
+        if saver is not None:
+            return self._aattempts(Attempts(self, saver, call, input, config, shape, options, whole=whole), saver)
+        options.update(stream_mode=stream_mode, subgraphs=subgraphs, version=version)
+        stream = super().astream(input, with_factless_cache(self, call, config), **options)
+        return cast("AsyncGenerator[Any, None]", stream)
+
+    async def _aattempts(self, run: Attempts, saver: TransactionalSaver) -> AsyncGenerator[Any, None]:
+        home = saver.database.home
+        with run.exclusive():
             try:
-                async with aclosing(self._attempts(input, call, shape, thread_id, ending)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
-            except GraphDrained:
-                raise
-            except Exception as e:
-                ending.status, ending.error = "failed", f"{type(e).__name__}: {e}"
-                raise
+                with run.outcome():
+                    await home.call(run.enter())
+                    while True:
+                        try:
+                            stream = super().astream(run.given, **run.begin())
+                            async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as chunks:
+                                async for raw in chunks:
+                                    chunk = run.gate.shape.read(raw)
+                                    if (commit := run.awaited(chunk)) is not None:
+                                        await home.call(commit)
+                                    for shown in run.take(chunk):
+                                        yield shown
+                            for shown in run.ended():
+                                yield shown
+                        except StepConflict as conflict:
+                            pause = run.failed(conflict)
+                            await home.call(run.rewind(pause))
+                        else:
+                            return
             finally:
-                await self._saver.afinish(thread_id, ending.options.attempt, ending.status, ending.error)
+                await home.call(run.finish())
 
-    async def _attempts(
-        self, given: Any, call: dict[str, Any], shape: Shape, thread_id: str, ending: _Ending
-    ) -> AsyncGenerator[Any, None]:
-        """One attempt after the other, each from where the thread's last commit left it."""
-        tried = Tries(self.settings)
-        first, given = given, await self._addressed(given, call["config"])
-        while True:
-            # New options each time: what a cancelled attempt leaves running belongs to a run that is over.
-            accept = self.settings.on_stale_answer == "accept"
-            options = ending.options = RunOptions(self._label, accept, tells_questions_apart=True)
-            call["config"] = _with(call["config"], **{RunOptions.KEY: options})
-            gate = Gate(shape, again=tried.conflicts > 0)
-            try:
-                async with aclosing(cast("AsyncGenerator[Any, None]", self.graph.astream(given, **call))) as chunks:
-                    async for raw in chunks:
-                        seen = shape.read(raw)
-                        if (checkpoint_id := shape.checkpoint(seen)) is not None:
-                            await self._committed(options, thread_id, "|".join(seen.ns), checkpoint_id)
-                        for chunk in gate.push(seen):
-                            yield chunk
-                run = self._saver.runs.find(options.attempt, thread_id)
-                if gate.interrupted and run is not None and (drift := run.drift()) is not None:
-                    raise drift
-                for chunk in gate.finish(run.renamed if run is not None else {}):
-                    yield chunk
-            except StepConflict as conflict:
-                run = self._saver.runs.find(options.attempt, thread_id)
-                pause = tried.after(conflict, progressed=run is not None and run.commits > 0)
-                if self.on_conflict is not None:
-                    self.on_conflict(conflict)
-                await self._saver.database.home.call(self._saver.runs.end(options.attempt))
-                await asyncio.sleep(pause)
-                if run is not None and run.moved:
-                    # The run has stored something, the fork checkpoint at least: go on from there, not from the
-                    # checkpoint that the caller addressed.
-                    call["config"] = _without_checkpoint(call["config"])
-                given = await self._go_on(first, call["config"])
-            else:
-                ending.status = "interrupted" if gate.interrupted else "completed"
-                return
-
-    async def _go_on(self, first: Any, config: RunnableConfig) -> Any:
-        """What to re-enter with: nothing new, except answers to interrupts that are not stored with the thread.
-
-        LangGraph keeps a single answer among the pending writes, but a map of answers only in the run's memory. Those
-        whose questions were withdrawn, or that were taken already, are left out.
-        """
-        if not names_any(first):
-            return None
-        state = await self.graph.aget_state(_plain(config))
-        withdrawn = await self._saver.awithdrawn(config["configurable"]["thread_id"])
-        left = for_open_questions(first, state.interrupts, withdrawn)
-        return Command(resume=left.resume) if left is not None and left.resume else None
-
-    async def _addressed(self, given: Any, config: RunnableConfig) -> Any:
-        """The input, with answers only for questions that are open, under the names that LangGraph has for them."""
-        if not names_any(given):
-            return given
-        state = await self.graph.aget_state(_addresses(config))
-        if not state.interrupts:
-            return given
-        withdrawn = await self._saver.awithdrawn(config["configurable"]["thread_id"])
-        return for_open_questions(given, state.interrupts, withdrawn)
-
-    async def _committed(self, options: RunOptions, thread_id: str, ns: str, checkpoint_id: str) -> None:
-        run = self._saver.runs.find(options.attempt, thread_id)
-        if run is not None:
-            await self._saver.database.home.call(run.committed(ns, checkpoint_id))
-
-    async def ainvoke(
+    def stream(  # type: ignore[override]  # one signature for LangGraph's overloads
         self,
-        input: Any,  # noqa: A002
+        input: Any,  # noqa: A002 - LangGraph's name
         config: RunnableConfig | None = None,
         *,
-        stream_mode: str = "values",
+        stream_mode: str | Sequence[str] | None = None,
+        subgraphs: bool = False,
         version: str = "v1",
-        **kwargs: Any,
-    ) -> Any:
+        **options: Any,
+    ) -> Iterator[Any]:
+        """`astream` for callers without an event loop: LangGraph's synchronous loop, on the calling thread.
+
+        Nodes are called by their synchronous side, and the graph goes on when the consumer asks for more.
+
+        Raises:
+            NoActiveStep: called on the saver's event loop, which this would block.
+        """
+        shape = Shape.of(self._mode(stream_mode), subgraphs=subgraphs, version=version)
+        whole = options.pop(_WHOLE, False)
+        call = graph_call(self.config, config, self.checkpointer)
+        saver = _saver_of(call)
+        if saver is not None:
+            return self._attempts(Attempts(self, saver, call, input, config, shape, options, whole=whole), saver)
+        options.update(stream_mode=stream_mode, subgraphs=subgraphs, version=version)
+        return super().stream(input, with_factless_cache(self, call, config), **options)
+
+    def _attempts(self, run: Attempts, saver: TransactionalSaver) -> Iterator[Any]:
+        home = saver.database.home
+        home.refuse_blocking()
+        with run.exclusive():
+            try:
+                with run.outcome():
+                    home.block(run.enter())
+                    while True:
+                        try:
+                            with closing(cast("Any", super().stream(run.given, **run.begin()))) as chunks:
+                                for raw in chunks:
+                                    chunk = run.gate.shape.read(raw)
+                                    if (commit := run.awaited(chunk)) is not None:
+                                        home.block(commit)
+                                    yield from run.take(chunk)
+                            yield from run.ended()
+                        except StepConflict as conflict:
+                            pause = run.failed(conflict)
+                            home.block(run.rewind(pause))
+                        else:
+                            return
+            finally:
+                home.block(run.finish())
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:  # noqa: A002
         """Run to the end, or to the next interrupt, and return the state. See `astream` for what it raises."""
-        modes = ["updates", "values"] if stream_mode == "values" and version == "v1" else stream_mode
-        latest: Any = None
-        chunks: list[Any] = []
-        interrupts: list[Interrupt] = []
-        async for chunk in self.astream(input, config, stream_mode=modes, version=version, **kwargs):
-            if stream_mode != "values":
-                chunks.append(chunk)
-            elif version == "v2":
-                latest = chunk["data"]
-                interrupts.extend(chunk.get("interrupts", ()))
-            elif chunk[0] == "values":
-                latest = chunk[1]
-            elif isinstance(chunk[1], dict):
-                interrupts.extend(chunk[1].get(INTERRUPT, ()))
-        if stream_mode != "values":
-            return chunks
-        if version == "v2":
-            return GraphOutput(value=latest, interrupts=tuple(interrupts))
-        if interrupts:
-            return {**(latest if isinstance(latest, dict) else {}), INTERRUPT: interrupts}
-        return latest
+        return await super().ainvoke(input, config, **{**options, _WHOLE: True})
 
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002
-        """`astream` for callers without an event loop; the saver's loop does the work, this thread waits."""
-        yield from self._saver.database.home.iterate(self.astream(input, config, **kwargs), leave=_LEAVE)
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:  # noqa: A002
+        """`ainvoke` for callers without an event loop; see `stream`."""
+        return super().invoke(input, config, **{**options, _WHOLE: True})
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
-        """`ainvoke` for callers without an event loop; the saver's loop does the work, this thread waits."""
-        return self._saver.database.home.block(self.ainvoke(input, config, **kwargs))
+    def _mode(self, stream_mode: str | Sequence[str] | None) -> str | Sequence[str]:
+        return self.stream_mode if stream_mode is None else stream_mode
 
     # -- looking -------------------------------------------------------------------------------------------------
 
     async def areport(self, config: RunnableConfig) -> RunReport:
-        """The thread's latest run. See `RunReport`."""
-        thread_id = _thread_id(config)
-        latest = await self._saver.alatest_run(thread_id)
-        state = await self.graph.aget_state({"configurable": {"thread_id": thread_id}})
-        return run_report(thread_id, self._label, latest, state)
+        """The thread's latest run. See `RunReport`.
 
-    def get_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Any:
-        """See LangGraph."""
-        return self.graph.get_graph(config, xray=xray)
-
-    async def aget_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Any:
-        """See LangGraph."""
-        return await self.graph.aget_graph(config, xray=xray)
-
-    def get_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
-        """See LangGraph."""
-        return self.graph.get_state(config, subgraphs=subgraphs)
-
-    async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
-        """See LangGraph."""
-        return await self.graph.aget_state(config, subgraphs=subgraphs)
-
-    def get_state_history(self, config: RunnableConfig, **kwargs: Any) -> Iterator[StateSnapshot]:
-        """See LangGraph."""
-        return self.graph.get_state_history(config, **kwargs)
-
-    def aget_state_history(self, config: RunnableConfig, **kwargs: Any) -> AsyncIterator[StateSnapshot]:
-        """See LangGraph."""
-        return self.graph.aget_state_history(config, **kwargs)
-
-    def bulk_update_state(self, config: RunnableConfig, updates: Sequence[Sequence[StateUpdate]]) -> RunnableConfig:
-        """See LangGraph. Fences a run of the thread that is under way."""
-        return self.graph.bulk_update_state(config, updates)
-
-    async def abulk_update_state(
-        self, config: RunnableConfig, updates: Sequence[Sequence[StateUpdate]]
-    ) -> RunnableConfig:
-        """See LangGraph. Fences a run of the thread that is under way."""
-        return await self.graph.abulk_update_state(config, updates)
-
-    def update_state(self, config: RunnableConfig, values: Any, as_node: str | None = None) -> RunnableConfig:
-        """See LangGraph. Fences a run of the thread that is under way."""
-        return self.graph.update_state(config, values, as_node)
-
-    async def aupdate_state(self, config: RunnableConfig, values: Any, as_node: str | None = None) -> RunnableConfig:
-        """See LangGraph. Fences a run of the thread that is under way."""
-        return await self.graph.aupdate_state(config, values, as_node)
+        Raises:
+            ThreadNotGiven: no thread_id.
+            ConfigError: the graph has no checkpointer.
+        """
+        call = graph_call(self.config, config, self.checkpointer)
+        saver = _saver_of(call)
+        if saver is None:
+            raise ConfigError("This graph has no checkpointer, so nothing is known of its runs.")
+        thread_id = str(call.conf["thread_id"])
+        latest = await saver.alatest_run(thread_id)
+        state = await self.aget_state({"configurable": {"thread_id": thread_id}})
+        return run_report(thread_id, self.label, latest, state)
 
 
-@dataclass(slots=True)
-class _Ending:
-    """How a run ended. "unfinished" stands for a run that was cancelled, closed early or drained."""
-
-    status: str = "unfinished"
-    error: str | None = None
-    options: RunOptions = field(default_factory=RunOptions)
+_OURS = frozenset({"settings", "label", "on_conflict"})
+_WHOLE = "_whole"  # the stream's consumer is `invoke`, which comes back for sure
 
 
-def _thread_id(config: RunnableConfig | None) -> str:
-    thread_id = ((config or {}).get("configurable") or {}).get("thread_id")
-    if thread_id is None:
-        raise ConfigError('A run needs a thread: pass {"configurable": {"thread_id": "..."}} as config.')
-    return str(thread_id)
+@cache
+def _like(plain: type[_Graph]) -> type[Transactional]:
+    """The class of flows that are made of graphs of this class."""
+    return type(Transactional.__name__, (Transactional, plain), {"plain_class": plain, "__module__": __name__})
 
 
-def _with(config: RunnableConfig | None, **more: Any) -> RunnableConfig:
-    config = config or {}
-    return {**config, "configurable": {**config.get("configurable", {}), **more}}
+def _saver_of(call: GraphCall) -> TransactionalSaver | None:
+    """The saver of the run that this call begins; `None` if it is part of a run, or of one that saves nothing.
+
+    Raises:
+        GraphInvalid: the graph was given a checkpointer of another kind.
+        ThreadNotGiven: no thread_id.
+    """
+    if call.is_nested:
+        return None
+    _refuse_foreign(call.checkpointer)
+    saver = _behind(call.checkpointer)
+    if saver is not None and call.conf.get("thread_id") is None:
+        raise ThreadNotGiven('A run needs a thread: pass {"configurable": {"thread_id": "..."}} as config.')
+    return saver
 
 
-def _without_checkpoint(config: RunnableConfig) -> RunnableConfig:
-    kept = {key: value for key, value in config["configurable"].items() if key != "checkpoint_id"}
-    return {**config, "configurable": kept}
+def _behind(checkpointer: object) -> TransactionalSaver | None:
+    """The saver that a checkpointer is, or forwards to."""
+    saver = getattr(checkpointer, "unwrapped", None)
+    return saver if isinstance(saver, TransactionalSaver) else None
 
 
-def _addresses(config: RunnableConfig) -> RunnableConfig:
-    """The place that a config addresses, and nothing else of it."""
-    kept = ("thread_id", "checkpoint_id", "checkpoint_ns")
-    return {"configurable": {key: value for key, value in config["configurable"].items() if key in kept}}
-
-
-def _plain(config: RunnableConfig) -> RunnableConfig:
-    return {"configurable": {"thread_id": config["configurable"]["thread_id"]}}
+def _refuse_foreign(checkpointer: object) -> None:
+    if checkpointer is not None and not isinstance(checkpointer, bool) and _behind(checkpointer) is None:
+        raise GraphInvalid(
+            f"transactional() needs a TransactionalSaver, but the graph has the checkpointer "
+            f"{type(checkpointer).__name__}. Compile it with checkpointer=TransactionalSaver, or without any and let "
+            f"the graph around it, or `copy(update=...)`, bring one."
+        )

@@ -23,7 +23,7 @@ def pinned(saver: TransactionalSaver) -> int:
 
 def active(saver: TransactionalSaver) -> set[Any]:
     """The threads that have a run under way in this process."""
-    return saver.runs.active
+    return saver.runs.leases.threads()
 
 
 def from_thread(saver: TransactionalSaver, work: Coroutine[Any, Any, T]) -> T:

@@ -47,10 +47,11 @@ def test_every_constant_is_compared() -> None:
     """Those that LangGraph has no constant for are in its source as they are here."""
     literal = {"ERROR_HANDLER": "", "CACHED_MARK": "", "DELTA_COUNTERS": "", "BRANCH": "to:{}", "STEP_TAG": "{step}"}
     ours = {name for name in keys.__all__ if name.isupper()}
-    assert ours == set(SAME) | set(literal)
+    assert ours == set(SAME) | set(literal) | {"FORMAT_OF_TASK_IDS"}
     source = "".join(file.read_text() for file in _files_of("langgraph"))
     for name, rest in literal.items():  # of a prefix, what LangGraph puts behind it
         assert f'"{getattr(keys, name)}{rest}"' in source, name
+    assert f'checkpoint["v"] >= {keys.FORMAT_OF_TASK_IDS}:' in source
 
 
 def _files_of(package: str) -> Iterator[Path]:

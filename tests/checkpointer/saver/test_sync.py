@@ -75,7 +75,7 @@ async def test_sync_methods_on_the_loops_own_thread_are_refused(saver: Transacti
 
 
 async def test_flow_invoke_and_stream_on_the_loops_own_thread_are_refused(saver: TransactionalSaver) -> None:
-    async def node(state: Any) -> Any:
+    def node(state: Any) -> Any:
         return {"n": 1}
 
     flow = transactional(chain(saver, node))

@@ -66,8 +66,8 @@ def test_invoke_without_a_loop_retries_conflicts(sync_saver: TransactionalSaver,
     def first(state: Any) -> Any:
         return {"seen": [race.decide_sync()]}
 
-    async def second(state: Any) -> Any:
-        return {"seen": [await current_step().fetchval(BALANCE, 1)]}
+    def second(state: Any) -> Any:
+        return {"seen": [current_step().sync.fetchval(BALANCE, 1)]}
 
     flow = transactional(chain(sync_saver, first, second))
     assert flow.invoke({"seen": []}, thread)["seen"] == [55, 54]

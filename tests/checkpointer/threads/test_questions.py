@@ -253,3 +253,36 @@ async def test_a_command_loses_only_the_answers_that_are_too_late(
     assert result["n"] == 5
     assert result["__interrupt__"][0].value == {"balance": 1, "again": True}
     assert await bank.journal() == []
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("facts", [False, True])
+async def test_an_answer_addressed_to_a_subgraphs_checkpoint_counts_unless_it_rests_on_facts(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, *, facts: bool, wrap: bool
+) -> None:
+    """LangGraph answers in a fork of that checkpoint, where what was read before the question is not known."""
+
+    async def look(state: Any) -> Any:
+        return {"seen": ["looked"]}
+
+    async def ask(state: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1) if facts else 0
+        return {"seen": [f"{interrupt(f'may we charge {balance}?')} at {balance}"]}
+
+    builder = StateGraph(State).add_node("inside", chain(True, look, ask)).add_edge(START, "inside")
+    graph = builder.compile(checkpointer=saver)
+    flow = transactional(graph) if wrap else graph
+    await flow.ainvoke({"seen": []}, thread)
+    inside = (await flow.aget_state(thread, subgraphs=True)).tasks[0].state.config
+    (_question,) = (await flow.ainvoke(None, inside))["__interrupt__"]
+    await bank.set(55)
+    try:
+        result = await flow.ainvoke(Command(resume="yes"), inside)
+    except StepConflict:
+        assert facts
+        assert not wrap
+        result = await flow.ainvoke(None, thread)
+    if facts:
+        assert [each.value for each in result["__interrupt__"]] == ["may we charge 55?"]
+        result = await flow.ainvoke(Command(resume="yes"), thread)
+    assert result["seen"][-1] == ("yes at 55" if facts else "yes at 0")

@@ -25,7 +25,6 @@ VOLATILE = frozenset(
         "ls_integration",
         "versions",
         "lc_versions",
-        "__superstep_options",
         "parents",
     }
 )

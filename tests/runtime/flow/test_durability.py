@@ -11,8 +11,8 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database import failpoints
 from superstep.runtime.faults import StagedWriteFailed, StepConflict
-from tests.support.bank import BALANCE
-from tests.support.graphs import chain, config_of, fan
+from tests.support.bank import BALANCE, LOG
+from tests.support.graphs import chain, config_of, fan, steps_of
 from tests.support.internals import pinned
 from tests.support.race import Race
 
@@ -20,6 +20,26 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from tests.support.bank import Bank
+
+
+@pytest.mark.parametrize("how", [{"durability": "exit"}, {"checkpoint_during": False}], ids=["word", "old word"])
+@pytest.mark.filterwarnings("ignore:.checkpoint_during. is deprecated")
+async def test_a_flow_takes_durability_exit_as_more_than_it_asks_for(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, how: Any
+) -> None:
+    race = Race(bank, 55)
+
+    async def first(state: Any) -> Any:
+        current_step().stage(LOG, "first")
+        return {"seen": ["first"]}
+
+    async def second(state: Any) -> Any:
+        return {"seen": [await race.decide()]}
+
+    flow = transactional(chain(saver, first, second))
+    assert (await flow.ainvoke({"seen": []}, thread, **how))["seen"] == ["first", 55]
+    assert await bank.journal() == ["first"]
+    assert [step.nodes for step in await steps_of(saver, thread)] == [["first"], ["second"]]
 
 
 async def test_first_read_waits_for_the_commit_before_it_under_async_durability(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
+from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
@@ -15,7 +17,7 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from tests.runtime.flow.streams import by_mode, fake_model, scrub
 from tests.support.bank import BALANCE, LOG
-from tests.support.graphs import State, chain, config_of
+from tests.support.graphs import State, chain, config_of, fan
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -125,6 +127,46 @@ async def test_interrupts_are_shown_as_langgraph_shows_them(
     assert results[1] == results[0]
 
 
+@pytest.mark.parametrize("mode", ["values", "updates", "tasks", "debug", ["updates", "values"]])
+@pytest.mark.parametrize("shape", ["fan", "functional", "subgraph"])
+async def test_results_beside_a_question_are_shown_as_langgraph_shows_them(
+    saver: TransactionalSaver, thread: RunnableConfig, shape: str, mode: Any
+) -> None:
+    async def fast(state: Any) -> Any:
+        return {"seen": ["fast"]}
+
+    async def ask(state: Any) -> Any:
+        await asyncio.sleep(0)
+        return {"seen": [interrupt("sure?")]}
+
+    async def after(state: Any) -> Any:
+        return {"seen": ["after"]}
+
+    def functional(saver: Any) -> Any:
+        fast_task, ask_task = task(fast), task(ask)
+
+        @entrypoint(checkpointer=saver)
+        async def flow(state: Any) -> Any:
+            return [await fast_task(state), await ask_task(state)]
+
+        return flow
+
+    def subgraph(saver: Any) -> Any:
+        builder = StateGraph(State).add_node("fast", fast).add_node("inside", chain(None, fast, ask))
+        return builder.add_edge(START, "fast").add_edge(START, "inside").compile(checkpointer=saver)
+
+    make = {"fan": lambda saver: fan(saver, fast, ask, after), "functional": functional, "subgraph": subgraph}[shape]
+    results = []
+    for graph in (make(InMemorySaver()), transactional(make(saver))):
+        chunks = []
+        for given in ({"n": 1, "seen": []}, Command(resume="yes")):
+            chunks += [c async for c in graph.astream(given, thread, stream_mode=mode, durability="sync")]
+        results.append(by_mode(chunks, mode, subgraphs=False, version="v1"))
+    assert {key: sorted(map(_text, found)) for key, found in results[1].items()} == {
+        key: sorted(map(_text, found)) for key, found in results[0].items()
+    }
+
+
 async def test_invoke_returns_what_langgraph_returns(saver: TransactionalSaver, thread: RunnableConfig) -> None:
     async def ask(state: Any) -> Any:
         return {"seen": [interrupt("sure?")]}
@@ -132,7 +174,17 @@ async def test_invoke_returns_what_langgraph_returns(saver: TransactionalSaver, 
     plain, ours = chain(InMemorySaver(), ask), transactional(chain(saver, ask))
     for given in ({"n": 1, "seen": []}, Command(resume="yes")):
         assert scrub(await ours.ainvoke(given, thread)) == scrub(await plain.ainvoke(given, thread))
-    for options in ({"stream_mode": "updates"}, {"version": "v2"}, {"stream_mode": ["updates", "values"]}):
+    every: list[dict[str, Any]] = [
+        {"stream_mode": "updates"},
+        {"version": "v2"},
+        {"stream_mode": ["updates", "values"]},
+        {"subgraphs": True},
+        {"subgraphs": True, "stream_mode": "updates"},
+        {"output_keys": ["n"]},
+        {"print_mode": "updates"},
+        {"debug": True},
+    ]
+    for options in every:
         expected = await plain.ainvoke({"n": 1, "seen": []}, config_of("i"), **options)
         got = await ours.ainvoke({"n": 1, "seen": []}, config_of("i"), **options)
         assert scrub(got) == scrub(expected)
@@ -198,3 +250,7 @@ async def test_a_chunk_is_not_held_until_the_end_of_the_run(
             seen.append(chunk)
             consumer_has_first.set()
     assert seen == [{"first": {"seen": ["first"]}}, {"second": {"seen": ["second"]}}]
+
+
+def _text(chunk: Any) -> str:
+    return json.dumps(chunk, default=str, sort_keys=True)
