@@ -29,7 +29,13 @@ from superstep.checkpointer.commit.queries import NewCheckpoint, checkpoint_exis
 from superstep.checkpointer.commit.staged_writes import apply_staged
 from superstep.checkpointer.commit.step_record import step_record
 from superstep.checkpointer.database import failpoints
-from superstep.checkpointer.database.errors import DRIVER_ERRORS, Connection, is_lost, is_serialization_failure
+from superstep.checkpointer.database.errors import (
+    DRIVER_ERRORS,
+    Connection,
+    ended_early,
+    is_lost,
+    is_serialization_failure,
+)
 from superstep.checkpointer.database.retry import retry
 from superstep.checkpointer.langgraph.codec import WriteRows
 from superstep.checkpointer.step.costs import Costs
@@ -162,9 +168,9 @@ class Barrier:
 
         async def failed(error: Exception, left: int) -> None:
             lost = is_lost(error, step.snapshot.conn)
-            await step.snapshot.lost()
+            await step.snapshot.lost(error)
             if not (lost or is_serialization_failure(error)):
-                raise error
+                raise ended_early(error) or error
             step.costs.repairs += 1
             if not left:
                 raise self._unreachable() if lost else self._contended(step)
@@ -206,12 +212,13 @@ class Barrier:
     async def _finish(self, conn: Connection, step: SuperStep) -> None:
         await failpoints.hit("commit.before_commit")
         try:
-            await conn.execute("COMMIT")
+            await conn.execute(step.snapshot.commit)
             await failpoints.hit("commit.lost_answer")
         except DRIVER_ERRORS as e:
-            if not is_lost(e, conn):
+            if is_serialization_failure(e):
                 raise
-            await step.snapshot.lost()
+            # Lost, refused at COMMIT, or what came after it failed: the checkpoint tells.
+            await step.snapshot.lost(e)
             if not await self._is_there():
                 raise
         else:

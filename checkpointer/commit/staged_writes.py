@@ -15,7 +15,6 @@ from superstep.checkpointer.database.errors import (
     short,
 )
 from superstep.checkpointer.step.drift import Drift
-from superstep.checkpointer.step.snapshot import execute_staged
 from superstep.runtime.faults import StagedWriteFailed
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ async def apply_staged(conn: Connection, step: SuperStep, effects: Iterable[Effe
 
 async def _apply(conn: Connection, step: SuperStep, effect: Effect, staged: Staged) -> None:
     try:
-        status = await execute_staged(conn, staged)
+        status = await step.snapshot.execute_staged(staged)
     except (*DRIVER_ERRORS, ValueError, TypeError) as e:
         if is_serialization_failure(e) or is_lost(e, conn):
             raise

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from superstep.checkpointer.collections.embedder import TextEmbedder
+    from superstep.checkpointer.database.server import Server
     from superstep.checkpointer.langgraph.codec import CheckpointRow
     from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary
 
@@ -76,6 +77,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         hold_idle: float | str = 0.25,
         serde: SerializerProtocol | None = None,
         own_pool: bool = False,
+        server: Server | None = None,
     ) -> None:
         """Use an open pool. Call on the event loop that the pool belongs to.
 
@@ -86,10 +88,12 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             serde: see the class.
             own_pool: no other code uses the pool, so its connections may be kept between uses. Otherwise each use pays
                 for the pool's reset query, a round trip (unless the pool was made with `reset=`).
+            server: where the pool connects to, if that is known. Behind a proxy that gives each transaction another
+                session, such as pgbouncer in transaction mode, a pool of yours needs `statement_cache_size=0`.
         """
         super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))
         # LangGraph clones savers (`with_allowlist`): the clones share these.
-        self.database = Database(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool)
+        self.database = Database(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool, server=server)
         self.runs = Registry(self.database)
         memo.install()
 
@@ -118,14 +122,17 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
             DatabaseUnavailable: on entering, with the reason and what to do.
         """
 
-        async def build(pool: asyncpg.Pool[asyncpg.Record]) -> Self:
-            return cls(pool, schema=schema, hold_idle=hold_idle, serde=serde, own_pool=True)
+        async def build(pool: asyncpg.Pool[asyncpg.Record], server: Server) -> Self:
+            return cls(pool, schema=schema, hold_idle=hold_idle, serde=serde, own_pool=True, server=server)
 
         _seconds(hold_idle)
         return Lifetime(build, url=url, pool_min=pool_min, pool_max=pool_max)
 
     async def setup(self) -> list[str]:
         """Create or migrate the tables. Idempotent, safe to run in many processes at once. Names what was applied."""
+        return await self.database.home.call(self._setup())
+
+    async def _setup(self) -> list[str]:
         async with self.database.connections.borrow() as conn:
             applied = await migrate.migrate(conn, self.schema)
         if applied:
@@ -134,6 +141,9 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
 
     async def apending(self) -> list[str]:
         """Names of the migrations that `setup` would apply, in order."""
+        return await self.database.home.call(self._pending())
+
+    async def _pending(self) -> list[str]:
         async with self.database.connections.borrow() as conn:
             return await migrate.pending(conn, self.schema)
 
@@ -149,13 +159,23 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
 
     async def aclose(self) -> None:
         """Give every connection back, when all background work has ended. The pool stays open."""
+        await self.database.home.call(self._close())
+
+    async def _close(self) -> None:
         await self.runs.close()
         await self.database.close()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """A SERIALIZABLE transaction of your own, outside any super-step: for setting up tables and loading data."""
-        async with self.database.connections.borrow() as conn, conn.transaction(isolation="serializable"):
+        """A SERIALIZABLE transaction of your own, outside any super-step: for setting up tables and loading data.
+
+        Whatever of the session it sets, opens or locks ends with it. Use it on the saver's own event loop.
+
+        Raises:
+            LoopUnavailable: used on another one.
+        """
+        self.database.home.refuse_elsewhere("saver.transaction()")
+        async with self.database.transaction() as conn:
             yield cast("asyncpg.Connection[asyncpg.Record]", conn)
 
     def get_next_version(self, current: str | None, channel: None) -> str:

@@ -13,13 +13,14 @@ from superstep.checkpointer.step.tokens import Kind, Token, first_word, tokens
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ends_transaction", "reads_only", "scanned"]
+__all__ = ["ends_transaction", "reads_only", "scanned", "switches_protocol", "uses_session", "writes_rows"]
 
 _READ_WORDS = frozenset({"select", "with", "values", "table", "show", "explain"})
 _CONTROL_WORDS = frozenset(
     {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "prepare"}
     | {"set", "reset", "discard"}
 )
+_SESSION_WORDS = frozenset({"listen", "unlisten", "load", "execute", "deallocate"})
 _PROMISING = frozenset(  # words of statements whose rows come in an order that one may rely on
     {"order", "over", "window", "ordinality", "values", "recursive", "union", "intersect", "except", "tablesample"}
     | {"explain", "show", "json_table", "xmltable"}
@@ -39,6 +40,26 @@ def ends_transaction(sql: str) -> bool:
     """Whether the statement is transaction control, which is the barrier's alone."""
     word = first_word(sql)
     return word is None or word in _CONTROL_WORDS
+
+
+def switches_protocol(sql: str) -> bool:
+    """Whether the statement makes client and server speak otherwise: COPY from or to the client.
+
+    The server then waits for data that nobody sends, or sends what nobody takes.
+    """
+    if first_word(sql) != "copy":
+        return False
+    return any(token.kind is Kind.WORD and token.text in ("stdin", "stdout") for token in tokens(sql))
+
+
+def uses_session(sql: str) -> bool:
+    """Whether the statement is about what a session keeps from one transaction to the next, which is nothing here."""
+    return first_word(sql) in _SESSION_WORDS
+
+
+def writes_rows(sql: str) -> bool:
+    """Whether the statement is one that does nothing but write rows, whatever functions and triggers do beside that."""
+    return first_word(sql) in ("insert", "update", "delete", "merge")
 
 
 def reads_only(sql: str) -> bool:

@@ -14,7 +14,7 @@ from superstep.checkpointer.collections.nearest import (
     wrong_dimensions,
 )
 from superstep.checkpointer.step.read_set import Staged
-from superstep.checkpointer.step.statements import ends_transaction
+from superstep.checkpointer.step.statements import ends_transaction, switches_protocol, uses_session
 from superstep.checkpointer.step.stored_args import copied
 from superstep.runtime.faults import ReadFailed, StatementRefused
 
@@ -130,15 +130,33 @@ class Step:
     def stage(self, sql: str, *args: Any, expect_rows: int | None = None) -> None:
         """Stage a write. It is applied at the barrier, in the transaction that commits the super-step.
 
+        What it sets in the session (by functions such as set_config, temporary tables, advisory locks) ends with the
+        super-step.
+
         Args:
             sql: one statement.
             *args: its arguments.
             expect_rows: the row count that the command must report; another one is a conflict, and the task runs again.
+
+        Raises:
+            StatementRefused: the statement controls the transaction, copies from or to the client, or is about the
+                session.
         """
         if ends_transaction(sql):
             raise StatementRefused(
                 f"stage() takes one statement that writes rows; {sql.strip()[:40]!r} would control the transaction, "
                 f"which is the super-step's."
+            )
+        if switches_protocol(sql):
+            raise StatementRefused(
+                f"stage() takes one statement that writes rows; {sql.strip()[:40]!r} would make the server wait for "
+                f"data from here, or send some. For many rows use arrays and unnest(), or copy_records_to_table in a "
+                f"transaction of your own (saver.transaction())."
+            )
+        if uses_session(sql):
+            raise StatementRefused(
+                f"stage() takes one statement that writes rows; {sql.strip()[:40]!r} is about the session of a "
+                f"connection, of which nothing is left when the super-step has committed."
             )
         self._step.check(self._attempt)
         self._attempt.staged.append(Staged(sql, copied(args), expect_rows))
