@@ -98,6 +98,10 @@ class Barrier:
             StagedWriteFailed: the database rejected a staged write; that task's result is taken back.
             StaleRun: the thread has another owner. Nothing is stored.
         """
+        with self.run.namespaces[self.ns].committing():
+            await self._commit()
+
+    async def _commit(self) -> None:
         if self.run.poison is not None:
             raise self.run.poison
         await self.run.begun_above(self.ns)

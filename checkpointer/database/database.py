@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from superstep.checkpointer.database.errors import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     import asyncpg
+    from asyncpg.transaction import Transaction
 
     from superstep.checkpointer.database.server import Server
 
@@ -85,17 +87,33 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A SERIALIZABLE transaction for code that does other things meanwhile. Nothing of the session outlives it."""
-        async with self.connections.borrow() as conn:
-            transaction = conn.transaction(isolation="serializable")
-            await transaction.start()
+        """A SERIALIZABLE transaction for code that does other things meanwhile. Nothing of the session outlives it.
+
+        Raises:
+            DatabaseUnavailable: it could not be begun. What goes wrong later is the driver's to say.
+        """
+        conn, transaction = await retry(self._begin, self._failed, tries=_TRIES)
+        try:
             self.connections.watch.begin(conn, pauses=True)
             try:
                 yield conn
             except BaseException:
-                await self._end(conn, transaction.rollback())
+                with suppress(*DRIVER_ERRORS):  # the connection is cut then, and what happened first is told
+                    await self._end(conn, transaction.rollback())
                 raise
             await self._end(conn, transaction.commit())
+        finally:
+            await asyncio.shield(self.connections.give_back(conn))
+
+    async def _begin(self) -> tuple[Connection, Transaction]:
+        conn = await self.connections.acquire()
+        try:
+            transaction = conn.transaction(isolation="serializable")
+            await transaction.start()
+        except BaseException:
+            await self.connections.discard(conn)
+            raise
+        return conn, transaction
 
     async def _end(self, conn: Connection, ending: Awaitable[None]) -> None:
         self.connections.watch.begin(conn)

@@ -7,7 +7,8 @@ has the server asked, on another connection, what the backend is doing:
 
     at work                              nothing: a long statement is no wait
     waiting for a lock, for a minute     the statement is cancelled (SQLSTATE 57014)
-    done, gone, waiting for its client   nothing is coming: after several such looks the connection is cut
+    done, gone, waiting for its client   nothing is coming: after several such looks the connection is cut, and the
+                                         backend ended, with the locks that it holds
     the server cannot be reached         the same
 
 To cut a connection is always safe: every user of one handles its loss. Where the server cannot say it (behind a proxy
@@ -46,6 +47,9 @@ _ASK_SECONDS = 5.0
 _ASK = """
 SELECT pid, state, state_change, wait_event_type, wait_event FROM pg_stat_activity WHERE pid = ANY ($1::int[])
 """
+# Only if it has done nothing since it was asked about.
+_END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND state_change = $2"
+_CANCEL = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND state_change = $2"
 
 
 @dataclass(slots=True)
@@ -154,42 +158,46 @@ class Watch:
 
     async def _compare(self, late: list[_Wait]) -> None:
         """Ask what the backends do, and count how often it was nothing that will be answered."""
-        found: dict[int | None, asyncpg.Record] = {}
-        unknown = False
         try:
             async with asyncio.timeout(_ASK_SECONDS):
-                found = await self._activity(late)
+                await self._on_own_connection(late)
         except asyncpg.PostgresError:  # the server is there, and does not say
-            unknown = True
+            self._note(late, {}, unknown=True)
         except DRIVER_ERRORS:
-            unknown = self._ask is None
-        for wait in late:
-            wait.unknown = unknown
-            seen = None if unknown else _idle_since(found.get(wait.pid), pauses=wait.pauses)
-            wait.looks = 0 if seen is None else wait.looks + 1 if seen == wait.seen else 1
-            wait.seen = seen
+            self._note(late, {}, unknown=self._ask is None)
 
-    async def _activity(self, late: list[_Wait]) -> dict[int | None, asyncpg.Record]:
+    async def _on_own_connection(self, late: list[_Wait]) -> None:
         if self._ask is None:
             shared = await self._pool.acquire(timeout=_ASK_SECONDS)
             try:
-                return await self._activity_by(shared, late)
+                await self._compare_by(shared, late)
             finally:
                 await self._pool.release(shared, timeout=_ASK_SECONDS)
-        own = await self._ask()
-        try:
-            return await self._activity_by(own, late)
-        finally:
-            own.terminate()
+        else:
+            own = await self._ask()
+            try:
+                await self._compare_by(own, late)
+            finally:
+                own.terminate()
 
-    async def _activity_by(self, conn: AnyConnection, late: list[_Wait]) -> dict[int | None, asyncpg.Record]:
-        rows = await conn.fetch(_ASK, [wait.pid for wait in late])
-        long_ago = time.monotonic() - _LOCK_SECONDS
-        stuck = {wait.pid for wait in late if wait.since < long_ago and self._is_waiting(wait)}
-        for row in rows:
-            if row["pid"] in stuck and row["wait_event_type"] == "Lock":
-                await conn.fetchval("SELECT pg_cancel_backend($1)", row["pid"])
-        return {row["pid"]: row for row in rows}
+    async def _compare_by(self, conn: AnyConnection, late: list[_Wait]) -> None:
+        rows = {row["pid"]: row for row in await conn.fetch(_ASK, [wait.pid for wait in late])}
+        self._note(late, rows)
+        for wait in late:
+            row = rows.get(wait.pid)
+            if row is None or not self._is_waiting(wait):
+                continue
+            if wait.looks >= _LOOKS:  # what it has locked would stay so until the server notices
+                await conn.execute(_END, wait.pid, row["state_change"])
+            elif row["wait_event_type"] == "Lock" and time.monotonic() - wait.since >= _LOCK_SECONDS:
+                await conn.execute(_CANCEL, wait.pid, row["state_change"])
+
+    def _note(self, late: list[_Wait], rows: dict[int | None, asyncpg.Record], *, unknown: bool = False) -> None:
+        for wait in late:
+            wait.unknown = unknown
+            seen = None if unknown else _idle_since(rows.get(wait.pid), pauses=wait.pauses)
+            wait.looks = 0 if seen is None else wait.looks + 1 if seen == wait.seen else 1
+            wait.seen = seen
 
 
 def _idle_since(row: asyncpg.Record | None, *, pauses: bool) -> object:
