@@ -117,8 +117,8 @@ class Namespace:
             self.fail(
                 StaleRun(
                     f"The checkpoint that a super-step starts from was not even about to be committed for "
-                    f"{_PATIENCE:.0f} s, so the run has been left. Nothing of the super-step was written; continue with "
-                    f"`runtime resume`."
+                    f"{_PATIENCE:.0f} s, so the run has been left. Nothing of the super-step was written; "
+                    f"continue with `runtime resume`."
                 )
             )
 
