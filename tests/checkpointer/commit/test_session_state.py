@@ -106,7 +106,13 @@ async def test_nothing_that_a_read_sets_outlives_it(narrow: TransactionalSaver, 
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_nothing_that_a_transaction_of_ones_own_sets_outlives_it(narrow: TransactionalSaver, fails: bool) -> None:
-    for sql in (*LEAVES, "PREPARE mine AS SELECT 1", "LISTEN mine", "SET search_path = elsewhere", "SET ROLE pg_monitor"):
+    for sql in (
+        *LEAVES,
+        "PREPARE mine AS SELECT 1",
+        "LISTEN mine",
+        "SET search_path = elsewhere",
+        "SET ROLE pg_monitor",
+    ):
         try:
             async with narrow.transaction() as tx:
                 await tx.execute(sql)
