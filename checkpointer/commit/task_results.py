@@ -12,6 +12,7 @@ from superstep.checkpointer.langgraph.questions import asked_in
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.threads.result import Result
 from superstep.runtime.faults import ConfigError, RuntimeFault
+from superstep.runtime.masking import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,8 +52,18 @@ async def save_result(
     except RuntimeFault as e:
         run.poison = e
         raise
-    rows = write_rows(run.serde, clean, task_id, task_path)
+    rows = write_rows(run.serde, _without_secrets(clean), task_id, task_path)
     await run.writes.save(*at, Result(task_id, rows, stored, finished, forget_memo=isinstance(failure, Exception)))
+
+
+def _without_secrets(writes: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The writes, with errors that quote the password of a connection string told without it."""
+    kept = []
+    for channel, value in writes:
+        shown = repr(value) if channel == ERROR and isinstance(value, BaseException) else ""
+        masked = without_password(shown)
+        kept.append((channel, RuntimeError(masked) if masked != shown else value))
+    return kept
 
 
 async def _refuse_answer(run: Run, at: tuple[str, str], task_id: str) -> None:

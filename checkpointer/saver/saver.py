@@ -40,6 +40,7 @@ from superstep.checkpointer.threads.queries import running
 from superstep.checkpointer.threads.registry import Registry
 from superstep.checkpointer.threads.run import Run
 from superstep.runtime.faults import ConfigError, RuntimeFault
+from superstep.runtime.masking import without_password
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -364,7 +365,7 @@ class TransactionalSaver(SyncBridge, BaseCheckpointSaver[str]):
         await self.runs.end(key)
         if run is None or run.token is None:
             return
-        said = None if error is None else error.encode(errors="replace").decode().replace("\0", "")
+        said = None if error is None else without_password(error).encode(errors="replace").decode().replace("\0", "")
         ending = (thread_id, run.token, status, said)
         try:
             await self.database.autocommit(lambda conn: running.finish(conn, self.schema, *ending))

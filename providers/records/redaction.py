@@ -48,11 +48,8 @@ class Redaction:
 
     def _black(self, text: str, until: float) -> str:
         for pattern in self._patterns:
-            left = until - time.monotonic()
             try:
-                if left <= 0:
-                    raise TimeoutError
-                text = pattern.sub(_BLACK, text, timeout=left)
+                text = pattern.sub(_BLACK, text, timeout=max(until - time.monotonic(), 1e-6))
             except TimeoutError:
                 _log.warning(
                     "A text of %d characters was not searched for %r within %g s, and is blacked out in the record. "
