@@ -9,10 +9,7 @@ __all__ = ["without_password"]
 # A password in a URL of PostgreSQL may hold quotes, blanks and more @, so it ends at the last @ of the line: rather too
 # much is hidden than too little.
 _POSTGRES = re.compile(r"(\bpostgres(?:ql)?(?:\+\w+)?://[^\s:/@]*):[^\n]*@", re.IGNORECASE)
-_POSTGRES_QUERY = re.compile(
-    r"(\bpostgres(?:ql)?(?:\+\w+)?://[^\n]*?[?&](?:ssl)?password=)[^&\n]*?(?=&|$|[\s'\"]*\n)",
-    re.IGNORECASE | re.MULTILINE,
-)
+_POSTGRES_QUERY = re.compile(r"(\bpostgres(?:ql)?(?:\+\w+)?://[^\n]*?[?&](?:ssl)?password=)[^&\n]*", re.IGNORECASE)
 _LOGIN = re.compile(r"(://[^\s:/@'\"]*):[^\s'\"]*@")
 _QUOTED = re.compile(r"((?:ssl)?password\s*=\s*)'(?:[^'\\]|\\.)*'", re.IGNORECASE)
 _BARE = re.compile(r"((?:ssl)?password=)[^\s&'\"]+", re.IGNORECASE)

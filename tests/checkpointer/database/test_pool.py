@@ -11,11 +11,13 @@ import traceback
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import asyncpg
 import psycopg
 import pytest
 from pgvector import HalfVector, Vector
+from psycopg import sql
 
 from superstep.checkpointer.database import pool as connect
 from superstep.checkpointer.database import server as server_module
@@ -249,6 +251,24 @@ class TestRefused:
         text = await fault(strict_url.replace("//postgres@", f"//with_password:{SECRET}@"))
         assert "as 'with_password'" in text
         assert "28P01" in text
+
+    @pytest.mark.parametrize(
+        "password", ["it's", 'a"b', "pa ss", "100%", "p@ss@w", "a/b", "x#y?z&=", "p\u00e4ss\u00df+", "%41"]
+    )
+    @pytest.mark.parametrize("form", ["encoded", "as it is", "parameter"])
+    async def test_a_right_password_of_whatever_characters(self, strict_url: str, password: str, form: str) -> None:
+        with psycopg.connect(strict_url, autocommit=True) as admin:
+            admin.execute(sql.SQL("ALTER ROLE with_password PASSWORD {}").format(sql.Literal(password)))
+        written = quote(password, safe="")
+        if form == "parameter":
+            url = strict_url.replace("//postgres@", "//with_password@") + f"&password={written}"
+        elif form == "encoded" or "/" in password or password == "%41":
+            url = strict_url.replace("//postgres@", f"//with_password:{written}@")
+        else:
+            url = strict_url.replace("//postgres@", f"//with_password:{password}@")
+        text = await fault(url)
+        assert "42501" in text  # let in, and then not allowed to connect to this database
+        assert password not in text
 
     async def test_a_missing_password(self, strict_url: str) -> None:
         await fault(strict_url.replace("//postgres@", "//with_password@"))
