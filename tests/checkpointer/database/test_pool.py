@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 SECRET = "s3cr3t"
+WEIRD = ["it's", 'a"b', "pa ss", "100%", "p@ss@w", "a/b", "x#y?z&=", "p\u00e4ss\u00df+", "%41"]
 
 
 @asynccontextmanager
