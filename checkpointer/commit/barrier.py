@@ -37,6 +37,7 @@ from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.database.errors import (
     DRIVER_ERRORS,
     Connection,
+    ended_early,
     id_too_long,
     is_collision,
     is_lost,
@@ -105,6 +106,10 @@ class Barrier:
             StagedWriteFailed: the database rejected a staged write; that task's result is taken back.
             StaleRun: the thread has another owner. Nothing is stored.
         """
+        with self.run.namespaces[self.ns].committing():
+            await self._commit()
+
+    async def _commit(self) -> None:
         if self.run.poison is not None:
             raise self.run.poison
         await self.run.begun_above(self.ns)
@@ -175,11 +180,11 @@ class Barrier:
 
         async def failed(error: Exception, left: int) -> None:
             lost = is_lost(error, step.snapshot.conn)
-            await step.snapshot.lost()
+            await step.snapshot.lost(error)
             if (too_long := id_too_long(error)) is not None:
                 raise too_long from error
             if not (lost or is_serialization_failure(error) or is_collision(error)):
-                raise error
+                raise ended_early(error) or error
             step.collided = step.collided or is_collision(error)
             step.costs.repairs += 1
             if not left:
@@ -222,12 +227,13 @@ class Barrier:
     async def _finish(self, conn: Connection, step: SuperStep) -> None:
         await failpoints.hit("commit.before_commit")
         try:
-            await conn.execute("COMMIT")
+            await conn.execute(step.snapshot.commit)
             await failpoints.hit("commit.lost_answer")
         except DRIVER_ERRORS as e:
-            if not is_lost(e, conn):
+            if is_serialization_failure(e):
                 raise
-            await step.snapshot.lost()
+            # Lost, refused at COMMIT, or what came after it failed: the checkpoint tells.
+            await step.snapshot.lost(e)
             if not await self._is_there():
                 raise
         else:

@@ -16,7 +16,6 @@ from superstep.checkpointer.database.errors import (
     short,
 )
 from superstep.checkpointer.step.drift import Drift
-from superstep.checkpointer.step.snapshot import execute_staged
 from superstep.runtime.faults import StagedWriteFailed
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ async def _check_deferred(conn: Connection, step: SuperStep, effects: Sequence[E
 
 async def _apply(conn: Connection, step: SuperStep, effect: Effect, staged: Staged) -> None:
     try:
-        status = await execute_staged(conn, staged)
+        status = await step.snapshot.execute_staged(staged)
     except (*DRIVER_ERRORS, ValueError, TypeError) as e:
         if is_serialization_failure(e) or is_lost(e, conn) or (is_collision(e) and not step.collided):
             raise

@@ -13,6 +13,7 @@ from superstep.checkpointer.langgraph.questions import asked_in
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.threads.result import Result
 from superstep.runtime.faults import ConfigError, DatabaseUnavailable, RuntimeFault, StaleRun
+from superstep.runtime.masking import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,7 @@ async def save_result(
     except RuntimeFault as e:
         run.poison = e
         raise
-    rows = write_rows(serde, clean, task_id, task_path, where)
+    rows = write_rows(serde, _without_secrets(clean), task_id, task_path, where)
     await run.writes.save(*at, Result(task_id, rows, stored, finished, forget_memo=_is_its_own(failure)))
 
 
@@ -78,6 +79,16 @@ def _is_its_own(failure: object) -> bool:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return isinstance(failure, Exception)
+
+
+def _without_secrets(writes: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The writes, with errors that quote the password of a connection string told without it."""
+    kept = []
+    for channel, value in writes:
+        shown = repr(value) if channel == ERROR and isinstance(value, BaseException) else ""
+        masked = without_password(shown)
+        kept.append((channel, RuntimeError(masked) if masked != shown else value))
+    return kept
 
 
 async def _refuse_answer(run: Run, at: tuple[str, str], task_id: str) -> None:

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from superstep.checkpointer.database.errors import (
+    DRIVER_ERRORS,
     MISSING_TABLES,
     Connection,
+    cut,
+    ended_early,
     id_too_long,
     is_lost,
     is_serialization_failure,
+    is_unusable,
     schema_missing,
 )
 from superstep.checkpointer.database.leases import Connections
 from superstep.checkpointer.database.loop import HomeLoop
 from superstep.checkpointer.database.retry import retry
+from superstep.checkpointer.database.session import RESET_ALL
 from superstep.runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     import asyncpg
+    from asyncpg.transaction import Transaction
+
+    from superstep.checkpointer.database.server import Server
 
 __all__ = ["Database"]
 
@@ -39,10 +49,22 @@ class Database:
     """
 
     def __init__(
-        self, pool: asyncpg.Pool[asyncpg.Record], *, schema: str, hold_idle: float, own_pool: bool = False
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        *,
+        schema: str,
+        hold_idle: float,
+        own_pool: bool = False,
+        server: Server | None = None,
     ) -> None:
         self.schema = schema
-        self.connections = Connections(pool, hold_idle, keep=own_pool)
+        self.connections = Connections(
+            pool,
+            hold_idle,
+            keep=own_pool,
+            pooled=server is not None and server.pooled,
+            ask=server.connect if server is not None else None,
+        )
         self.home = HomeLoop()
 
     async def autocommit(self, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -55,15 +77,61 @@ class Database:
 
         async def once() -> T:
             async with self.connections.borrow() as conn:
-                return await work(conn)
+                try:
+                    return await work(conn)
+                except DRIVER_ERRORS as e:
+                    if is_unusable(e):
+                        cut(conn)
+                    raise
 
         return await retry(once, self._failed, tries=_TRIES)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A SERIALIZABLE transaction for code that does other things meanwhile. Nothing of the session outlives it.
+
+        Raises:
+            DatabaseUnavailable: it could not be begun. What goes wrong later is the driver's to say.
+        """
+        conn, transaction = await retry(self._begin, self._failed, tries=_TRIES)
+        try:
+            self.connections.watch.begin(conn, pauses=True)
+            try:
+                yield conn
+            except BaseException:
+                with suppress(*DRIVER_ERRORS):  # the connection is cut then, and what happened first is told
+                    await self._end(conn, transaction.rollback())
+                raise
+            await self._end(conn, transaction.commit())
+        finally:
+            await asyncio.shield(self.connections.give_back(conn))
+
+    async def _begin(self) -> tuple[Connection, Transaction]:
+        conn = await self.connections.acquire()
+        try:
+            transaction = conn.transaction(isolation="serializable")
+            await transaction.start()
+        except BaseException:
+            await self.connections.discard(conn)
+            raise
+        return conn, transaction
+
+    async def _end(self, conn: Connection, ending: Awaitable[None]) -> None:
+        self.connections.watch.begin(conn)
+        try:
+            await ending
+            await conn.execute(RESET_ALL)
+        except BaseException:
+            cut(conn)
+            raise
 
     async def _failed(self, error: Exception, left: int) -> None:
         if isinstance(error, MISSING_TABLES):
             raise schema_missing(self.schema) from error
         if (too_long := id_too_long(error)) is not None:
             raise too_long from error
+        if ended := ended_early(error):
+            raise ended from error
         if not (is_lost(error) or is_serialization_failure(error)):
             raise error
         if not left:
@@ -75,4 +143,4 @@ class Database:
     async def close(self) -> None:
         """Wait for background work and give kept connections back to the pool."""
         await self.home.settle()
-        await self.connections.drop_free()
+        await self.connections.close()

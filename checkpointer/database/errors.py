@@ -5,6 +5,7 @@ Every decision is made on exception classes and SQLSTATEs. What is told is witho
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
@@ -19,10 +20,13 @@ __all__ = [
     "MISSING_TABLES",
     "Connection",
     "id_too_long",
+    "cut",
+    "ended_early",
     "is_closed",
     "is_collision",
     "is_lost",
     "is_serialization_failure",
+    "is_unusable",
     "plain",
     "read_error",
     "schema_missing",
@@ -44,8 +48,15 @@ _LOST = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InvalidSQLStatementNameError,  # see `_ANOTHER_SESSION`
+    asyncpg.DuplicatePreparedStatementError,
     OSError,
 )
+
+_ANOTHER_SESSION = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
+"""A statement that the driver had prepared is not there, or one that it had not is: something between it and the server
+gave it another session, or ended what it had prepared. Nothing was executed."""
 
 
 def is_serialization_failure(error: BaseException) -> bool:
@@ -69,6 +80,27 @@ def is_lost(error: BaseException, conn: Connection | None = None) -> bool:
     if isinstance(error, asyncpg.InterfaceError):
         return conn is None or is_closed(conn)
     return isinstance(error, _LOST)
+
+
+def is_unusable(error: BaseException) -> bool:
+    """Whether the connection cannot be used after this, although it may still be open."""
+    return isinstance(error, (*_ANOTHER_SESSION, TimeoutError, asyncpg.InternalClientError))
+
+
+def ended_early(error: BaseException) -> DatabaseUnavailable | None:
+    """The error for a statement of ours that was ended before it had an answer; `None` if that is not what happened."""
+    if not isinstance(error, asyncpg.QueryCanceledError | asyncpg.LockNotAvailableError):
+        return None
+    return DatabaseUnavailable(
+        f"A statement was ended before it had an answer (SQLSTATE {error.sqlstate}): it waited too long for a lock, or "
+        f"ran into a time limit of the server's. Find who holds the lock (pg_stat_activity, pg_locks), and try again."
+    )
+
+
+def cut(conn: Connection) -> None:
+    """End a connection now, without a word to the server."""
+    with suppress(asyncpg.InterfaceError):  # it has gone back to its pool by itself
+        conn.terminate()
 
 
 def is_closed(conn: Connection) -> bool:

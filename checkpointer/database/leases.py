@@ -3,27 +3,40 @@
 A pinned transaction is a convenience, never a right: the read log can rebuild it. So whenever a task waits for a
 connection, the step that has been idle longest gives its own back. Because of that no step can starve another one, not
 even with a pool of one connection and `hold_idle="forever"`.
+
+No wait for a connection is for ever. A queue that moves is waited in, however long it is; one in which nobody has given
+a connection back for a minute ends in `PoolExhausted`. What holds a connection without getting an answer is ended by
+`watch`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict, deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
-from superstep.checkpointer.database.errors import Connection, is_closed
+from superstep.checkpointer.database.errors import DRIVER_ERRORS, Connection, cut, is_closed
+from superstep.checkpointer.database.watch import Watch
+from superstep.runtime.faults import PoolExhausted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     import asyncpg
 
 __all__ = ["Connections", "Holder"]
 
+_EXHAUSTED = 60.0  # seconds without any connection coming back
+_GIVE_BACK = 5.0  # seconds that giving one back to the pool may take
+_RETIRE = 200.0  # seconds without use: some clouds drop a connection after 240, without telling either end
+
 
 class Holder(Protocol):
     """An owner that keeps a connection while idle and can give it back at any such moment."""
+
+    conn: Connection | None
 
     async def release(self) -> None:
         """Give the connection back now, if still idle."""
@@ -36,15 +49,26 @@ class Connections:
     as much as a small statement. Only for a pool that no other code uses.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], hold_idle: float, *, keep: bool = False) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        hold_idle: float,
+        *,
+        keep: bool = False,
+        pooled: bool = False,
+        ask: Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]] | None = None,
+    ) -> None:
         self.pool = pool
         self.hold_idle = hold_idle
+        self.watch = Watch(pool, pooled=pooled, ask=ask, cut=self._doubt)
         self._keep = keep
         self._most = pool.get_max_size()
         self._lent = 0
         self._blocked = 0
-        self._free: list[Connection] = []
+        self._free: list[tuple[Connection, float]] = []  # with the time since when
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._moved = 0.0  # when a connection last came back, or somebody began to wait while nobody else did
+        self._limit: asyncio.TimerHandle | None = None
         self._idle: OrderedDict[Holder, None] = OrderedDict()
 
     @property
@@ -58,10 +82,14 @@ class Connections:
         return self._lent
 
     async def acquire(self) -> Connection:
-        """A connection; the longest idle holder gives up its own if there is none left."""
+        """A connection; the longest idle holder gives up its own if there is none left.
+
+        Raises:
+            PoolExhausted: nobody has given one back for a minute.
+        """
         while self._lent >= self._most:
             turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
+            self._queue(turn)
             try:
                 if self._idle:
                     holder, _ = self._idle.popitem(last=False)
@@ -75,43 +103,55 @@ class Connections:
                 raise
         self._lent += 1
         try:
-            while self._free:
-                conn = self._free.pop()
-                if not is_closed(conn):
-                    return conn
-                await self.pool.release(conn)
-            return await (self.pool.acquire() if self._keep else self._acquire_shared())
+            conn = self._kept() or await (self.pool.acquire() if self._keep else self._acquire_shared())
         except BaseException:
             self._returned()
             raise
+        self.watch.begin(conn)
+        return conn
+
+    def _kept(self) -> Connection | None:
+        while self._free:
+            conn, since = self._free.pop()
+            if not is_closed(conn) and time.monotonic() - since < _RETIRE:
+                return conn
+            cut(conn)
+        return None
 
     async def _acquire_shared(self) -> Connection:
         """From a pool that others use too: it may be empty although we have few of its connections."""
         if self.pool.get_idle_size() or self.pool.get_size() < self._most:
-            return await self.pool.acquire()
+            return await self._acquire()
         self._blocked += 1
         try:
             if self._idle:
                 holder, _ = self._idle.popitem(last=False)
                 await holder.release()
-            return await self.pool.acquire()
+            return await self._acquire()
         finally:
             self._blocked -= 1
 
+    async def _acquire(self) -> Connection:
+        try:
+            return await self.pool.acquire(timeout=_EXHAUSTED)
+        except TimeoutError as e:
+            raise self._exhausted() from e
+
     async def give_back(self, conn: Connection) -> None:
         """Return a connection that is in no transaction."""
+        self.watch.end(conn)
         self._returned()
         if self._keep and not is_closed(conn):
-            self._free.append(conn)
+            self._free.append((conn, time.monotonic()))
         else:
-            await self.pool.release(conn)
+            await self._release(conn)
 
     async def discard(self, conn: Connection) -> None:
         """Return a connection whose state is not known: it is closed, and the server rolls back."""
+        self.watch.end(conn)
         self._returned()
-        if not is_closed(conn):
-            conn.terminate()
-        await self.pool.release(conn)
+        cut(conn)
+        await self._release(conn)
 
     async def renew(self) -> None:
         """Replace the connections that are free now by new ones, which know types created meanwhile."""
@@ -121,7 +161,22 @@ class Connections:
     async def drop_free(self) -> None:
         """Give kept connections back to the pool."""
         while self._free:
-            await self.pool.release(self._free.pop())
+            await self._release(self._free.pop()[0])
+
+    async def close(self) -> None:
+        """Give kept connections back, and look after none any more."""
+        await self.watch.close()
+        await self.drop_free()
+
+    async def _release(self, conn: Connection) -> None:
+        with suppress(*DRIVER_ERRORS):  # the pool has cut it then, and makes another one when it is needed
+            await self.pool.release(conn, timeout=_GIVE_BACK)
+
+    async def _doubt(self) -> None:
+        """A connection was dropped on its way. Free ones may have been too, and nothing tells: none is kept."""
+        while self._free:
+            cut(self._free.pop()[0])
+        await self.pool.expire_connections()
 
     @asynccontextmanager
     async def borrow(self) -> AsyncIterator[Connection]:
@@ -138,13 +193,45 @@ class Connections:
     def idle(self, holder: Holder) -> None:
         """`holder` keeps its connection but does not use it at the moment."""
         self._idle[holder] = None
+        if holder.conn is not None:
+            self.watch.end(holder.conn)
 
     def busy(self, holder: Holder) -> None:
         """`holder` uses its connection, or has none any more."""
-        self._idle.pop(holder, None)
+        if holder in self._idle:
+            del self._idle[holder]
+            if holder.conn is not None:
+                self.watch.begin(holder.conn)
+
+    def _queue(self, turn: asyncio.Future[None]) -> None:
+        if not self._waiting:
+            self._moved = time.monotonic()
+        self._waiting.append(turn)
+        if self._limit is None:
+            self._limit = asyncio.get_running_loop().call_later(_EXHAUSTED, self._look_at_queue)
+
+    def _look_at_queue(self) -> None:
+        self._limit = None
+        if not self._waiting:
+            return
+        left = self._moved + _EXHAUSTED - time.monotonic()
+        if left > 0:
+            self._limit = asyncio.get_running_loop().call_later(left, self._look_at_queue)
+            return
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(self._exhausted())
+
+    def _exhausted(self) -> PoolExhausted:
+        return PoolExhausted(
+            f"All {self._most} connections of the pool were in use, and none came back for {_EXHAUSTED:.0f} s. Find "
+            f"what holds them (transactions of your own, long statements, other users of the pool), or raise pool_max."
+        )
 
     def _returned(self) -> None:
         self._lent -= 1
+        self._moved = time.monotonic()
         self._wake()
 
     def _wake(self) -> None:

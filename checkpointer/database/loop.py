@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from superstep.runtime.blocking import iterate
-from superstep.runtime.faults import NoActiveStep
+from superstep.runtime.blocking import iterate, wait_for, wait_from_loop
+from superstep.runtime.faults import LoopUnavailable, NoActiveStep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
@@ -19,6 +20,8 @@ T = TypeVar("T")
 class HomeLoop:
     """The loop that was running when this was made. All database work of one saver happens on it.
 
+    A forked process has neither the loop's thread nor connections of its own: everything here refuses to work there.
+
     Attributes:
         loop: the event loop.
         own_thread: it runs in a thread that does nothing else, so any other thread may be blocked on it.
@@ -27,26 +30,34 @@ class HomeLoop:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.own_thread = False
+        self._process = os.getpid()
         self._background: set[asyncio.Task[Any]] = set()
 
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await `work` on this loop, from whichever loop the caller runs on."""
+        """Await `work` on this loop, from whichever loop the caller runs on.
+
+        Raises:
+            LoopUnavailable: this loop is closed, stopped or stuck, or stayed in a parent process.
+        """
+        self._refuse_fork(work)
         if asyncio.get_running_loop() is self.loop:
             return await work
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
+        return await wait_from_loop(work, self.loop)
 
     def block(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on this loop and block the calling thread until it is done.
 
         Raises:
             NoActiveStep: called on the thread of this very loop, where blocking would wait for ever.
+            LoopUnavailable: see `call`.
         """
+        self._refuse_fork(work)
         try:
             self.refuse_blocking()
         except NoActiveStep:
             work.close()
             raise
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()  # interrupted, the work goes on
+        return wait_for(work, self.loop, cancels=False)
 
     def can_block(self) -> bool:
         """Whether a call that could be awaited may block here: it holds up no event loop that somebody counts on."""
@@ -61,7 +72,9 @@ class HomeLoop:
 
         Raises:
             NoActiveStep: at the first item, if called on the thread of this very loop.
+            LoopUnavailable: see `call`.
         """
+        self._refuse_fork()
         self.refuse_blocking()
         yield from iterate(items, self.loop, leave=leave)
 
@@ -75,6 +88,34 @@ class HomeLoop:
             raise NoActiveStep(
                 "A blocking call (step.sync, flow.invoke, or a synchronous method of the saver) was made on the event "
                 "loop that would have to serve it. Use the async method here, or call from another thread."
+            )
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this process is a fork of the one that the loop runs in."""
+        return os.getpid() != self._process
+
+    def refuse_elsewhere(self, what: str) -> None:
+        """Raise `LoopUnavailable` if this is not the loop that runs here: for what cannot be done from another one."""
+        self._refuse_fork()
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not self.loop:
+            raise LoopUnavailable(
+                f"{what} belongs to the event loop that the saver was opened on, and was used on another one. Open a "
+                f"saver there too (`async with TransactionalSaver.from_conn_string(...)`)."
+            )
+
+    def _refuse_fork(self, work: Coroutine[Any, Any, Any] | None = None) -> None:
+        if self.is_forked:
+            if work is not None:
+                work.close()
+            raise LoopUnavailable(
+                f"The saver was opened by process {self._process}, and this is a fork of it: what it works with stayed "
+                f"there. Open a saver in each worker process, after the fork (such as gunicorn's post_fork, or "
+                f"Celery's worker_process_init)."
             )
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

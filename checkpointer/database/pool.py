@@ -6,30 +6,35 @@ classes and SQLSTATEs (https://www.postgresql.org/docs/current/errcodes-appendix
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias, cast
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 from pgvector.asyncpg import register_vector
 
+from superstep.checkpointer.database.server import CONNECT_SECONDS, Server, server_of
+from superstep.checkpointer.database.url import describe
 from superstep.runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from asyncpg.pool import PoolConnectionProxy
 
     AnyConnection: TypeAlias = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 
-__all__ = ["OLDEST_SERVER", "check_server", "describe", "open_pool", "register_codecs", "unavailable"]
+__all__ = ["OLDEST_SERVER", "check_server", "open_pool", "register_codecs", "unavailable"]
 
 OLDEST_SERVER = 14
-_CONNECT_SECONDS = 10.0
 
 _BROKEN_OFF = (
     "what listens there broke off, or does not speak as a PostgreSQL server should. Check host, port and sslmode."
+)
+_PROXY_SETTINGS = (
+    "what stands in front of the database server does not hand these settings of the database URL on: {names}. Remove "
+    "them there, and give them to the role (ALTER ROLE ... SET ...); or connect to the server itself."
 )
 _WHAT_TO_DO = {
     "28P01": "the password was not accepted. Check the password of that user",
@@ -42,35 +47,73 @@ _WHAT_TO_DO = {
 }
 
 
-async def open_pool(url: str, *, min_size: int, max_size: int) -> asyncpg.Pool[asyncpg.Record]:
-    """Opens a pool and checks, on its first connection, that the database can carry a Superstep schema.
+async def open_pool(url: str, *, min_size: int, max_size: int) -> tuple[asyncpg.Pool[asyncpg.Record], Server]:
+    """Opens a pool, after a look at the server: it must be fit, and a proxy in front of it must be known.
 
     Connections are given back as they are, without asyncpg's reset query (a round trip per release): what borrows one
-    must not leave session settings, locks or listeners behind. An open transaction is rolled back.
+    must not leave session settings, locks or listeners behind (`session`). An open transaction is rolled back.
 
     pgvector's types are read and written as `pgvector` objects on connections made after the extension was created;
     after creating it, call `await pool.expire_connections()`. JSON stays `str`, as asyncpg has it.
 
+    Returns:
+        The pool, and what was found out about the server.
+
     Raises:
-        DatabaseUnavailable: the URL is malformed, the server is not reachable, refuses us, is too old, or has no
-            pgvector. The message has no password.
+        DatabaseUnavailable: the URL is malformed or asks for what cannot be had, the server is not reachable, refuses
+            us, is too old, or has no pgvector. The message has no password.
     """
+    with unavailable(url):
+        server = server_of(url)
+        server = server.behind_proxy(await _look(server))
     pool = asyncpg.create_pool(
-        url, min_size=min_size, max_size=max_size, timeout=_CONNECT_SECONDS, init=register_codecs, reset=_reset
+        connect=server.connect, min_size=min_size, max_size=max_size, init=register_codecs, reset=_reset
     )
     with unavailable(url):
-        await pool
         try:
-            async with pool.acquire() as connection:
-                await check_server(connection)
+            await pool
         except BaseException:
             pool.terminate()
             raise
-    return pool
+    return pool, server
 
 
-async def check_server(conn: AnyConnection) -> None:
+async def _look(server: Server) -> bool:
+    """Checks the server, on a connection of its own. Returns whether a proxy stands in front of it.
+
+    Behind one that shares servers among clients, a connection's backend is another one than it was told at first. Until
+    that is known nothing may be prepared by name.
+    """
+    conn = await server.connect(statement_cache_size=0)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS), conn.transaction():
+            backend = await check_server(conn)
+            pooled = server.address.pooled
+            if pooled is None:
+                pooled = backend != conn.get_server_pid()
+            if pooled and server.address.settings:
+                await _check_settings(conn, server.address.settings)
+    finally:
+        conn.terminate()
+    return pooled
+
+
+async def _check_settings(conn: AnyConnection, wanted: Mapping[str, str]) -> None:
+    """Refuses session settings of the URL that a proxy has not handed on: it may be told to ignore them."""
+    dropped = ["options"] if "-c" in wanted.get("options", "") or "--" in wanted.get("options", "") else []
+    for name in sorted(set(wanted) - {"options", "application_name"}):
+        now = await conn.fetchval("SELECT current_setting($1, true)", name)
+        if now != await conn.fetchval("SELECT set_config($1, $2, true)", name, wanted[name]):
+            dropped.append(name)
+    if dropped:
+        raise DatabaseUnavailable(_PROXY_SETTINGS.format(names=", ".join(dropped)))
+
+
+async def check_server(conn: AnyConnection) -> int:
     """Checks version and pgvector with a single query.
+
+    Returns:
+        The process id of the backend that answered.
 
     Raises:
         DatabaseUnavailable: the server is older than PostgreSQL 14, or has no pgvector to create.
@@ -80,7 +123,8 @@ async def check_server(conn: AnyConnection) -> None:
         SELECT current_setting('server_version') AS version,
                current_setting('server_version_num')::int / 10000 AS major,
                EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') AS available,
-               EXISTS (SELECT FROM pg_extension WHERE extname = 'vector') AS installed
+               EXISTS (SELECT FROM pg_extension WHERE extname = 'vector') AS installed,
+               pg_backend_pid() AS backend
         """
     )
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
@@ -94,15 +138,21 @@ async def check_server(conn: AnyConnection) -> None:
             "the database server has no pgvector. Install it (https://github.com/pgvector/pgvector#installation), or "
             "unset DATABASE_URL to use the embedded PostgreSQL, which has it."
         )
+    return int(row["backend"])
 
 
 async def register_codecs(conn: AnyConnection) -> None:
     """Makes pgvector's types of this connection Python objects, if the extension is there, in whatever schema."""
-    schema = await conn.fetchval(
-        "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'"
-    )
-    if schema is not None:
-        await register_vector(cast("asyncpg.Connection[asyncpg.Record]", conn), schema=schema)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            schema = await conn.fetchval(
+                "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'"
+            )
+            if schema is not None:
+                await register_vector(cast("asyncpg.Connection[asyncpg.Record]", conn), schema=schema)
+    except BaseException:
+        conn.terminate()  # to close it in order could take as long
+        raise
 
 
 @contextmanager
@@ -112,6 +162,8 @@ def unavailable(url: str) -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         code = error.sqlstate or "XX000"
+        if isinstance(error, asyncpg.ProtocolViolationError) and (names := _session_settings(url)):
+            raise DatabaseUnavailable(_PROXY_SETTINGS.format(names=names)) from error
         if isinstance(error, asyncpg.PostgresConnectionError):  # class 08, raised by the driver itself
             raise DatabaseUnavailable(f"no connection to {describe(url)}: {_BROKEN_OFF}") from error
         reason = _WHAT_TO_DO.get(code, f"the server answered: {error.args[0] if error.args else code}")
@@ -120,26 +172,19 @@ def unavailable(url: str) -> Iterator[None]:
         # `from None`: asyncpg quotes parts of the URL, and the part may be a password.
         raise DatabaseUnavailable(
             "the database URL is malformed, or names a certificate that cannot be read. It should look like "
-            "postgresql://user:password@host:5432/database, with special characters in the parts percent-encoded."
+            "postgresql://user:password@host:5432/database, with a slash in a part written as %2F."
         ) from None
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        raise DatabaseUnavailable(
+            f"no connection to {describe(url)}: none of its hosts is what target_session_attrs asks for."
+        ) from error
     except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise DatabaseUnavailable(f"no connection to {describe(url)}: {_network_reason(error)}") from error
 
 
-def describe(url: str) -> str:
-    """Names the database of a connection string, without its password or anything else that may be secret."""
-    try:
-        parts = urlsplit(url)
-        query = parse_qs(parts.query)
-        host = unquote(parts.hostname or "") or query.get("host", ["the default host"])[0]
-        port = f":{parts.port}" if parts.port else ""
-        user = unquote(parts.username or "") or query.get("user", ["the default user"])[0]
-        database = unquote(parts.path.lstrip("/")) or query.get("database", query.get("dbname", [user]))[0]
-    except ValueError:
-        return "the database"
-    if "@" in database:  # a password with an unencoded slash: the rest of it is here
-        return "the database"
-    return f"database {database!r} on {host}{port} as {user!r}"
+def _session_settings(url: str) -> str:
+    """Names the settings of the session that a URL has sent along."""
+    return ", ".join(sorted(set(server_of(url).address.settings) - {"application_name"}))
 
 
 def _network_reason(error: Exception) -> str:
@@ -148,7 +193,7 @@ def _network_reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such socket or file. Start the server, or correct the path."
     if isinstance(error, TimeoutError):
-        return f"no answer within {_CONNECT_SECONDS:.0f} s. Check host, port and firewall."
+        return "no answer in time. Check host, port and firewall."
     if isinstance(error, ssl.SSLError):
         return f"the encrypted connection failed ({error.reason}). Check sslmode and certificates."
     if isinstance(error, PermissionError):

@@ -36,6 +36,7 @@ from superstep.checkpointer.threads.queries import running
 from superstep.checkpointer.threads.registry import Registry
 from superstep.checkpointer.threads.run import Run
 from superstep.runtime.faults import ConfigError, RuntimeFault
+from superstep.runtime.masking import without_password
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from superstep.checkpointer.collections.embedder import TextEmbedder
+    from superstep.checkpointer.database.server import Server
     from superstep.checkpointer.langgraph.codec import CheckpointRow
     from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary
 
@@ -80,6 +82,7 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         hold_idle: float | str = 0.25,
         serde: SerializerProtocol | None = None,
         own_pool: bool = False,
+        server: Server | None = None,
     ) -> None:
         """Use an open pool. Call on the event loop that the pool belongs to.
 
@@ -90,10 +93,12 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
             serde: see the class.
             own_pool: no other code uses the pool, so its connections may be kept between uses. Otherwise each use pays
                 for the pool's reset query, a round trip (unless the pool was made with `reset=`).
+            server: where the pool connects to, if that is known. Behind a proxy that gives each transaction another
+                session, such as pgbouncer in transaction mode, a pool of yours needs `statement_cache_size=0`.
         """
         super().__init__(serde=serde or strict())
         # Graphs run with clones that know their types: the clones share these.
-        self.database = Database(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool)
+        self.database = Database(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool, server=server)
         self.runs = Registry(self.database)
         memo.install()
         typed_saver.install()
@@ -123,8 +128,8 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
             DatabaseUnavailable: on entering, with the reason and what to do.
         """
 
-        async def build(pool: asyncpg.Pool[asyncpg.Record]) -> Self:
-            return cls(pool, schema=schema, hold_idle=hold_idle, serde=serde, own_pool=True)
+        async def build(pool: asyncpg.Pool[asyncpg.Record], server: Server) -> Self:
+            return cls(pool, schema=schema, hold_idle=hold_idle, serde=serde, own_pool=True, server=server)
 
         _seconds(hold_idle)
         return Lifetime(build, url=url, pool_min=pool_min, pool_max=pool_max)
@@ -169,13 +174,23 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
 
     async def aclose(self) -> None:
         """Give every connection back, when all background work has ended. The pool stays open."""
+        await self.database.home.call(self._close())
+
+    async def _close(self) -> None:
         await self.runs.close()
         await self.database.close()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """A SERIALIZABLE transaction of your own, outside any super-step: for setting up tables and loading data."""
-        async with self.database.connections.borrow() as conn, conn.transaction(isolation="serializable"):
+        """A SERIALIZABLE transaction of your own, outside any super-step: for setting up tables and loading data.
+
+        Whatever of the session it sets, opens or locks ends with it. Use it on the saver's own event loop.
+
+        Raises:
+            LoopUnavailable: used on another one.
+        """
+        self.database.home.refuse_elsewhere("saver.transaction()")
+        async with self.database.transaction() as conn:
             yield cast("asyncpg.Connection[asyncpg.Record]", conn)
 
     def get_next_version(self, current: str | None, channel: None) -> str:
@@ -386,7 +401,7 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         await self.runs.end(key)
         if run is None or run.token is None:
             return
-        said = None if error is None else error.encode(errors="replace").decode().replace("\0", "")
+        said = None if error is None else without_password(error).encode(errors="replace").decode().replace("\0", "")
         hidden = None if said is None else sealed_text(self.serde, said, "error", thread_id)
         ending = (thread_id, run.token, status, hidden)
         try:

@@ -27,14 +27,18 @@ from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.database.errors import (
     DRIVER_ERRORS,
     Connection,
+    cut,
     is_closed,
     is_lost,
     is_serialization_failure,
+    is_unusable,
     read_error,
     short,
 )
+from superstep.checkpointer.database.session import RESET, RESET_ALL
 from superstep.checkpointer.step.answers import Answer, rejected, returned
 from superstep.checkpointer.step.order import still_holds
+from superstep.checkpointer.step.statements import writes_rows
 from superstep.checkpointer.step.transitions import check_transition
 from superstep.runtime.faults import StatementRefused
 
@@ -47,7 +51,7 @@ if TYPE_CHECKING:
 
     Log = Iterable[tuple[Task, Sequence[Read], Sequence[Staged]]]
 
-__all__ = ["Snapshot", "SnapshotState", "execute_staged"]
+__all__ = ["Snapshot", "SnapshotState"]
 
 _OPEN = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1; SAVEPOINT reads; SET LOCAL transaction_read_only = on"
 _UNPROTECTED = "ROLLBACK TO SAVEPOINT reads"
@@ -55,6 +59,7 @@ _PROTECTED = "SET LOCAL transaction_read_only = on"
 _MEND = f"{_UNPROTECTED}; {_PROTECTED}"
 # From here on the transaction takes locks. A process that is paused now must not keep others out for ever.
 _WRITES = f"{_UNPROTECTED}; SET LOCAL idle_in_transaction_session_timeout = '60s'"
+_ROLLBACK_SECONDS = 5.0  # on a connection that was perhaps dropped; the server rolls back by itself when it is cut
 
 
 class SnapshotState(Enum):
@@ -95,6 +100,7 @@ class Snapshot:
         self._timer: asyncio.TimerHandle | None = None
         self._view: Sequence[Staged] = ()  # staged writes that are applied at the moment, for reads on top of them
         self._seen: dict[tuple[Any, ...], Answer] = {}  # what reads have returned in the open transaction
+        self._reset = RESET  # of what its statements can have left in the session, when it ends
 
     @property
     def is_held(self) -> bool:
@@ -129,8 +135,8 @@ class Snapshot:
                 moved = await self._replay(others)
             if moved:
                 await self.roll_back()
-        except BaseException:
-            await self.lost()  # failed or cancelled half way: the state of the transaction is not known any more
+        except BaseException as e:
+            await self.lost(e)  # failed or cancelled half way: the state of the transaction is not known any more
             raise
         return moved
 
@@ -232,12 +238,26 @@ class Snapshot:
     async def roll_back(self) -> Connection:
         """End the transaction and keep the connection, for statements that must not be part of it."""
         conn = self._connection()
-        await conn.execute("ROLLBACK")
+        await conn.execute(f"ROLLBACK; {self._reset}")
+        self._reset = RESET
         self._become(SnapshotState.BARE)
         return conn
 
-    async def lost(self) -> None:
-        """The transaction failed; the next `pin` opens another."""
+    async def execute_staged(self, staged: Staged) -> str:
+        """Apply a staged write in the open transaction: the command tag."""
+        if not writes_rows(staged.sql):
+            self._reset = RESET_ALL
+        return await _execute_staged(self._connection(), staged)
+
+    @property
+    def commit(self) -> str:
+        """What commits the transaction, and ends what its statements have left in the session."""
+        return f"COMMIT; {self._reset}"
+
+    async def lost(self, error: BaseException | None = None) -> None:
+        """The transaction failed, by this error if it is known; the next `pin` opens another."""
+        if self.conn is not None and error is not None and is_unusable(error):
+            cut(self.conn)
         if self.conn is not None and is_closed(self.conn):
             await self._connections.give_back(self._leave())  # the pool replaces a closed connection
         else:
@@ -252,6 +272,7 @@ class Snapshot:
     async def _open(self, conn: Connection) -> None:
         self._seen.clear()
         self._view = ()
+        self._reset = RESET
         self._become(SnapshotState.OPEN)  # at once: a call that is cancelled may have begun it all the same
         await conn.execute(_OPEN)
         await failpoints.hit("step.pinned")
@@ -297,7 +318,7 @@ class Snapshot:
         try:
             await conn.execute(_UNPROTECTED)
             for staged in view:
-                await execute_staged(conn, staged)
+                await self.execute_staged(staged)
                 await self.check_open(staged.sql)
             await conn.execute(_PROTECTED)
         except StatementRefused:
@@ -323,7 +344,7 @@ class Snapshot:
         conn = self._leave()
         try:
             if in_transaction:
-                await conn.execute("ROLLBACK")
+                await conn.execute(f"ROLLBACK; {self._reset}", timeout=_ROLLBACK_SECONDS)
         except DRIVER_ERRORS:
             await self._connections.discard(conn)
         except BaseException:  # cancelled: the connection must not be lost with us
@@ -354,7 +375,7 @@ class Snapshot:
         self.state = state
 
 
-async def execute_staged(conn: Connection, staged: Staged) -> str:
+async def _execute_staged(conn: Connection, staged: Staged) -> str:
     """Apply a staged write: the command tag.
 
     Always by the extended protocol, which takes one statement: no "...; COMMIT" gets through.

@@ -6,7 +6,6 @@ All of it looks at the tokens the server sees (`tokens`), so comments, literals 
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.step.tokens import Kind, Token, first_word, tokens
@@ -14,14 +13,21 @@ from superstep.checkpointer.step.tokens import Kind, Token, first_word, tokens
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["changes_session", "ends_transaction", "reads_only", "scanned"]
+__all__ = [
+    "changes_session",
+    "ends_transaction",
+    "reads_only",
+    "scanned",
+    "switches_protocol",
+    "writes_rows",
+]
 
 _READ_WORDS = frozenset({"select", "with", "values", "table", "show", "explain"})
 _CONTROL_WORDS = frozenset(
     {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "prepare"}
     | {"set", "reset", "discard"}
 )
-_SESSION_WORDS = frozenset({"listen", "unlisten", "load", "declare", "execute", "deallocate"})
+_SESSION_WORDS = frozenset({"listen", "unlisten", "load", "execute", "deallocate"})
 _PROMISING = frozenset(  # words of statements whose rows come in an order that one may rely on
     {"order", "over", "window", "ordinality", "values", "recursive", "union", "intersect", "except", "tablesample"}
     | {"explain", "show", "json_table", "xmltable"}
@@ -43,22 +49,28 @@ def ends_transaction(sql: str) -> bool:
     return word is None or word in _CONTROL_WORDS
 
 
-@lru_cache(maxsize=1024)
 def changes_session(sql: str) -> bool:
-    """Whether the statement changes what others on its connection would find: a role, a setting, a listener, a cursor.
+    """Whether the statement is about what a session keeps from one transaction to the next, which is nothing here.
 
-    `SET` and `RESET` are transaction control here. A function of the user's own that does such a thing is not seen.
+    `SET` and `RESET` are transaction control here. What a function does, `set_config` among them, ends with the
+    super-step.
     """
-    if first_word(sql) in _SESSION_WORDS:
-        return True
-    found = list(tokens(sql))
-    return any(_names_set_config(token) and after.text == "(" for token, after in pairwise(found))
+    return first_word(sql) in _SESSION_WORDS
 
 
-def _names_set_config(token: Token) -> bool:
-    if token.kind in (Kind.WORD, Kind.QUOTED):
-        return token.text == "set_config"
-    return token.kind is Kind.STRANGE and token.text[:2].lower() == "u&"  # what it names depends on escapes in it
+def switches_protocol(sql: str) -> bool:
+    """Whether the statement makes client and server speak otherwise: COPY from or to the client.
+
+    The server then waits for data that nobody sends, or sends what nobody takes.
+    """
+    if first_word(sql) != "copy":
+        return False
+    return any(token.kind is Kind.WORD and token.text in ("stdin", "stdout") for token in tokens(sql))
+
+
+def writes_rows(sql: str) -> bool:
+    """Whether the statement is one that does nothing but write rows, whatever functions and triggers do beside that."""
+    return first_word(sql) in ("insert", "update", "delete", "merge")
 
 
 def reads_only(sql: str) -> bool:

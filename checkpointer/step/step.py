@@ -14,9 +14,9 @@ from superstep.checkpointer.collections.nearest import (
     wrong_dimensions,
 )
 from superstep.checkpointer.step.read_set import Staged
-from superstep.checkpointer.step.statements import changes_session, ends_transaction
+from superstep.checkpointer.step.statements import changes_session, ends_transaction, switches_protocol
 from superstep.checkpointer.step.stored_args import copied
-from superstep.runtime.faults import ReadFailed, ReadRefused, StatementRefused
+from superstep.runtime.faults import ReadFailed, StatementRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,18 +73,7 @@ class Step:
             ReadFailed: the database rejected it.
             StepConflict: what this task read before has changed. Do not catch it: it makes the task run again.
         """
-        self._refuse_session_changes(sql)
-        return await self._fetch(sql, args)
-
-    async def _fetch(self, sql: str, args: Sequence[Any]) -> list[asyncpg.Record]:
-        return await self._database.home.call(self._step.read(self._attempt, sql, tuple(args)))
-
-    def _refuse_session_changes(self, sql: str) -> None:
-        if changes_session(sql):
-            raise ReadRefused(
-                f"A read changes no role and no setting, which the other tasks of the super-step would find changed: "
-                f"{sql.strip()[:40]!r}. Set them for the role or the database (ALTER ROLE … SET)."
-            )
+        return await self._database.home.call(self._step.read(self._attempt, sql, args))
 
     async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
         """The first row of a read, or `None`. The whole result counts as read."""
@@ -126,12 +115,11 @@ class Step:
             ReadFailed: it has other dimensions than the column; and as in `fetch`.
         """
         check_nearest(collection, text=text, embedding=embedding, k=k)
-        self._refuse_session_changes(where or "")
         given = embedding if embedding is not None else await self._embedder.embed(text or "")
         vector = vector_of(collection, given)
         sql, values = nearest_statement(collection, vector, k=k, where=where, args=args)
         try:
-            return await self._fetch(sql, values)
+            return await self.fetch(sql, *values)
         except ReadFailed as e:
             column = await self.fetchval(COLUMN_TYPE, table_of(collection)) if e.sqlstate == "22000" else None
             if column is None:
@@ -142,21 +130,33 @@ class Step:
     def stage(self, sql: str, *args: Any, expect_rows: int | None = None) -> None:
         """Stage a write. It is applied at the barrier, in the transaction that commits the super-step.
 
+        What it sets in the session (by functions such as set_config, temporary tables, advisory locks) ends with the
+        super-step.
+
         Args:
             sql: one statement.
             *args: its arguments.
             expect_rows: the row count that the command must report; another one is a conflict, and the task runs again.
+
+        Raises:
+            StatementRefused: the statement controls the transaction, copies from or to the client, or is about the
+                session.
         """
         if ends_transaction(sql):
             raise StatementRefused(
                 f"stage() takes one statement that writes rows; {sql.strip()[:40]!r} would control the transaction, "
                 f"which is the super-step's."
             )
+        if switches_protocol(sql):
+            raise StatementRefused(
+                f"stage() takes one statement that writes rows; {sql.strip()[:40]!r} would make the server wait for "
+                f"data from here, or send some. For many rows use arrays and unnest(), or copy_records_to_table in a "
+                f"transaction of your own (saver.transaction())."
+            )
         if changes_session(sql):
             raise StatementRefused(
-                f"stage() takes one statement that writes rows; {sql.strip()[:40]!r} would change the session, which "
-                f"other super-steps use after this one. Set roles and settings for the role or the database "
-                f"(ALTER ROLE … SET)."
+                f"stage() takes one statement that writes rows; {sql.strip()[:40]!r} is about the session of a "
+                f"connection, of which nothing is left when the super-step has committed."
             )
         self._step.check(self._attempt)
         self._attempt.staged.append(Staged(sql, copied(args), expect_rows))

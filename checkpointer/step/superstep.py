@@ -252,7 +252,7 @@ class SuperStep:
             # A failed transaction or connection is no fault of the read: what was read before is in the log.
             if not left or not (is_serialization_failure(error) or is_lost(error, self.snapshot.conn)):
                 raise read_error(error, sql) from error
-            await self.snapshot.lost()
+            await self.snapshot.lost(error)
 
         await self.begun()
         async with self.snapshot.lock:

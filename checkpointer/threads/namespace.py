@@ -10,21 +10,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from langgraph.checkpoint.base import Checkpoint, copy_checkpoint
 
 from superstep.checkpointer.langgraph.progress import NO_PROGRESS, nodes_between, progress
 from superstep.checkpointer.threads.questions import NO_QUESTIONS
+from superstep.runtime.faults import StaleRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from superstep.checkpointer.langgraph.progress import Progress
     from superstep.checkpointer.threads.questions import Questions
 
 __all__ = ["Namespace"]
 
+_PATIENCE = 60.0  # seconds without any commit under way
 _RECENT = 8  # checkpoints remembered as committed; only the last one or two are ever asked for
 
 
@@ -51,6 +54,8 @@ class Namespace:
         self._recent: deque[str | None] = deque(maxlen=_RECENT)
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._failure: BaseException | None = None
+        self._committing = 0
+        self._limit: asyncio.TimerHandle | None = None
         self._progress: Progress = NO_PROGRESS
         self._since: float | None = None
 
@@ -85,7 +90,11 @@ class Namespace:
         return nodes_between(before, self._progress)
 
     async def committed(self, checkpoint_id: str) -> None:
-        """Wait until the checkpoint is committed; fail as the commit does."""
+        """Wait until the checkpoint is committed; fail as the commit does.
+
+        Raises:
+            StaleRun: for a minute no commit of the graph was even under way, so none is coming.
+        """
         if checkpoint_id in self._recent:
             return
         if self._failure is not None:
@@ -93,7 +102,36 @@ class Namespace:
         waiting = self._waiting.get(checkpoint_id)
         if waiting is None:
             waiting = self._waiting[checkpoint_id] = asyncio.get_running_loop().create_future()
+            self._expect()
         await asyncio.shield(waiting)
+
+    @contextmanager
+    def committing(self) -> Iterator[None]:
+        """A commit is under way. It ends by itself, so those that wait are patient meanwhile."""
+        self._committing += 1
+        try:
+            yield
+        finally:
+            self._committing -= 1
+            if self._waiting:
+                self._expect()
+
+    def _expect(self) -> None:
+        """Have the waits end if no commit is under way for a while from now."""
+        if self._limit is not None:
+            self._limit.cancel()
+        self._limit = asyncio.get_running_loop().call_later(_PATIENCE, self._give_up)
+
+    def _give_up(self) -> None:
+        self._limit = None
+        if self._waiting and not self._committing:
+            self.fail(
+                StaleRun(
+                    f"The checkpoint that a super-step starts from was not even about to be committed for "
+                    f"{_PATIENCE:.0f} s, so the run has been left. Nothing of the super-step was written; "
+                    f"continue with `runtime resume`."
+                )
+            )
 
     def arrived(self, checkpoint_id: str) -> None:
         """The checkpoint is committed."""
@@ -102,6 +140,9 @@ class Namespace:
         waiting = self._waiting.pop(checkpoint_id, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
+        if self._limit is not None and not self._waiting:
+            self._limit.cancel()
+            self._limit = None
 
     def fail(self, error: BaseException) -> None:
         """A commit failed: what waits for it, or for one after it, fails with it."""
@@ -111,6 +152,9 @@ class Namespace:
             if not waiting.done():
                 waiting.set_exception(error)
                 waiting.exception()  # the failed commit itself is what reports it
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
 
     def stands_at(self, checkpoint_id: str) -> bool:
         """Whether this is the checkpoint that was loaded or committed last."""

@@ -54,6 +54,8 @@ __all__ = ["Document", "has_front_matter", "included", "read_document"]
 _RULER = "---"
 # A line of its own that names the speaker from here on. `placeholder` names the variable that holds messages.
 _SPEAKER = re.compile(r"(system|user|assistant|examples):|placeholder: *([A-Za-z]\w*)")
+_DEEPEST = 50  # levels of values in values
+_MOST_VALUES = 100_000
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -109,7 +111,7 @@ def _toml(text: str, file: str) -> dict[str, Any]:
 def _markdown(text: str, file: str) -> tuple[dict[str, Any], tuple[int | None, ...]]:
     front, body, first = _halves(text, file)
     try:
-        table = yaml.safe_load(front)
+        table = _yaml(front, file)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{file}, line {mark.line + 2}" if mark is not None else file
@@ -123,6 +125,61 @@ def _markdown(text: str, file: str) -> tuple[dict[str, Any], tuple[int | None, .
         raise PromptInvalid(f"{file}: the messages of a Markdown prompt are its body; remove `messages` from the top.")
     parts = list(_split(body.split("\n"), first, file))
     return {**table, "messages": [message for message, _ in parts]}, tuple(line for _, line in parts)
+
+
+def _yaml(text: str, file: str) -> Any:
+    """What a YAML text says.
+
+    Raises:
+        PromptInvalid: it is nested too deep, contains itself, or says too much: a few aliases of aliases can stand for
+            more values than fit into memory. Noticed before any of them is made.
+        yaml.YAMLError: it is not valid.
+    """
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        if _values(root, {}) > _MOST_VALUES:
+            raise PromptInvalid(
+                f"{file}: has more than {_MOST_VALUES:,} values, counted as often as aliases name them."
+            )
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # untyped
+    """YAML's own, which stops at a depth instead of at the end of the stack."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise RecursionError
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _values(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """How many values a node stands for, those of aliases counted each time."""
+    if id(node) in known:
+        counted = known[id(node)]
+        if counted is None:
+            raise RecursionError  # it contains itself
+        return counted
+    known[id(node)] = None
+    inner: list[yaml.Node] = []
+    if isinstance(node, yaml.SequenceNode):
+        inner = node.value
+    elif isinstance(node, yaml.MappingNode):
+        inner = [each for pair in node.value for each in pair]
+    known[id(node)] = total = 1 + sum(_values(each, known) for each in inner)
+    return total
 
 
 def _halves(text: str, file: str) -> tuple[str, str, int]:

@@ -1,18 +1,20 @@
 """The template engine: Jinja's sandbox, strict about names, and without anything that comes out differently twice.
 
 Only texts of a prompt's file are ever parsed as templates. Values of variables are printed, never parsed, whatever they
-contain. The sandbox keeps templates away from Python's inner life; it does not bound their time, which is in the hands
-of those who may add prompts. See https://jinja.palletsprojects.com/en/stable/sandbox/.
+contain. The sandbox keeps templates away from Python's inner life. To compile one is bounded: its length with all that
+it includes, its depth, and the numbers and texts that it computes. To render one is not, since loops may be long; that
+is in the hands of those who may add prompts. See https://jinja.palletsprojects.com/en/stable/sandbox/.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes
+from jinja2 import StrictUndefined, TemplateError, TemplateRuntimeError, TemplateSyntaxError, Undefined, nodes
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -29,13 +31,35 @@ __all__ = ["Find", "Piece", "Uses", "sandbox", "template", "uses", "what_failed"
 # what comes after it belongs on the next line, which is what jinja2's mark `+` is for. Comments and raw text are
 # skipped.
 _LINE_OF_INCLUDE = re.compile(
-    r"\{#.*?#\}|\{%-?\s*raw\b.*?\bendraw\s*-?%\}|(\{%-?\s*include\b[^%]*?)(?<![-+])%\}", re.DOTALL
+    r"\{#.*?(?:#\}|\Z)|\{%-?\s*raw\b.*?(?:\bendraw\s*-?%\}|\Z)|(\{%-?\s*include\b[^%]*?)(?<![-+])%\}", re.DOTALL
 )
+_LONGEST = 1_000_000  # characters of a template with all it includes, or of what it computes
+_MOST_INCLUDES = 1_000
+_MOST_BITS = 4_096  # of a number that it computes
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's, which would compute `10 ** 10 ** 9` already when it compiles."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        sizes = [len(each) for each in (left, right) if isinstance(each, (str, list, tuple))]
+        numbers = [each for each in (left, right) if isinstance(each, int)]
+        if operator == "**" and len(numbers) == 2:
+            too_large = left.bit_length() * max(right, 0) > _MOST_BITS
+        elif sizes and numbers:
+            too_large = sizes[0] * max(numbers[0], 0) > _LONGEST
+        else:
+            too_large = len(numbers) == 2 and left.bit_length() + right.bit_length() > _MOST_BITS
+        if too_large:
+            raise TemplateRuntimeError(f"the result of {operator!r} is too large")
+        return super().call_binop(context, operator, left, right)
 
 
 def sandbox() -> Environment:
     """An environment for the templates of one version."""
-    made = ImmutableSandboxedEnvironment(
+    made = _Sandbox(
         undefined=StrictUndefined,
         autoescape=False,  # text for a model, not a page for a browser
         finalize=_finalize,
@@ -91,7 +115,8 @@ def uses(piece: Piece, find: Find) -> Uses:
         PromptInvalid: See `template`.
     """
     reader = _Reader(sandbox(), find)
-    return Uses(find_undeclared_variables(reader.whole(piece)), reader.includes)
+    with _bounded(piece):
+        return Uses(find_undeclared_variables(reader.whole(piece)), reader.includes)
 
 
 def template(engine: Environment, piece: Piece, find: Find) -> Template:
@@ -101,7 +126,17 @@ def template(engine: Environment, piece: Piece, find: Find) -> Template:
         PromptInvalid: Bad syntax, an unknown filter, an unsafe attribute, an include that is missing, cyclic or decided
             at run time. The message names the place.
     """
-    return engine.from_string(_Reader(engine, find).whole(piece))
+    with _bounded(piece):
+        return engine.from_string(_Reader(engine, find).whole(piece))
+
+
+@contextmanager
+def _bounded(piece: Piece) -> Iterator[None]:
+    """Names the template of which Python's own bounds are reached."""
+    try:
+        yield
+    except (RecursionError, MemoryError, SyntaxError):
+        raise PromptInvalid(f"{piece.at(1)}: the template is nested too deep. Split it, or make it flatter.") from None
 
 
 class _Reader(NodeTransformer):
@@ -112,6 +147,8 @@ class _Reader(NodeTransformer):
         self._engine = engine
         self._find = find
         self._including: list[str] = []
+        self._included = 0
+        self._length = 0
         self._piece = Piece("", "", "")
 
     def whole(self, piece: Piece) -> nodes.Template:
@@ -127,7 +164,10 @@ class _Reader(NodeTransformer):
     def read(self, piece: Piece) -> nodes.Template:
         """The parsed template, with the statements of what it includes in place of the includes."""
         outer, self._piece = self._piece, piece
+        self._length += len(piece.text)
         try:
+            if self._length > _LONGEST:
+                raise PromptInvalid(f"{piece.at(1)}: with what it includes, it is longer than {_LONGEST:,} characters.")
             text = _LINE_OF_INCLUDE.sub(lambda found: found[0] if found[1] is None else f"{found[1]}+%}}", piece.text)
             self._engine.compile(text)  # an unknown filter is noticed only here
             tree = self._engine.parse(text)
@@ -156,6 +196,9 @@ class _Reader(NodeTransformer):
                 node, f"includes {name!r}, which is neither one of its [partials] nor a file of the folder."
             )
         self.includes[name] = piece.text
+        self._included += 1
+        if self._included > _MOST_INCLUDES:
+            raise self._wrong(node, f"more than {_MOST_INCLUDES:,} includes, counted as often as they come about.")
         self._including.append(name)
         inner = self.read(piece)
         self._including.pop()

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+import regex
+
 from superstep.runtime.faults import ConfigError
 
 __all__ = [
@@ -230,7 +232,8 @@ def pattern(value: Any, spot: Spot) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             compiled = re.compile(text(value, spot))
-    except (re.error, OverflowError, RecursionError, Warning) as error:
+            regex.compile(value)  # what records are searched with: it takes a time limit, and little less
+    except (re.error, regex.error, OverflowError, RecursionError, Warning) as error:
         at = f" at position {error.pos}" if isinstance(error, re.error) and error.pos is not None else ""
         raise spot.wrong(f"is not a regular expression that Python understands{at}. Correct it.") from None
     if compiled.search(""):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
+import logging
+import time
 from typing import TYPE_CHECKING, Any
+
+import regex
 
 from superstep.runtime.faults import ProviderUnavailable
 
@@ -18,25 +21,44 @@ if TYPE_CHECKING:
 __all__ = ["Redaction", "without_secret"]
 
 _BLACK = "█████"
+_SECONDS = 0.1  # for all texts of a call: an event loop stands still meanwhile
+
+_log = logging.getLogger(__name__)
 
 
 class Redaction:
-    """What a record may say of a call's content: nothing, unless that was asked for; then without what matches."""
+    """What a record may say of a call's content: nothing, unless that was asked for; then without what matches.
+
+    Some patterns take time that grows with the square of a text's length, or worse. A text that is not searched in time
+    is blacked out as a whole: it is never recorded unsearched, and no call waits for it. (`regex`, unlike `re`, can be
+    given a time limit.)
+    """
 
     def __init__(self, recording: Recording) -> None:
         self._on = recording.content
-        self._patterns = [re.compile(pattern) for pattern in recording.redact]
+        self._patterns = [regex.compile(pattern) for pattern in recording.redact]
 
     def content(self, messages: Sequence[BaseMessage], said: str | None) -> dict[str, Any] | None:
         """Input and output for the record, or `None`."""
         if not self._on:
             return None
-        told = [{"role": message.type, "text": self._black(message.text)} for message in messages]
-        return {"input": told, "output": None if said is None else self._black(said)}
+        until = time.monotonic() + _SECONDS
+        told = [{"role": message.type, "text": self._black(message.text, until)} for message in messages]
+        return {"input": told, "output": None if said is None else self._black(said, until)}
 
-    def _black(self, text: str) -> str:
+    def _black(self, text: str, until: float) -> str:
         for pattern in self._patterns:
-            text = pattern.sub(_BLACK, text)
+            try:
+                text = pattern.sub(_BLACK, text, timeout=max(until - time.monotonic(), 1e-6))
+            except TimeoutError:
+                _log.warning(
+                    "A text of %d characters was not searched for %r within %g s, and is blacked out in the record. "
+                    "Give `redact` a pattern with bounded repetitions, such as {1,64} instead of +",
+                    len(text),
+                    pattern.pattern,
+                    _SECONDS,
+                )
+                return f"{_BLACK} (not searched in time)"
         return text
 
 

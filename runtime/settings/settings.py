@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from superstep.runtime.faults import ConfigError
+from superstep.runtime.masking import without_password
 from superstep.runtime.settings.file import FIELDS, parsed, read_settings_file
 from superstep.runtime.settings.lines import dotted
 
@@ -32,7 +32,7 @@ class DatabaseSettings:
     """Where the database is and how it is used.
 
     Attributes:
-        url: connection string, or `None` for the embedded Postgres.
+        url: connection string, or `None` for the embedded Postgres. Not shown by `repr`: it may have a password.
         schema: Postgres schema that holds the runtime's own tables.
         pool_min: connections kept open.
         pool_max: connections at most.
@@ -40,7 +40,7 @@ class DatabaseSettings:
             keeps the transaction open.
     """
 
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)
     schema: str = "runtime"
     pool_min: int = 1
     pool_max: int = 10
@@ -166,16 +166,3 @@ def _refuse_misspelt_variables(env: Mapping[str, str]) -> None:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
             if close:
                 raise ConfigError(f"The variable {name} is not a setting. Did you mean {close[0]}?")
-
-
-def without_password(text: str) -> str:
-    """Replace the password in every connection string of a text by `***`.
-
-    Args:
-        text: Any text: a connection string, an error message, a traceback.
-
-    Returns:
-        The text with the passwords of `user:password@host` and `password=…` masked.
-    """
-    text = re.sub(r"(://[^\s:/@'\"]*):[^\s'\"]*@", r"\1:***@", text)
-    return re.sub(r"((?:ssl)?password=)[^\s&'\"]+", r"\1***", text, flags=re.IGNORECASE)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.threads import checkpoint_state, recorded_graph, thread_config
 from superstep.runtime.faults import GraphInvalid, GraphNotFound, ThreadNotFound
+from superstep.runtime.masking import without_password
 from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ async def described_state(saver: TransactionalSaver, summary: ThreadSummary, che
         "next": list(state.next),
         "interrupts": [{"id": interrupt.id, "value": interrupt.value} for interrupt in state.interrupts],
         "tasks": [
-            {"name": task.name, "id": task.id, "error": task.error and str(task.error), "result": task.result}
+            {
+                "name": task.name,
+                "id": task.id,
+                "error": task.error and without_password(str(task.error)),
+                "result": task.result,
+            }
             for task in state.tasks
         ],
         "note": None,
