@@ -129,6 +129,7 @@ def prepare(root: Path) -> Place:
             root.mkdir()
         with _opened_root(root) as (fd, folder):
             keep_to_us(fd, folder)
+            _keep_out_of_git(fd)
             try:
                 is_link = link_of_ours(folder / "pg", within=fd)
             except FileNotFoundError:
@@ -175,6 +176,14 @@ def _place(home: Path) -> Place:
         return _there(home)
     except FileNotFoundError:
         return Place(home, account(home, None))
+
+
+def _keep_out_of_git(root: int) -> None:
+    """Lets git ignore an open folder, itself included, whatever the project's own rules are; only if all in it is ours."""
+    if set(os.listdir(root)) <= {"pg"}:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with suppress(FileExistsError), os.fdopen(os.open(".gitignore", flags, 0o644, dir_fd=root), "w") as rules:
+            rules.write("*\n")
 
 
 def can_enter(folder: Path, account: Account) -> bool:

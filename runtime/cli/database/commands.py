@@ -68,9 +68,6 @@ def start(common: Common, as_json: bool) -> int:
     before = embedded_status()
     address = _started(STAY_UP)
     _show({"url": address, "was_running": before.running}, address, as_json=as_json)
-    if before.running:
-        note = "It was running already, for another command, and ends when it has been unused for a while."
-        click.echo(note, err=True)
     return 0
 
 

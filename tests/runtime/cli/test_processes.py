@@ -104,3 +104,16 @@ def test_without_an_address_the_embedded_database_is_used(start: Any, tmp_path: 
     finally:
         assert start("db", "stop").communicate()[0] == "Stopped.\n"
     assert start("db", "stop").communicate()[0] == "It was not running.\n"
+
+
+def test_a_server_that_was_started_on_purpose_stays_although_another_command_had_started_it(
+    start: Any, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    assert start("db", "url").communicate()[0]
+    started = json.loads(start("db", "start", "--json").communicate()[0])
+    assert started["was_running"]
+    (lock,) = tmp_path.glob(".runtime/pg/users.lock")
+    assert float(lock.read_text()) == 3600
+    assert start("db", "stop").communicate()[0] == "Stopped.\n"
+    assert lock.read_text() == ""
