@@ -20,6 +20,7 @@ __all__ = [
     "ConfigError",
     "DatabaseUnavailable",
     "SchemaMissing",
+    "ExtensionMissing",
     "GraphNotFound",
     "GraphInvalid",
     "InputInvalid",
@@ -62,11 +63,15 @@ class ThreadNotGiven(ConfigError, ValueError):
 
 
 class DatabaseUnavailable(RuntimeFault):
-    """The database cannot be reached, is too old, lacks pgvector, or refuses us rights."""
+    """The database cannot be reached, is too old, or refuses us rights."""
 
 
 class SchemaMissing(DatabaseUnavailable):
     """The tables of the checkpointer are not there, or are of an older version."""
+
+
+class ExtensionMissing(DatabaseUnavailable):
+    """The database has no pgvector, which `Step.nearest` and tables of vectors need. Everything else works without."""
 
 
 class GraphNotFound(RuntimeFault):

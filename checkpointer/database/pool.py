@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
-from pgvector.asyncpg import register_vector
 
+from superstep.checkpointer.database.vectors import SCHEMA_OF_VECTORS
 from superstep.runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ async def open_pool(url: str, *, min_size: int, max_size: int) -> asyncpg.Pool[a
     after creating it, call `await pool.expire_connections()`. JSON stays `str`, as asyncpg has it.
 
     Raises:
-        DatabaseUnavailable: the URL is malformed, the server is not reachable, refuses us, is too old, or has no
-            pgvector. The message has no password.
+        DatabaseUnavailable: the URL is malformed, the server is not reachable, refuses us, or is too old. The message
+            has no password.
     """
     pool = asyncpg.create_pool(
         url, min_size=min_size, max_size=max_size, timeout=_CONNECT_SECONDS, init=register_codecs, reset=_reset
@@ -70,17 +70,15 @@ async def open_pool(url: str, *, min_size: int, max_size: int) -> asyncpg.Pool[a
 
 
 async def check_server(conn: AnyConnection) -> None:
-    """Checks version and pgvector with a single query.
+    """Checks the version with a single query.
 
     Raises:
-        DatabaseUnavailable: the server is older than PostgreSQL 14, or has no pgvector to create.
+        DatabaseUnavailable: the server is older than PostgreSQL 14.
     """
     row = await conn.fetchrow(
         """
         SELECT current_setting('server_version') AS version,
-               current_setting('server_version_num')::int / 10000 AS major,
-               EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') AS available,
-               EXISTS (SELECT FROM pg_extension WHERE extname = 'vector') AS installed
+               current_setting('server_version_num')::int / 10000 AS major
         """
     )
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
@@ -89,19 +87,14 @@ async def check_server(conn: AnyConnection) -> None:
             f"the database server is PostgreSQL {row['version']}; {OLDEST_SERVER} or newer is needed. Upgrade it, or "
             "unset DATABASE_URL to use the embedded one."
         )
-    if not (row["available"] or row["installed"]):
-        raise DatabaseUnavailable(
-            "the database server has no pgvector. Install it (https://github.com/pgvector/pgvector#installation), or "
-            "unset DATABASE_URL to use the embedded PostgreSQL, which has it."
-        )
 
 
 async def register_codecs(conn: AnyConnection) -> None:
     """Makes pgvector's types of this connection Python objects, if the extension is there, in whatever schema."""
-    schema = await conn.fetchval(
-        "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'"
-    )
+    schema = await conn.fetchval(SCHEMA_OF_VECTORS)
     if schema is not None:
+        from pgvector.asyncpg import register_vector
+
         await register_vector(cast("asyncpg.Connection[asyncpg.Record]", conn), schema=schema)
 
 

@@ -179,7 +179,7 @@ def _place(home: Path) -> Place:
 
 
 def _keep_out_of_git(root: int) -> None:
-    """Lets git ignore an open folder, itself included, whatever the project's own rules are; only if all in it is ours."""
+    """Lets git ignore an open folder, whatever the project's own rules are; only if all that is in it is ours."""
     if set(os.listdir(root)) <= {"pg"}:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with suppress(FileExistsError), os.fdopen(os.open(".gitignore", flags, 0o644, dir_fd=root), "w") as rules:

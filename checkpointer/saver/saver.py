@@ -20,6 +20,7 @@ from superstep.checkpointer.commit.queries import NewCheckpoint
 from superstep.checkpointer.database import migrate
 from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
+from superstep.checkpointer.database.vectors import WHERE_VECTORS_ARE, create_vectors, vectors_missing
 from superstep.checkpointer.langgraph import typed_saver
 from superstep.checkpointer.langgraph.codec import checkpoint_row
 from superstep.checkpointer.langgraph.encryption import Where, encrypts, sealed_text
@@ -112,7 +113,7 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         """A saver with a pool of its own, as a context manager.
 
         Args:
-            url: of a PostgreSQL 14 or newer with pgvector; `None` is the embedded one.
+            url: of a PostgreSQL 14 or newer; `None` is the embedded one.
             schema: for the saver's own tables.
             pool_min: connections kept open.
             pool_max: connections at most.
@@ -132,6 +133,8 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
     def setup(self) -> Setup:
         """Create or migrate the tables. Idempotent, safe to run in many processes at once. Names what was applied.
 
+        pgvector's extension is created too, where the server has it and the user may; see `arequire_vectors`.
+
         `await saver.setup()` in asynchronous code. Without an event loop, and with a saver that was opened by `with`,
         `saver.setup()` does it by itself, and returns when it is done.
         """
@@ -143,6 +146,19 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         if applied:
             await self.database.connections.renew()  # pgvector's types exist only now
         return applied
+
+    async def arequire_vectors(self) -> None:
+        """Create pgvector's extension unless it is there. Call it before you create tables that hold vectors.
+
+        Raises:
+            ExtensionMissing: the server has none, or this user may not create it.
+        """
+        async with self.database.connections.borrow() as conn:
+            await create_vectors(conn)
+            (found,) = await conn.fetch(WHERE_VECTORS_ARE)
+        if (missing := vectors_missing(found)) is not None:
+            raise missing
+        await self.database.connections.renew()
 
     async def apending(self) -> list[str]:
         """Names of the migrations that `setup` would apply, in order."""

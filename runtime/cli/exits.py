@@ -45,6 +45,7 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
 RESUME = "Nothing committed is lost. Continue with: runtime resume {thread}"
 ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (faults.SchemaMissing, "Create or update the runtime's tables with: runtime db migrate"),
+    (faults.ExtensionMissing, "When it is there: runtime resume {thread}"),
     (faults.DatabaseUnavailable, "When the database is back: runtime resume {thread}"),
     (faults.StepConflict, "Other writers keep changing what this step reads. " + RESUME),
     (faults.StaleRun, "A later run owns the thread. See where it is with: runtime show {thread}"),

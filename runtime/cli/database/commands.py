@@ -138,7 +138,8 @@ def check(common: Common, as_json: bool) -> int:
         if not as_json:
             complain(explained(error, debug=common.debug))
     if as_json or code == 0:
-        versions = f"PostgreSQL {found.get('postgres')}, pgvector {found.get('pgvector')}"
+        vectors = f"pgvector {found['pgvector']}" if found.get("pgvector") else "no pgvector (only vectors need it)"
+        versions = f"PostgreSQL {found.get('postgres')}, {vectors}"
         _show(found, f"ok: {found['database']}, schema {found['schema']}, {versions}", as_json=as_json)
     return code
 
