@@ -99,7 +99,7 @@ class ThreadFinished(RuntimeFault):
 
 
 class ThreadBusy(RuntimeFault):
-    """Another run of this process is working on the thread right now."""
+    """Another run is working on the thread right now."""
 
 
 class StaleRun(RuntimeFault):

@@ -21,7 +21,8 @@ SELECT thread_id FROM {schema}.thread WHERE thread_id = $1 AND token = $21 FOR S
 INSERT INTO {schema}.thread AS t (thread_id, head)
 VALUES ($1, CASE WHEN $2 = '' THEN $3 END)
 ON CONFLICT (thread_id) DO UPDATE
-    SET token = DEFAULT, head = CASE WHEN $2 = '' THEN $3 ELSE t.head END, updated_at = now()
+    SET token = DEFAULT, head = CASE WHEN $2 = '' THEN $3 ELSE t.head END, updated_at = now(),
+        worker_id = NULL, running_since = NULL
     WHERE NOT $21::boolean
        OR $2 = '' AND (t.head IS NULL OR t.head = $4)
        OR $2 <> '' AND NOT EXISTS (SELECT 1 FROM {schema}.checkpoint

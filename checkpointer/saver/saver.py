@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from superstep.checkpointer.calls import memo
 from superstep.checkpointer.calls.deployment_health import DeploymentHealth, deployment_health
@@ -17,10 +16,8 @@ from superstep.checkpointer.commit import task_results
 from superstep.checkpointer.commit.barrier import Barrier
 from superstep.checkpointer.commit.outside import before_writes, put_from_outside
 from superstep.checkpointer.commit.queries import NewCheckpoint
-from superstep.checkpointer.database import migrate
 from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
-from superstep.checkpointer.database.vectors import WHERE_VECTORS_ARE, create_vectors, vectors_missing
 from superstep.checkpointer.langgraph import typed_saver
 from superstep.checkpointer.langgraph.codec import checkpoint_row
 from superstep.checkpointer.langgraph.encryption import Where, encrypts, sealed_text
@@ -29,7 +26,7 @@ from superstep.checkpointer.langgraph.keys import by_namespace, run_key
 from superstep.checkpointer.langgraph.metadata import json_text, metadata_of
 from superstep.checkpointer.langgraph.serializer import strict
 from superstep.checkpointer.saver.lifecycle import Lifetime
-from superstep.checkpointer.saver.setup import Setup
+from superstep.checkpointer.saver.stored_threads import StoredThreads
 from superstep.checkpointer.saver.sync import SyncBridge
 from superstep.checkpointer.threads import claim, delta_history, history, looking, maintenance
 from superstep.checkpointer.threads.digest_key import digest_key
@@ -54,14 +51,13 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.collections.embedder import TextEmbedder
     from superstep.checkpointer.langgraph.codec import CheckpointRow
-    from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary
 
 __all__ = ["TransactionalSaver"]
 
 logger = logging.getLogger(__name__)
 
 
-class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
+class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
     """A LangGraph checkpointer whose checkpoints commit together with what their super-step read and wrote.
 
     Safe to share by any number of concurrent flows. Use `from_conn_string` as a context manager (`async with`, or
@@ -92,9 +88,10 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
             own_pool: no other code uses the pool, so its connections may be kept between uses. Otherwise each use pays
                 for the pool's reset query, a round trip (unless the pool was made with `reset=`).
         """
-        super().__init__(serde=serde or strict())
+        typed_saver.TypedSaver.__init__(self, serde=serde or strict())
         # Graphs run with clones that know their types: the clones share these.
-        self.database = Database(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool)
+        database = Database(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool)
+        StoredThreads.__init__(self, database)
         self.runs = Registry(self.database)
         memo.install()
         typed_saver.install()
@@ -130,53 +127,10 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         _seconds(hold_idle)
         return Lifetime(build, url=url, pool_min=pool_min, pool_max=pool_max)
 
-    def setup(self) -> Setup:
-        """Create or migrate the tables. Idempotent, safe to run in many processes at once. Names what was applied.
-
-        pgvector's extension is created too, where the server has it and the user may; see `arequire_vectors`.
-
-        `await saver.setup()` in asynchronous code. Without an event loop, and with a saver that was opened by `with`,
-        `saver.setup()` does it by itself, and returns when it is done.
-        """
-        return Setup(self._setup(), self.database.home)
-
-    async def _setup(self) -> list[str]:
-        async with self.database.connections.borrow() as conn:
-            applied = await migrate.migrate(conn, self.schema)
-        if applied:
-            await self.database.connections.renew()  # pgvector's types exist only now
-        return applied
-
-    async def arequire_vectors(self) -> None:
-        """Create pgvector's extension unless it is there. Call it before you create tables that hold vectors.
-
-        Raises:
-            ExtensionMissing: the server has none, or this user may not create it.
-        """
-        async with self.database.connections.borrow() as conn:
-            await create_vectors(conn)
-            (found,) = await conn.fetch(WHERE_VECTORS_ARE)
-        if (missing := vectors_missing(found)) is not None:
-            raise missing
-        await self.database.connections.renew()
-
-    async def apending(self) -> list[str]:
-        """Names of the migrations that `setup` would apply, in order."""
-        return await self.database.home.call(self._pending())
-
-    async def _pending(self) -> list[str]:
-        async with self.database.connections.borrow() as conn:
-            return await migrate.pending(conn, self.schema)
-
     @property
     def unwrapped(self) -> Self:
         """The saver itself. Servers put adapters around savers that forward attributes: this one leads inside."""
         return self
-
-    @property
-    def schema(self) -> str:
-        """The schema of the saver's own tables."""
-        return self.database.schema
 
     @property
     def embedder(self) -> TextEmbedder:
@@ -186,13 +140,7 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
     async def aclose(self) -> None:
         """Give every connection back, when all background work has ended. The pool stays open."""
         await self.runs.close()
-        await self.database.close()
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """A SERIALIZABLE transaction of your own, outside any super-step: for setting up tables and loading data."""
-        async with self.database.connections.borrow() as conn, conn.transaction(isolation="serializable"):
-            yield cast("asyncpg.Connection[asyncpg.Record]", conn)
+        await super().aclose()
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """A version greater than `current`, and different from what a fork of the same checkpoint would get."""
@@ -367,27 +315,6 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         return await self.database.home.call(delta_history.delta_history(self.database, self.serde, config, channels))
 
     # -- for listings and reports ----------------------------------------------------------------------------------
-
-    async def athreads(self, limit: int | None = None) -> list[ThreadSummary]:
-        """Threads, the most recently changed first."""
-        return await self.database.home.call(history.threads(self.database, self.serde, None, limit))
-
-    async def athread(self, thread_id: str) -> ThreadSummary | None:
-        """One thread, or `None`."""
-        found = await self.database.home.call(history.threads(self.database, self.serde, usable_thread(thread_id), 1))
-        return next(iter(found), None)
-
-    async def asteps(self, thread_id: str) -> list[StepRecord]:
-        """The committed super-steps of a thread, oldest first, subgraphs' included."""
-        return await self.database.home.call(history.steps(self.database, self.serde, usable_thread(thread_id)))
-
-    async def alatest_run(self, thread_id: str) -> LatestRun:
-        """What the thread's latest run did and cost."""
-        return await self.database.home.call(history.latest_run(self.database, self.serde, usable_thread(thread_id)))
-
-    async def awithdrawn(self, thread_id: str) -> int:
-        """How many questions to a human of a thread were withdrawn because their facts had moved."""
-        return await self.database.home.call(history.withdrawn(self.database, thread_id))
 
     async def adeployment_health(self, *, seconds: float) -> list[DeploymentHealth]:
         """How deployments of models did in the last `seconds`, by the records of their calls."""

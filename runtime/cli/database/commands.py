@@ -102,12 +102,12 @@ def _refuse_external(settings: CommandSettings, verb: str) -> None:
 @pass_common
 def migrate(common: Common, as_json: bool) -> int:
     """Create or update the runtime's tables. Safe to repeat, and to run at the same time as others."""
-    from superstep.runtime.cli.session import open_saver, run_async, where
+    from superstep.runtime.cli.session import open_threads, run_async, where
 
     settings = common.settings()
 
     async def main(_: Stop) -> None:
-        async with open_saver(settings, prepare=True):
+        async with open_threads(settings, prepare=True):
             pass
 
     run_async(main)
@@ -146,16 +146,16 @@ def check(common: Common, as_json: bool) -> int:
 
 async def _examined(settings: CommandSettings) -> dict[str, Any]:
     """Connect, which checks versions and rights, and refuse tables that lack a migration."""
-    from superstep.runtime.cli.session import open_saver, where
+    from superstep.runtime.cli.session import open_threads, where
     from superstep.runtime.faults import SchemaMissing
 
-    async with open_saver(settings, prepare=False) as saver:
-        async with saver.transaction() as connection:
+    async with open_threads(settings) as threads:
+        async with threads.transaction() as connection:
             versions = await connection.fetchrow(
                 "SELECT current_setting('server_version') AS postgres, "
                 "(SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector"
             )
-        missing = await saver.apending()
+        missing = await threads.apending()
     if missing:
         raise SchemaMissing(f"{where(settings)} lacks {', '.join(missing)} in schema {settings.database.schema}.")
     return dict(versions) if versions else {}

@@ -41,7 +41,15 @@ def print_threads(threads: Sequence[Any], out: Console) -> None:
         return
     columns = [("thread", ""), ("graph", ""), ("status", ""), ("steps", "right"), ("started", ""), ("changed", "")]
     rows = [
-        (t.thread_id, t.graph or "", t.status, t.steps, moment(t.created_at), moment(t.updated_at)) for t in threads
+        (
+            t.thread_id,
+            t.graph or "",
+            "running" if t.runner else t.status,
+            t.steps,
+            moment(t.created_at),
+            moment(t.updated_at),
+        )
+        for t in threads
     ]
     table(columns, rows, out)
 
@@ -75,6 +83,8 @@ def print_state(state: Mapping[str, Any], out: Console) -> None:
     """Print the state of a thread: what it is, its values, what runs next, what it waits for."""
     head = f"thread {state['thread_id']} · {state['graph'] or 'unknown graph'} · {state['status']}"
     out.print(head, style=STATUS_STYLES.get(state["status"], ""), soft_wrap=True)
+    if state["runner"]:
+        out.print(f"being run by {state['runner']}", soft_wrap=True)
     out.print(f"checkpoint {state['checkpoint_id']} · {state['created_at']}", soft_wrap=True)
     if state["note"]:
         out.print(state["note"], style="yellow", soft_wrap=True)

@@ -29,7 +29,13 @@ __all__ = [
     "table",
 ]
 
-STATUS_STYLES = {"completed": "green", "interrupted": "yellow", "failed": "red", "unfinished": "cyan"}
+STATUS_STYLES = {
+    "completed": "green",
+    "interrupted": "yellow",
+    "failed": "red",
+    "unfinished": "cyan",
+    "running": "cyan",
+}
 LEAST_WIDTH = 160  # of a table that is written to a file: wrapping would break what reads it
 
 

@@ -43,6 +43,7 @@ class Turn:
         checkpoint: checkpoint to fork from.
         known: whether the thread was there before.
         how: context and config of the run.
+        take_over: end a run of the thread that another process has under way.
     """
 
     loaded: LoadedGraph
@@ -52,6 +53,7 @@ class Turn:
     checkpoint: str | None = None
     known: bool = False
     how: RunOptions = field(default_factory=RunOptions)
+    take_over: bool = False
 
     @property
     def config(self) -> Any:
@@ -78,7 +80,7 @@ def wrapped(turn: Turn, saver: TransactionalSaver, settings: CommandSettings) ->
     from superstep.runtime.flow.transactional import transactional
 
     given = {"max_attempts": settings.run.max_attempts} if settings.run.max_attempts else {}
-    how = Settings(on_stale_answer=settings.run.on_stale_answer, **given)
+    how = Settings(on_stale_answer=settings.run.on_stale_answer, take_over=turn.take_over, **given)
     return transactional(turn.loaded.compile(saver), name=turn.name, settings=how)
 
 

@@ -5,47 +5,42 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.run.outcome import Outcome
-from superstep.runtime.cli.threads import checkpoint_state, recorded_graph, thread_summary
+from superstep.runtime.cli.threads import checkpoint_state, recorded_graph
 from superstep.runtime.faults import GraphNotFound, InputInvalid, ThreadFinished, ThreadMismatch
 from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from superstep.checkpointer import TransactionalSaver
+    from superstep.checkpointer import ThreadSummary, TransactionalSaver
     from superstep.runtime.cli.run.execute import Turn
     from superstep.runtime.loading.factories import FactoryCall
     from superstep.runtime.loading.loader import LoadedGraph
     from superstep.runtime.settings.settings import CommandSettings
 
-__all__ = ["WAITING", "find_thread", "next_payload", "waiting_outcome"]
+__all__ = ["WAITING", "load_graph_of", "next_payload", "waiting_outcome"]
 
 WAITING: Any = object()  # the thread waits for an answer, and none was given
 
 
-async def find_thread(
-    saver: TransactionalSaver, thread: str, spec: str | None, settings: CommandSettings, call: FactoryCall
-) -> tuple[Any, LoadedGraph]:
-    """Find a thread and load its graph.
+async def load_graph_of(
+    saver: TransactionalSaver, summary: ThreadSummary, spec: str | None, call: FactoryCall
+) -> LoadedGraph:
+    """Load the graph of a thread.
 
     Args:
         saver: Only read from.
-        thread: Id of the thread.
+        summary: Of the thread.
         spec: Where its graph is now, or `None` for where it was.
-        settings: Name the database in messages.
         call: What the graph is made for, if a factory makes it.
 
-    Returns:
-        The thread's summary and the graph.
-
     Raises:
-        ThreadNotFound: There is no such thread.
         ThreadMismatch: The graph named is another one: it lacks nodes that the thread has run.
         GraphNotFound: The graph is not where it was.
     """
     from superstep.runtime.loading.loader import load_graph
 
-    summary = await thread_summary(saver, thread, settings)
+    thread = summary.thread_id
     try:
         loaded = await load_graph(spec or recorded_graph(summary), call=call)
     except GraphNotFound as error:
@@ -60,7 +55,7 @@ async def find_thread(
                 f"The thread {thread} belongs to the graph {summary.graph} and has run {', '.join(unknown)}, which "
                 f"{loaded.name} does not have. Leave out --graph, or name the graph it moved to."
             )
-    return summary, loaded
+    return loaded
 
 
 async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any] | None) -> Any:

@@ -20,6 +20,43 @@ def test_help_is_quick_because_it_imports_little(process_env: dict[str, str]) ->
         assert f"'{heavy}'" not in done.stdout
 
 
+HEAVY = (
+    "anthropic", "genai_prices", "httpx", "httpx2", "jinja2", "langchain_anthropic", "langchain_core",
+    "langchain_openai", "langgraph", "langsmith", "numpy", "onnxruntime", "openai", "pydantic", "requests", "tenacity",
+    "tokenizers", "wordllama", "yaml",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["threads", "threads --json", "history t", "db check", "db migrate", "db url"])
+def test_commands_that_only_look_import_no_graph_library_and_no_model(
+    process_env: dict[str, str], database_url: str, tmp_path: Path, command: str
+) -> None:
+    """Importing these takes longer than everything else that such a command does."""
+    run = [
+        sys.executable,
+        "-m",
+        "superstep.runtime",
+        "run",
+        f"{GRAPHS}.counting",
+        "--thread",
+        "t",
+        "--db",
+        database_url,
+    ]
+    subprocess.run(run, env=process_env, capture_output=True, check=True)
+    code = (
+        "import sys\nfrom superstep.runtime.cli import main\ncode = main(sys.argv[1:])\n"
+        "print('|', code, '|', ' '.join(sys.modules))"
+    )
+    words = [sys.executable, "-c", code, *command.split(), "--db", database_url]
+    done = subprocess.run(words, env=process_env, capture_output=True, text=True, check=True)
+    said = done.stdout + done.stderr  # what is printed after the answer of --json goes to standard error
+    _, exit_code, modules = said.rsplit("|", 2)
+    assert exit_code.strip() == "0"
+    assert "asyncio" in modules.split()
+    assert not set(HEAVY) & set(modules.split())
+
+
 def test_a_pipe_that_closes_early_is_quiet(start: Any, database_url: str) -> None:
     for command in ("threads", "threads --json", f"graph {GRAPHS}.counting", f"run {GRAPHS}.counting", "--help"):
         read, write = os.pipe()
@@ -117,3 +154,62 @@ def test_a_server_that_was_started_on_purpose_stays_although_another_command_had
     assert float(lock.read_text()) == 3600
     assert start("db", "stop").communicate()[0] == "Stopped.\n"
     assert lock.read_text() == ""
+
+
+class TestBusy:
+    """A thread that another process is running."""
+
+    @pytest.fixture
+    def running(self, start: Any, database_url: str, tmp_path: Path) -> Any:
+        """A process that runs thread `t` until its gate is opened."""
+        given = json.dumps({"gate": str(tmp_path / "gate")})
+        process = start("run", f"{GRAPHS}.failing:polling", "--input", given, "--thread", "t", "--db", database_url)
+        for line in process.stdout:
+            if re.match(r"\s+1\s+begin", line):
+                break
+        return process
+
+    def test_it_is_not_taken_over_unless_that_is_wanted(
+        self, running: Any, start: Any, database_url: str, tmp_path: Path
+    ) -> None:
+        for words in (["resume", "t"], ["run", f"{GRAPHS}.failing:polling", "--thread", "t", "--input", "{}"]):
+            err = start(*words, "--db", database_url).communicate()[1]
+            assert re.match(
+                rf"ThreadBusy: The thread t is being run by process {running.pid} on \S+, since \d{{4}}-", err
+            )
+            assert "--take-over" in err
+            asked = start(*words, "--json", "--db", database_url)
+            report = json.loads(asked.communicate()[0])
+            assert (asked.returncode, report["error"]["type"]) == (7, "ThreadBusy")
+        (listed,) = json.loads(start("threads", "--json", "--db", database_url).communicate()[0])
+        assert listed["runner"]["pid"] == running.pid
+        assert " running " in start("threads", "--db", database_url).communicate()[0]
+        assert f"process {running.pid}" in start("show", "t", "--db", database_url).communicate()[0]
+
+        (tmp_path / "gate").touch()
+        assert running.wait(timeout=30) == 0
+        assert json.loads(start("threads", "--json", "--db", database_url).communicate()[0])[0]["runner"] is None
+
+    @pytest.mark.parametrize("stopped", [False, True], ids=["at work", "stopped"])
+    def test_taken_over_it_is_fenced(
+        self, running: Any, start: Any, database_url: str, tmp_path: Path, stopped: bool
+    ) -> None:
+        if stopped:
+            running.send_signal(signal.SIGSTOP)
+            assert start("resume", "t", "--db", database_url).wait(timeout=30) == 7
+        taking = start("resume", "t", "--take-over", "--json", "--db", database_url)
+        listing = ["threads", "--json", "--db", database_url]
+        while json.loads(start(*listing).communicate()[0])[0]["runner"]["pid"] != taking.pid:
+            pass
+        (tmp_path / "gate").touch()
+        assert json.loads(taking.communicate(timeout=30)[0])["status"] == "completed"
+        if stopped:
+            running.send_signal(signal.SIGCONT)
+        assert running.wait(timeout=30) == 7
+        assert "StaleRun" in running.stderr.read()
+
+    def test_a_killed_one_is_resumed_at_once(self, running: Any, start: Any, database_url: str, tmp_path: Path) -> None:
+        (tmp_path / "gate").touch()
+        running.kill()
+        resumed = start("resume", "t", "--db", database_url)
+        assert resumed.wait(timeout=30) == 0
