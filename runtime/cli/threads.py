@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 LEAST_PREFIX = 4  # characters of an id that may stand for it
 SEARCHED = 10_000  # threads, latest first, among which a beginning is looked for
 
-__all__ = ["checkpoint_state", "full_checkpoint", "recorded_graph", "refuse_running", "thread_config", "thread_summary"]
+__all__ = [
+    "LEAST_PREFIX",
+    "checkpoint_state",
+    "full_checkpoint",
+    "recorded_graph",
+    "refuse_running",
+    "thread_config",
+    "thread_summary",
+]
 
 
 async def thread_summary(stored: StoredThreads, thread: str, settings: CommandSettings) -> ThreadSummary:

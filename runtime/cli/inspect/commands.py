@@ -46,7 +46,10 @@ def threads(common: Common, limit: int, as_json: bool) -> int:
 @common_options
 @pass_common
 def history(common: Common, thread: str, as_json: bool) -> int:
-    """Show the super-steps of THREAD in the order they committed."""
+    """Show the super-steps of THREAD.
+
+    In the order they committed. What the columns mean: docs/flows.md.
+    """
     from superstep.runtime.cli.inspect.views import print_history
     from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import open_threads, run_async
@@ -74,7 +77,10 @@ def history(common: Common, thread: str, as_json: bool) -> int:
 @common_options
 @pass_common
 def show(common: Common, thread: str, checkpoint: str | None, as_json: bool) -> int:
-    """Show the state of THREAD: values, what runs next, and what it waits for."""
+    """Show the state of THREAD.
+
+    Its values, what runs next, and what it waits for.
+    """
     from superstep.runtime.cli.inspect.state import described_state
     from superstep.runtime.cli.inspect.views import print_state
     from superstep.runtime.cli.render import console, print_json

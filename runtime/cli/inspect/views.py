@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.inspect.calls import used_lines
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import Console
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # Of a super-step: heading, key, and the value that says nothing.
 NUMBERS = (
@@ -39,14 +42,15 @@ def print_threads(threads: Sequence[Any], out: Console) -> None:
     if not threads:
         out.print("No threads yet. Start one with: runtime run GRAPH --input JSON")
         return
-    columns = [("thread", ""), ("graph", ""), ("status", ""), ("steps", "right"), ("started", ""), ("changed", "")]
+    # Ids that people have not chosen are shown by their beginnings, which every command takes.
+    short = short_ids([t.thread_id for t in threads if _UUID.fullmatch(t.thread_id)])
+    columns = [("thread", ""), ("graph", ""), ("status", "whole"), ("steps", "right"), ("changed", "whole")]
     rows = [
         (
-            t.thread_id,
+            short.get(t.thread_id, t.thread_id),
             t.graph or "",
             "running" if t.runner else t.status,
             t.steps,
-            moment(t.created_at),
             moment(t.updated_at),
         )
         for t in threads

@@ -68,7 +68,7 @@ class RunRequest:
 @click.command()
 @click.argument("graph")
 @click.option("--input", "given", metavar="JSON|@FILE|-", help="Input. Default: the graph's example_input.")
-@click.option("--thread", metavar="ID", help="Thread to run on. Default: a new one.")
+@click.option("--thread", metavar="ID", help="Thread to run on, by its whole id. Default: a new one.")
 @take_over_option
 @context_option
 @stream_option
@@ -95,7 +95,10 @@ def run(common: Common, /, **options: Any) -> int:
 @common_options
 @pass_common
 def resume(common: Common, /, **options: Any) -> int:
-    """Answer an interrupt, continue after a crash, or fork from a checkpoint."""
+    """Answer, continue or fork THREAD.
+
+    Answer an interrupt, continue after a crash, or fork from a checkpoint. The beginnings of ids will do.
+    """
     return _outcome_of(_resume, RunRequest(common, **options))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.run.outcome import Outcome
-from superstep.runtime.cli.threads import checkpoint_state, recorded_graph
+from superstep.runtime.cli.threads import LEAST_PREFIX, checkpoint_state, recorded_graph
 from superstep.runtime.faults import GraphNotFound, InputInvalid, ThreadFinished, ThreadMismatch
 from superstep.runtime.settings.shown import shell_word
 
@@ -93,13 +93,26 @@ async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any]
 def _addressed(answer: Any, interrupts: Sequence[Any]) -> Any:
     """Check that each of several questions gets the answer meant for it."""
     ids = [interrupt.id for interrupt in interrupts]
-    if len(ids) > 1 and not (isinstance(answer, dict) and answer and set(answer) <= set(ids)):
+    if len(ids) > 1:
+        if isinstance(answer, dict) and answer and (addressed := _by_whole_ids(answer, ids)):
+            return addressed
         raise InputInvalid(
             f"The thread waits at {len(ids)} interrupts. Give an object with an answer by id, for all or some of "
-            f"them: --value '{{\"{ids[0]}\": …}}'. The ids are {', '.join(ids)}."
+            f"them: --value '{{\"{ids[0]}\": …}}'. The ids are {', '.join(ids)}; their beginnings will do."
         )
     # LangGraph takes a bare `None` for no answer at all.
     return {ids[0]: None} if answer is None else answer
+
+
+def _by_whole_ids(answer: dict[str, Any], ids: Sequence[str]) -> dict[str, Any] | None:
+    """Answers by the whole ids of their questions; `None` if a key is not the beginning of exactly one id."""
+    found: dict[str, Any] = {}
+    for key, value in answer.items():
+        meant = [each for each in ids if each.startswith(key)] if len(key) >= LEAST_PREFIX else []
+        if len(meant) != 1 or meant[0] in found:
+            return None
+        found[meant[0]] = value
+    return found
 
 
 async def waiting_outcome(saver: TransactionalSaver, turn: Turn, settings: CommandSettings) -> Outcome:

@@ -222,12 +222,12 @@ async def test_signs_of_life_come_while_it_runs_and_the_row_goes_with_the_saver(
         first = await bank.do(seen)
         assert len(first) == 1
         async with asyncio.timeout(20):
-            while (now := await bank.do(seen)) == first:
+            while (now := await bank.do(seen)) == first:  # noqa: ASYNC110 - it happens in the database
                 await asyncio.sleep(0.01)
         assert now[0]["worker_id"] == first[0]["worker_id"]
         forget = "DELETE FROM runtime.worker"  # as a database that was restored would
         await saver.database.autocommit(lambda conn: conn.execute(forget))
         async with asyncio.timeout(20):
-            while not await bank.do(seen):
+            while not await bank.do(seen):  # noqa: ASYNC110 - likewise
                 await asyncio.sleep(0.01)
     assert await bank.do(seen) == []
