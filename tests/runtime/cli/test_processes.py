@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import GRAPHS
+from tests.support.commands import GRAPHS, Runtime
 
 
 def test_help_is_quick_because_it_imports_little(process_env: dict[str, str]) -> None:
@@ -169,47 +169,42 @@ class TestBusy:
                 break
         return process
 
-    def test_it_is_not_taken_over_unless_that_is_wanted(
-        self, running: Any, start: Any, database_url: str, tmp_path: Path
-    ) -> None:
+    def test_it_is_not_taken_over_unless_that_is_wanted(self, running: Any, on_db: Runtime, tmp_path: Path) -> None:
+        said = rf"ThreadBusy: The thread t is being run by process {running.pid} on \S+, since \d{{4}}-"
         for words in (["resume", "t"], ["run", f"{GRAPHS}.failing:polling", "--thread", "t", "--input", "{}"]):
-            err = start(*words, "--db", database_url).communicate()[1]
-            assert re.match(
-                rf"ThreadBusy: The thread t is being run by process {running.pid} on \S+, since \d{{4}}-", err
-            )
-            assert "--take-over" in err
-            asked = start(*words, "--json", "--db", database_url)
-            report = json.loads(asked.communicate()[0])
-            assert (asked.returncode, report["error"]["type"]) == (7, "ThreadBusy")
-        (listed,) = json.loads(start("threads", "--json", "--db", database_url).communicate()[0])
+            refused = on_db(*words)
+            assert refused.code == 7
+            assert re.match(said, refused.err)
+            assert "--take-over" in refused.err
+            assert on_db(*words, "--json").json["error"]["type"] == "ThreadBusy"
+        (listed,) = on_db("threads", "--json").json
         assert listed["runner"]["pid"] == running.pid
-        assert " running " in start("threads", "--db", database_url).communicate()[0]
-        assert f"process {running.pid}" in start("show", "t", "--db", database_url).communicate()[0]
+        assert " running " in on_db("threads").out
+        assert f"process {running.pid}" in on_db("show", "t").out
 
         (tmp_path / "gate").touch()
-        assert running.wait(timeout=30) == 0
-        assert json.loads(start("threads", "--json", "--db", database_url).communicate()[0])[0]["runner"] is None
+        assert running.wait(timeout=60) == 0
+        assert on_db("threads", "--json").json[0]["runner"] is None
 
     @pytest.mark.parametrize("stopped", [False, True], ids=["at work", "stopped"])
     def test_taken_over_it_is_fenced(
-        self, running: Any, start: Any, database_url: str, tmp_path: Path, stopped: bool
+        self, running: Any, start: Any, on_db: Runtime, database_url: str, tmp_path: Path, stopped: bool
     ) -> None:
         if stopped:
             running.send_signal(signal.SIGSTOP)
-            assert start("resume", "t", "--db", database_url).wait(timeout=30) == 7
+            assert on_db("resume", "t").code == 7
         taking = start("resume", "t", "--take-over", "--json", "--db", database_url)
-        listing = ["threads", "--json", "--db", database_url]
-        while json.loads(start(*listing).communicate()[0])[0]["runner"]["pid"] != taking.pid:
+        while on_db("threads", "--json").json[0]["runner"]["pid"] != taking.pid:
             pass
         (tmp_path / "gate").touch()
-        assert json.loads(taking.communicate(timeout=30)[0])["status"] == "completed"
+        assert json.loads(taking.communicate(timeout=60)[0])["status"] == "completed"
         if stopped:
             running.send_signal(signal.SIGCONT)
-        assert running.wait(timeout=30) == 7
+        assert running.wait(timeout=60) == 7
         assert "StaleRun" in running.stderr.read()
 
-    def test_a_killed_one_is_resumed_at_once(self, running: Any, start: Any, database_url: str, tmp_path: Path) -> None:
+    def test_a_killed_one_is_resumed_at_once(self, running: Any, on_db: Runtime, tmp_path: Path) -> None:
         (tmp_path / "gate").touch()
         running.kill()
-        resumed = start("resume", "t", "--db", database_url)
-        assert resumed.wait(timeout=30) == 0
+        running.wait()
+        assert on_db("resume", "t").code == 0
