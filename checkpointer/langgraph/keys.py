@@ -90,7 +90,8 @@ class RunOptions:
         tells_questions_apart: a question that is asked again comes under another name (`langgraph.questions`). Whoever
             sets this translates the names in answers.
         take_over: take the thread from a run of another process that is under way.
-        tells_its_end: the caller says when the run is over (`TransactionalSaver.afinish`), so it can be said that it runs.
+        tells_its_end: the caller says when the run is over (`TransactionalSaver.afinish`), so that until then it can be
+            said that it runs.
     """
 
     graph: str | None = None

@@ -1,7 +1,7 @@
 """What is told of threads, their super-steps and their latest run.
 
-Without a serializer nothing of LangGraph is imported, so that a listing is quick; of what is encrypted it shows what can
-be read without a key.
+Without a serializer nothing of LangGraph is imported, so that a listing is quick; of what is encrypted it shows what
+can be read without a key.
 """
 
 from __future__ import annotations

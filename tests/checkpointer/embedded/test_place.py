@@ -13,7 +13,7 @@ import pytest
 
 from superstep.checkpointer.embedded import EmbeddedServer, bin_dir, stop
 from superstep.checkpointer.embedded.accounts import Account, digest
-from superstep.checkpointer.embedded.place import can_enter, find
+from superstep.checkpointer.embedded.place import can_enter, find, prepare
 from superstep.runtime.faults import DatabaseUnavailable
 from tests.checkpointer.embedded.processes import (
     AS_ROOT,
