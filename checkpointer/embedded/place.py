@@ -129,7 +129,6 @@ def prepare(root: Path) -> Place:
             root.mkdir()
         with _opened_root(root) as (fd, folder):
             keep_to_us(fd, folder)
-            _keep_out_of_git(fd)
             try:
                 is_link = link_of_ours(folder / "pg", within=fd)
             except FileNotFoundError:
@@ -137,6 +136,7 @@ def prepare(root: Path) -> Place:
             home = Path(os.path.realpath(folder / "pg"))
             place = _place(home) if is_link else _choose(fd, root / "pg", _place(home))
             _make(place)
+            _keep_out_of_git(fd)
             return place
 
 
