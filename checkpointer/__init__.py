@@ -42,19 +42,22 @@ if TYPE_CHECKING:
     from superstep.checkpointer.langgraph.place import node_of_callback
     from superstep.checkpointer.langgraph.questions import names_questions, unmasked
     from superstep.checkpointer.saver.saver import TransactionalSaver
+    from superstep.checkpointer.saver.stored_threads import StoredThreads
     from superstep.checkpointer.step.step import Step, SyncStep
     from superstep.checkpointer.threads.current import current_step, refuse_blocking
     from superstep.checkpointer.threads.lease import Lease
-    from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary
+    from superstep.checkpointer.threads.summaries import LatestRun, Runner, StepRecord, ThreadSummary
 
 _HOME = {
     "TransactionalSaver": "saver.saver",
+    "StoredThreads": "saver.stored_threads",
     "current_step": "threads.current",
     "Step": "step.step",
     "SyncStep": "step.step",
     "StepRecord": "threads.summaries",
     "ThreadSummary": "threads.summaries",
     "LatestRun": "threads.summaries",
+    "Runner": "threads.summaries",
     "RunOptions": "langgraph.keys",
     "AttemptControl": "langgraph.control",
     "GraphCall": "langgraph.call",
@@ -85,12 +88,14 @@ _HOME = {
 
 __all__ = [
     "TransactionalSaver",
+    "StoredThreads",
     "current_step",
     "Step",
     "SyncStep",
     "StepRecord",
     "ThreadSummary",
     "LatestRun",
+    "Runner",
     "RunOptions",
     "AttemptControl",
     "GraphCall",

@@ -22,6 +22,7 @@ __all__ = [
     "PoolExhausted",
     "SchemaMissing",
     "LoopUnavailable",
+    "ExtensionMissing",
     "GraphNotFound",
     "GraphInvalid",
     "InputInvalid",
@@ -64,7 +65,7 @@ class ThreadNotGiven(ConfigError, ValueError):
 
 
 class DatabaseUnavailable(RuntimeFault):
-    """The database cannot be reached, is too old, lacks pgvector, or refuses us rights."""
+    """The database cannot be reached, is too old, or refuses us rights."""
 
 
 class PoolExhausted(DatabaseUnavailable):
@@ -77,6 +78,10 @@ class SchemaMissing(DatabaseUnavailable):
 
 class LoopUnavailable(RuntimeFault):
     """The event loop that has to do the work does not: it is closed, stopped, stuck, or a parent process's."""
+
+
+class ExtensionMissing(DatabaseUnavailable):
+    """The database has no pgvector, which `Step.nearest` and tables of vectors need. Everything else works without."""
 
 
 class GraphNotFound(RuntimeFault):
@@ -104,7 +109,7 @@ class ThreadFinished(RuntimeFault):
 
 
 class ThreadBusy(RuntimeFault):
-    """Another run of this process is working on the thread right now."""
+    """Another run is working on the thread right now."""
 
 
 class StaleRun(RuntimeFault):

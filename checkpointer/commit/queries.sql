@@ -21,7 +21,8 @@ SELECT thread_id FROM {schema}.thread WHERE thread_id = $1 AND token = $21 FOR S
 INSERT INTO {schema}.thread AS t (thread_id, head)
 VALUES ($1, CASE WHEN $2 = '' THEN $3 END)
 ON CONFLICT (thread_id) DO UPDATE
-    SET token = DEFAULT, head = CASE WHEN $2 = '' THEN $3 ELSE t.head END, updated_at = now()
+    SET token = DEFAULT, head = CASE WHEN $2 = '' THEN $3 ELSE t.head END, updated_at = now(),
+        worker_id = NULL, running_since = NULL
     WHERE NOT $21::boolean
        OR $2 = '' AND (t.head IS NULL OR t.head = $4)
        OR $2 <> '' AND NOT EXISTS (SELECT 1 FROM {schema}.checkpoint
@@ -69,11 +70,11 @@ SELECT 1 FROM {schema}.thread WHERE thread_id = $1 FOR UPDATE
 
 -- name: fence
 -- Whoever is running the thread has lost it.
-UPDATE {schema}.thread SET token = DEFAULT WHERE thread_id = $1
+UPDATE {schema}.thread SET token = DEFAULT, worker_id = NULL, running_since = NULL WHERE thread_id = $1
 
 -- name: fence_latest
 -- As above, if the checkpoint is the latest. $1 thread $2 ns $3 checkpoint
-UPDATE {schema}.thread t SET token = DEFAULT
+UPDATE {schema}.thread t SET token = DEFAULT, worker_id = NULL, running_since = NULL
 WHERE thread_id = $1 AND CASE WHEN $2 = '' THEN COALESCE(head, $3) = $3 ELSE NOT EXISTS (
     SELECT 1 FROM {schema}.checkpoint c WHERE c.thread_id = $1 AND c.ns = $2 AND c.checkpoint_id > $3) END
 RETURNING 1

@@ -3,7 +3,8 @@
 Migrations are files `NNNN_name.sql`, applied in the order of their numbers, each once, all in one transaction. A room
 that has tables of its own keeps theirs in a folder `migrations` beside its statements; the numbers run through all of
 them. In their text, `{schema}` stands for the quoted name of the schema. Names without a schema are looked up in
-`pg_catalog` and in the schema of the `vector` extension only.
+`pg_catalog` and, where it is, in the schema of the `vector` extension only. No migration needs that extension: it is
+created before them where that is possible, and the first one is applied without its statement that does so too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from superstep.checkpointer.database.errors import MISSING_TABLES
+from superstep.checkpointer.database.vectors import SCHEMA_OF_VECTORS, create_vectors
 from superstep.runtime.faults import DatabaseUnavailable
 from superstep.runtime.sqlfile import quote_identifier
 
@@ -26,6 +28,7 @@ __all__ = ["migrate", "migration_files", "pending"]
 
 _PACKAGE = Path(__file__).parents[2]
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector;"
 _LOCK = 0x5355504552  # any number that other users of advisory locks are unlikely to take
 
 
@@ -43,15 +46,16 @@ async def migrate(conn: AnyConnection, schema: str = "runtime", *, folder: Path 
 
     Args:
         conn: an idle connection, not in a transaction.
-        schema: the schema's name, unquoted; created if missing, as is the extension `vector`.
+        schema: the schema's name, unquoted; created if missing. So is the extension `vector`, where the server has it
+            and the user may.
         folder: where the migrations are; by default those of the whole package.
 
     Returns:
         The names of the migrations that this call applied, in order.
 
     Raises:
-        DatabaseUnavailable: the user lacks a right, pgvector is missing, or the database was migrated by a newer
-            release. Nothing was changed.
+        DatabaseUnavailable: the user lacks a right, or the database was migrated by a newer release. Nothing was
+            changed.
     """
     if not await pending(conn, schema, folder=folder):
         return []
@@ -64,7 +68,8 @@ async def migrate(conn: AnyConnection, schema: str = "runtime", *, folder: Path 
             await _prepare(conn, schema)
             todo = _missing(await conn.fetch(f"SELECT version FROM {quoted}.migration"), folder, schema)  # noqa: S608
             for each in todo:
-                await conn.execute(each.path.read_text(encoding="utf-8").replace("{schema}", quoted))
+                text = each.path.read_text(encoding="utf-8").replace(_EXTENSION, "")
+                await conn.execute(text.replace("{schema}", quoted))
                 await conn.execute(
                     f"INSERT INTO {quoted}.migration (version, name) VALUES ($1, $2)",  # noqa: S608 - quoted
                     each.version,
@@ -72,8 +77,8 @@ async def migrate(conn: AnyConnection, schema: str = "runtime", *, folder: Path 
                 )
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseUnavailable(
-            f"this database user may not create what Superstep needs: {error.args[0]}. As a superuser, run "
-            f"`CREATE EXTENSION vector` in this database, and let the user own schema {quoted} or create schemas."
+            f"this database user may not create what Superstep needs: {error.args[0]}. As a superuser, let the user "
+            f"own schema {quoted}, or create schemas in this database."
         ) from error
     return [each.name for each in todo]
 
@@ -99,26 +104,19 @@ async def _lock(conn: AnyConnection) -> None:
 
 
 async def _prepare(conn: AnyConnection, schema: str) -> None:
-    """Creates the schema, the extension and the list of migrations, asking for no right that is not needed."""
+    """Creates the schema, the extension if that can be, and the list of migrations. Asks for no right without need."""
     quoted = quote_identifier(schema)
     # IF NOT EXISTS would check the right to create before it looks.
     if not await conn.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema):
         await conn.execute(f"CREATE SCHEMA {quoted}")
-    try:
-        await conn.execute("CREATE EXTENSION IF NOT EXISTS vector")
-    except (asyncpg.UndefinedFileError, asyncpg.FeatureNotSupportedError) as error:
-        raise DatabaseUnavailable(
-            f"pgvector cannot be created on this server: {error.args[0]}. Install it there, or unset DATABASE_URL to "
-            "use the embedded PostgreSQL, which has it."
-        ) from error
+    await create_vectors(conn)
     await conn.execute(
         f"CREATE TABLE IF NOT EXISTS {quoted}.migration "
         "(version int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
     )
-    await conn.execute(
-        "SELECT set_config('search_path', 'pg_catalog, ' || quote_ident(nspname), true) "
-        "FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'"
-    )
+    where = await conn.fetchval(SCHEMA_OF_VECTORS)
+    path = ", ".join(["pg_catalog", *([quote_identifier(where)] if where else [])])
+    await conn.execute("SELECT set_config('search_path', $1, true)", path)
 
 
 def _missing(applied: list[asyncpg.Record], folder: Path | None, schema: str) -> list[_Migration]:

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import asyncpg
-from pgvector.asyncpg import register_vector
 
 from superstep.checkpointer.database.server import CONNECT_SECONDS, Server, server_of
 from superstep.checkpointer.database.url import describe
+from superstep.checkpointer.database.vectors import SCHEMA_OF_VECTORS
 from superstep.runtime.faults import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ async def open_pool(url: str, *, min_size: int, max_size: int) -> tuple[asyncpg.
 
     Raises:
         DatabaseUnavailable: the URL is malformed or asks for what cannot be had, the server is not reachable, refuses
-            us, is too old, or has no pgvector. The message has no password.
+            us, or is too old. The message has no password.
     """
     with unavailable(url):
         server = server_of(url)
@@ -110,20 +110,18 @@ async def _check_settings(conn: AnyConnection, wanted: Mapping[str, str]) -> Non
 
 
 async def check_server(conn: AnyConnection) -> int:
-    """Checks version and pgvector with a single query.
+    """Checks the version with a single query.
 
     Returns:
         The process id of the backend that answered.
 
     Raises:
-        DatabaseUnavailable: the server is older than PostgreSQL 14, or has no pgvector to create.
+        DatabaseUnavailable: the server is older than PostgreSQL 14.
     """
     row = await conn.fetchrow(
         """
         SELECT current_setting('server_version') AS version,
                current_setting('server_version_num')::int / 10000 AS major,
-               EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') AS available,
-               EXISTS (SELECT FROM pg_extension WHERE extname = 'vector') AS installed,
                pg_backend_pid() AS backend
         """
     )
@@ -133,11 +131,6 @@ async def check_server(conn: AnyConnection) -> int:
             f"the database server is PostgreSQL {row['version']}; {OLDEST_SERVER} or newer is needed. Upgrade it, or "
             "unset DATABASE_URL to use the embedded one."
         )
-    if not (row["available"] or row["installed"]):
-        raise DatabaseUnavailable(
-            "the database server has no pgvector. Install it (https://github.com/pgvector/pgvector#installation), or "
-            "unset DATABASE_URL to use the embedded PostgreSQL, which has it."
-        )
     return int(row["backend"])
 
 
@@ -145,10 +138,10 @@ async def register_codecs(conn: AnyConnection) -> None:
     """Makes pgvector's types of this connection Python objects, if the extension is there, in whatever schema."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            schema = await conn.fetchval(
-                "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'"
-            )
+            schema = await conn.fetchval(SCHEMA_OF_VECTORS)
             if schema is not None:
+                from pgvector.asyncpg import register_vector
+
                 await register_vector(cast("asyncpg.Connection[asyncpg.Record]", conn), schema=schema)
     except BaseException:
         conn.terminate()  # to close it in order could take as long

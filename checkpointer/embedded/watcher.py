@@ -5,8 +5,9 @@ terminal does not reach it. Imports the standard library only, and little of it:
 this interpreter.
 
 The server ends when
-- no process has held the users' lock for `grace` seconds, and no client is connected. The lock is kept exclusively
-  while the server stops, so a command that comes too late waits, and then starts the server again;
+- no process has held the users' lock for `grace` seconds, or for longer if a user has asked for that, and no client is
+  connected. The lock is kept exclusively while the server stops, so a command that comes too late waits, and then
+  starts the server again;
 - another process asks for it (`stop` file, SIGTERM);
 - the home folder is deleted;
 - this process dies, by `kill -9` too (Linux: PR_SET_PDEATHSIG).
@@ -54,6 +55,14 @@ def take(path: Path, seconds: float) -> int | None:
             return fd
 
 
+def asked_for(fd: int) -> float:
+    """Reads from the users' lock for how long a server is to outlast its last user; 0 if nobody has said."""
+    try:
+        return float(os.pread(fd, 40, 0) or 0)
+    except ValueError:
+        return 0.0
+
+
 def say(text: str) -> None:
     """Writes a line to the server's log."""
     sys.stderr.write(f"watcher: {text}\n")
@@ -95,7 +104,7 @@ class Users:
         now = time.monotonic()
         if self.idle_since is None or info.st_mtime_ns != self.stamp:  # a user came and went between two looks
             self.idle_since, self.stamp = now, info.st_mtime_ns
-        if now - self.idle_since >= self.grace:
+        if now - self.idle_since >= max(self.grace, asked_for(self.fd)):
             if not connected(self.sockets):
                 return True
             self.idle_since = now
@@ -249,6 +258,7 @@ def watch(server: Server, users: Users) -> int:
             if asked or request.exists() or users.gone():
                 end(process)
                 request.unlink(missing_ok=True)
+                os.ftruncate(users.fd, 0)  # what users have asked for was asked of this server
                 return 0
             time.sleep(LOOK)
         say(f"the server ended with status {status}")

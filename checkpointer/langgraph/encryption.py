@@ -16,7 +16,6 @@ Without encryption every function here gives back what it was given.
 from __future__ import annotations
 
 import json
-import re
 from base64 import b64decode, b64encode
 from decimal import Decimal
 from hashlib import blake2b
@@ -26,6 +25,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from superstep.checkpointer.langgraph.keys import DELTA_COUNTERS
+from superstep.checkpointer.langgraph.sealed import MATCH, SEALED, SEALED_TEXT, readable_json, readable_text
 from superstep.runtime.faults import ValueNotAuthentic
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
 __all__ = [
-    "HIDDEN",
     "NOWHERE",
     "Where",
     "answer_at",
@@ -51,11 +50,6 @@ __all__ = [
     "stats_column",
 ]
 
-HIDDEN = "(encrypted)"  # shown instead of a text that this saver cannot read
-
-_SEALED = "sealed"  # in a JSON column: all of it, encrypted
-_MATCH = "match"  # in metadata: keyed digests of what is not readable
-_TEXT = re.compile(r"encrypted:([^:]+):([A-Za-z0-9+/=]*)")
 _READABLE = frozenset({"source", "step", "parents", "run_id", DELTA_COUNTERS})  # of metadata
 _SECRET_STATS = frozenset({"prompts"})
 _READABLE_OF_CALL = ("deployment", "ms")
@@ -166,9 +160,9 @@ def opened_text(serde: SerializerProtocol, text: str, column: str, *key: str | i
     Raises:
         ValueNotAuthentic: with encryption, for anything else than what `sealed_text` made for this place.
     """
-    found = _TEXT.fullmatch(text)
     if not encrypts(serde):
-        return HIDDEN if found else text
+        return readable_text(text)
+    found = SEALED_TEXT.fullmatch(text)
     kind, data = found.groups() if found else ("", "")
     return str(at(serde, column, *key).loads_typed((kind, b64decode(data))))
 
@@ -180,7 +174,7 @@ def metadata_column(serde: SerializerProtocol, key: bytes | None, text: str, whe
     metadata = json.loads(text, parse_float=Decimal)
     readable = {name: value for name, value in metadata.items() if name in _READABLE}
     sealed = sealed_text(serde, text, "metadata", *where)
-    return json.dumps({**readable, **_matching(key, metadata), _SEALED: sealed}, default=float, ensure_ascii=False)
+    return json.dumps({**readable, **_matching(key, metadata), SEALED: sealed}, default=float, ensure_ascii=False)
 
 
 def metadata_filter(key: bytes | None, text: str) -> str:
@@ -197,7 +191,7 @@ def stats_column(serde: SerializerProtocol, text: str, where: Where) -> str:
     if not encrypts(serde):
         return text
     readable = {name: value for name, value in json.loads(text).items() if name not in _SECRET_STATS}
-    return json.dumps({**readable, _SEALED: sealed_text(serde, text, "stats", *where)}, ensure_ascii=False)
+    return json.dumps({**readable, SEALED: sealed_text(serde, text, "stats", *where)}, ensure_ascii=False)
 
 
 def call_column(serde: SerializerProtocol, text: str, thread_id: str, ns: str, node: str) -> str:
@@ -209,7 +203,7 @@ def call_column(serde: SerializerProtocol, text: str, thread_id: str, ns: str, n
     if isinstance(tried := record.get("tried"), list):
         readable["tried"] = [{n: t[n] for n in _READABLE_OF_TRIED if n in t} for t in tried if isinstance(t, dict)]
     sealed = sealed_text(serde, text, "call", thread_id, ns, node)
-    return json.dumps({**readable, _SEALED: sealed}, ensure_ascii=False)
+    return json.dumps({**readable, SEALED: sealed}, ensure_ascii=False)
 
 
 def opened_json(serde: SerializerProtocol, held: dict[str, Any], column: str, *key: str) -> dict[str, Any]:
@@ -218,17 +212,15 @@ def opened_json(serde: SerializerProtocol, held: dict[str, Any], column: str, *k
     Raises:
         ValueNotAuthentic: as `opened_text`.
     """
-    sealed = str(held.get(_SEALED, ""))
     if not encrypts(serde):
-        is_sealed = _TEXT.fullmatch(sealed) is not None
-        return {name: held[name] for name in held if name not in (_SEALED, _MATCH)} if is_sealed else held
-    opened: dict[str, Any] = json.loads(opened_text(serde, sealed, column, *key))
+        return readable_json(held)
+    opened: dict[str, Any] = json.loads(opened_text(serde, str(held.get(SEALED, "")), column, *key))
     return opened
 
 
 def _matching(key: bytes, metadata: Mapping[str, Any]) -> dict[str, Any]:
     hidden = {name: value for name, value in metadata.items() if name not in _READABLE}
-    return {_MATCH: _digested(key, hidden, ())} if hidden else {}
+    return {MATCH: _digested(key, hidden, ())} if hidden else {}
 
 
 def _digested(key: bytes, value: Any, path: tuple[str, ...]) -> Any:

@@ -89,11 +89,16 @@ class RunOptions:
         accept_stale_answers: an answer to an interrupt counts even if the facts its question showed have moved.
         tells_questions_apart: a question that is asked again comes under another name (`langgraph.questions`). Whoever
             sets this translates the names in answers.
+        take_over: take the thread from a run of another process that is under way.
+        tells_its_end: the caller says when the run is over (`TransactionalSaver.afinish`), so that until then it can be
+            said that it runs.
     """
 
     graph: str | None = None
     accept_stale_answers: bool = False
     tells_questions_apart: bool = False
+    take_over: bool = True
+    tells_its_end: bool = False
 
 
 def is_private_channel(name: str) -> bool:

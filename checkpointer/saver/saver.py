@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from superstep.checkpointer.calls import memo
 from superstep.checkpointer.calls.deployment_health import DeploymentHealth, deployment_health
@@ -17,7 +16,6 @@ from superstep.checkpointer.commit import task_results
 from superstep.checkpointer.commit.barrier import Barrier
 from superstep.checkpointer.commit.outside import before_writes, put_from_outside
 from superstep.checkpointer.commit.queries import NewCheckpoint
-from superstep.checkpointer.database import migrate
 from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
 from superstep.checkpointer.langgraph import typed_saver
@@ -28,7 +26,7 @@ from superstep.checkpointer.langgraph.keys import by_namespace, run_key
 from superstep.checkpointer.langgraph.metadata import json_text, metadata_of
 from superstep.checkpointer.langgraph.serializer import strict
 from superstep.checkpointer.saver.lifecycle import Lifetime
-from superstep.checkpointer.saver.setup import Setup
+from superstep.checkpointer.saver.stored_threads import StoredThreads
 from superstep.checkpointer.saver.sync import SyncBridge
 from superstep.checkpointer.threads import claim, delta_history, history, looking, maintenance
 from superstep.checkpointer.threads.digest_key import digest_key
@@ -55,14 +53,13 @@ if TYPE_CHECKING:
     from superstep.checkpointer.collections.embedder import TextEmbedder
     from superstep.checkpointer.database.server import Server
     from superstep.checkpointer.langgraph.codec import CheckpointRow
-    from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary
 
 __all__ = ["TransactionalSaver"]
 
 logger = logging.getLogger(__name__)
 
 
-class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
+class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
     """A LangGraph checkpointer whose checkpoints commit together with what their super-step read and wrote.
 
     Safe to share by any number of concurrent flows. Use `from_conn_string` as a context manager (`async with`, or
@@ -96,9 +93,10 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
             server: where the pool connects to, if that is known. Behind a proxy that gives each transaction another
                 session, such as pgbouncer in transaction mode, a pool of yours needs `statement_cache_size=0`.
         """
-        super().__init__(serde=serde or strict())
+        typed_saver.TypedSaver.__init__(self, serde=serde or strict())
         # Graphs run with clones that know their types: the clones share these.
-        self.database = Database(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool, server=server)
+        database = Database(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool, server=server)
+        StoredThreads.__init__(self, database)
         self.runs = Registry(self.database)
         memo.install()
         typed_saver.install()
@@ -117,7 +115,7 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         """A saver with a pool of its own, as a context manager.
 
         Args:
-            url: of a PostgreSQL 14 or newer with pgvector; `None` is the embedded one.
+            url: of a PostgreSQL 14 or newer; `None` is the embedded one.
             schema: for the saver's own tables.
             pool_min: connections kept open.
             pool_max: connections at most.
@@ -134,38 +132,10 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         _seconds(hold_idle)
         return Lifetime(build, url=url, pool_min=pool_min, pool_max=pool_max)
 
-    def setup(self) -> Setup:
-        """Create or migrate the tables. Idempotent, safe to run in many processes at once. Names what was applied.
-
-        `await saver.setup()` in asynchronous code. Without an event loop, and with a saver that was opened by `with`,
-        `saver.setup()` does it by itself, and returns when it is done.
-        """
-        return Setup(self._setup(), self.database.home)
-
-    async def _setup(self) -> list[str]:
-        async with self.database.connections.borrow() as conn:
-            applied = await migrate.migrate(conn, self.schema)
-        if applied:
-            await self.database.connections.renew()  # pgvector's types exist only now
-        return applied
-
-    async def apending(self) -> list[str]:
-        """Names of the migrations that `setup` would apply, in order."""
-        return await self.database.home.call(self._pending())
-
-    async def _pending(self) -> list[str]:
-        async with self.database.connections.borrow() as conn:
-            return await migrate.pending(conn, self.schema)
-
     @property
     def unwrapped(self) -> Self:
         """The saver itself. Servers put adapters around savers that forward attributes: this one leads inside."""
         return self
-
-    @property
-    def schema(self) -> str:
-        """The schema of the saver's own tables."""
-        return self.database.schema
 
     @property
     def embedder(self) -> TextEmbedder:
@@ -179,19 +149,6 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
     async def _close(self) -> None:
         await self.runs.close()
         await self.database.close()
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """A SERIALIZABLE transaction of your own, outside any super-step: for setting up tables and loading data.
-
-        Whatever of the session it sets, opens or locks ends with it. Use it on the saver's own event loop.
-
-        Raises:
-            LoopUnavailable: used on another one.
-        """
-        self.database.home.refuse_elsewhere("saver.transaction()")
-        async with self.database.transaction() as conn:
-            yield cast("asyncpg.Connection[asyncpg.Record]", conn)
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """A version greater than `current`, and different from what a fork of the same checkpoint would get."""
@@ -366,27 +323,6 @@ class TransactionalSaver(SyncBridge, typed_saver.TypedSaver):
         return await self.database.home.call(delta_history.delta_history(self.database, self.serde, config, channels))
 
     # -- for listings and reports ----------------------------------------------------------------------------------
-
-    async def athreads(self, limit: int | None = None) -> list[ThreadSummary]:
-        """Threads, the most recently changed first."""
-        return await self.database.home.call(history.threads(self.database, self.serde, None, limit))
-
-    async def athread(self, thread_id: str) -> ThreadSummary | None:
-        """One thread, or `None`."""
-        found = await self.database.home.call(history.threads(self.database, self.serde, usable_thread(thread_id), 1))
-        return next(iter(found), None)
-
-    async def asteps(self, thread_id: str) -> list[StepRecord]:
-        """The committed super-steps of a thread, oldest first, subgraphs' included."""
-        return await self.database.home.call(history.steps(self.database, self.serde, usable_thread(thread_id)))
-
-    async def alatest_run(self, thread_id: str) -> LatestRun:
-        """What the thread's latest run did and cost."""
-        return await self.database.home.call(history.latest_run(self.database, self.serde, usable_thread(thread_id)))
-
-    async def awithdrawn(self, thread_id: str) -> int:
-        """How many questions to a human of a thread were withdrawn because their facts had moved."""
-        return await self.database.home.call(history.withdrawn(self.database, thread_id))
 
     async def adeployment_health(self, *, seconds: float) -> list[DeploymentHealth]:
         """How deployments of models did in the last `seconds`, by the records of their calls."""

@@ -13,6 +13,7 @@ from superstep.checkpointer.collections.nearest import (
     vector_of,
     wrong_dimensions,
 )
+from superstep.checkpointer.database.vectors import WHERE_VECTORS_ARE, vectors_missing
 from superstep.checkpointer.step.read_set import Staged
 from superstep.checkpointer.step.statements import changes_session, ends_transaction, switches_protocol
 from superstep.checkpointer.step.stored_args import copied
@@ -112,6 +113,7 @@ class Step:
 
         Raises:
             ConfigError: the embedding is no vector of finite numbers.
+            ExtensionMissing: the database has no pgvector.
             ReadFailed: it has other dimensions than the column; and as in `fetch`.
         """
         check_nearest(collection, text=text, embedding=embedding, k=k)
@@ -121,11 +123,18 @@ class Step:
         try:
             return await self.fetch(sql, *values)
         except ReadFailed as e:
-            column = await self.fetchval(COLUMN_TYPE, table_of(collection)) if e.sqlstate == "22000" else None
-            if column is None:
-                raise
-            text = wrong_dimensions(collection, vector, column)
-            raise ReadFailed(text, sql=sql, sqlstate=e.sqlstate) from e
+            raise await self._not_searched(e, collection, vector) from e
+
+    async def _not_searched(self, error: ReadFailed, collection: str, vector: Sequence[float]) -> Exception:
+        """What to raise for a search that the database rejected."""
+        if error.sqlstate == "42704":  # an undefined object: the type `vector`, unless the condition names another one
+            there = await self.fetchrow(WHERE_VECTORS_ARE)
+            return (there and vectors_missing(there)) or error
+        column = await self.fetchval(COLUMN_TYPE, table_of(collection)) if error.sqlstate == "22000" else None
+        if column is None:
+            return error
+        text = wrong_dimensions(collection, vector, column)
+        return ReadFailed(text, sql=error.sql, sqlstate=error.sqlstate)
 
     def stage(self, sql: str, *args: Any, expect_rows: int | None = None) -> None:
         """Stage a write. It is applied at the barrier, in the transaction that commits the super-step.

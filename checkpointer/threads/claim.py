@@ -21,15 +21,18 @@ from superstep.checkpointer.langgraph.keys import (
 )
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.read_set import Effect
-from superstep.checkpointer.threads.queries import running
+from superstep.checkpointer.threads.ownership import busy
+from superstep.checkpointer.threads.queries import running, workers
 from superstep.checkpointer.threads.questions import NO_QUESTIONS, Questions
 from superstep.checkpointer.threads.run import Run, no_barrier
-from superstep.runtime.faults import ThreadMismatch
+from superstep.checkpointer.threads.summaries import runner_of
+from superstep.runtime.faults import ThreadBusy, ThreadMismatch
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping, Sequence
     from typing import Any
+    from uuid import UUID
 
     import asyncpg
     from langchain_core.runnables import RunnableConfig
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from superstep.checkpointer.threads.registry import Registry
 
 __all__ = ["load"]
+
+_MOST_CLAIMS = 100  # of a thread that changes hands each time between looking at it and taking it
 
 
 async def load(
@@ -66,6 +71,8 @@ async def load(
         # waits for steps, which may wait for connections.
         await run.close()
         run = None
+    if run is None and run_options(conf).tells_its_end:
+        await runs.worker.enlist()
     owner, row = await runs.database.autocommit(lambda conn: _load(runs, serde, conn, conf, key, run))
     loaded = checkpoint_tuple(serde, dict(row)) if row else None
     above = {each: id_ for each, id_ in by_namespace(conf.get(CHECKPOINT_MAP, {})).items() if each != ns}
@@ -118,12 +125,16 @@ async def _claim(
     """Take the thread over: raise its fencing token."""
     thread_id = thread_of(conf)
     options = run_options(conf)
-    owner = await running.claim(conn, runs.database.schema, thread_id, options.graph)
-    if owner is None:
-        raise ThreadMismatch(
-            f"Thread {thread_id!r} belongs to another graph than {options.graph!r}. Use a new thread id, or run "
-            f"the graph it belongs to (see `runtime threads`)."
-        )
+    # A run of plain LangGraph never says that it is over: it is not said of it that it runs.
+    worker = runs.worker.id if options.tells_its_end else None
+    for _ in range(_MOST_CLAIMS):
+        found_at = None if options.take_over else await _found_at(runs, conn, thread_id)
+        owner = await running.claim(conn, runs.database.schema, thread_id, options.graph, worker, found_at)
+        if owner is not None:
+            break
+        await _refuse_other_graph(runs, conn, thread_id, options.graph)
+    else:
+        raise ThreadBusy(f"Thread {thread_id!r} keeps changing hands. Look at it with `runtime threads`.")
     await failpoints.hit("run.claimed")
     run = Run(
         runs.database,
@@ -136,6 +147,28 @@ async def _claim(
     )
     runs.register(run)
     return run
+
+
+async def _found_at(runs: Registry, conn: Connection, thread_id: str) -> tuple[UUID | None]:
+    """The worker in a thread's row, if that is none, this one, or one that is gone.
+
+    Raises:
+        ThreadBusy: another process runs the thread.
+    """
+    row = await workers.of_thread(conn, runs.database.schema, thread_id)
+    if row is not None and row["worker_id"] != runs.worker.id and (runner := runner_of(row)) is not None:
+        raise busy(thread_id, runner)
+    return (row["worker_id"] if row is not None else None,)
+
+
+async def _refuse_other_graph(runs: Registry, conn: Connection, thread_id: str, graph: str | None) -> None:
+    """Raise `ThreadMismatch` if a thread is of another graph; else it has only changed hands meanwhile."""
+    row = await workers.of_thread(conn, runs.database.schema, thread_id)
+    if row is not None and graph is not None and row["graph"] not in (None, graph):
+        raise ThreadMismatch(
+            f"Thread {thread_id!r} belongs to another graph than {graph!r}. Use a new thread id, or run "
+            f"the graph it belongs to (see `runtime threads`)."
+        )
 
 
 async def _hypothesize(conn: Connection, run: Run, serde: SerializerProtocol, ns: str, checkpoint_id: str) -> None:

@@ -7,9 +7,19 @@ run requires that token under the row's lock, so a worker that was paused and wa
 
 from __future__ import annotations
 
-from superstep.runtime.faults import StaleRun
+from typing import TYPE_CHECKING
 
-__all__ = ["moved_on", "stale"]
+from superstep.runtime.faults import StaleRun, ThreadBusy
+
+if TYPE_CHECKING:
+    from superstep.checkpointer.threads.summaries import Runner
+
+__all__ = ["busy", "moved_on", "stale"]
+
+
+def busy(thread_id: str, runner: Runner) -> ThreadBusy:
+    """The error for those who asked before they took a thread, of which another process has a run under way."""
+    return ThreadBusy(f"Thread {thread_id!r} is being run by {runner}.")
 
 
 def stale(thread_id: str) -> StaleRun:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from superstep.checkpointer.collections.embedder import TextEmbedder
 from superstep.checkpointer.threads.lease import Leases
+from superstep.checkpointer.threads.worker import Worker
 from superstep.runtime.faults import StaleRun
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ class Registry:
         database: of the saver.
         embedder: embeds texts for `nearest(text=...)`.
         leases: the threads that transactional flows of this process are running.
+        worker: this process, in the rows of those threads.
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.embedder = TextEmbedder()
         self.leases = Leases()
+        self.worker = Worker(database, lambda: bool(self.leases.threads()))
         self._runs: OrderedDict[tuple[int, str], Run] = OrderedDict()
 
     def find(self, key: object, thread_id: str) -> Run | None:
@@ -75,3 +78,4 @@ class Registry:
         for run in list(self._runs.values()):
             await run.close()
         self._runs.clear()
+        await self.worker.leave()

@@ -5,15 +5,59 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from superstep.checkpointer.threads.liveness import Process, is_alive
+
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["LatestRun", "StepRecord", "ThreadSummary"]
+    import asyncpg
+
+__all__ = ["LatestRun", "Runner", "StepRecord", "ThreadSummary", "runner_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """The process that runs a thread right now.
+
+    Attributes:
+        host: name of its machine.
+        pid: its number there.
+        since: when the run began, by the database's clock.
+        silent: seconds since its last sign of life.
+    """
+
+    host: str
+    pid: int
+    since: datetime
+    silent: float
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def runner_of(row: asyncpg.Record) -> Runner | None:
+    """Who runs a thread, from its row with those of its worker; `None` if nobody does, as far as can be known."""
+    if row["worker_id"] is None or row["machine"] is None:
+        return None
+    if not is_alive(Process(row["host"], row["machine"], row["pid"], row["mark"]), row["silent"]):
+        return None
+    return Runner(row["host"], row["pid"], row["running_since"], row["silent"])
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadSummary:
-    """One thread. `steps` counts its committed super-steps; `status` is how its last run ended."""
+    """One thread.
+
+    Attributes:
+        thread_id: its id.
+        graph: name of its graph, if that is known.
+        status: how its last run ended; "unfinished" while one is under way, and after one that was killed.
+        error: what its last run failed with.
+        steps: how many super-steps it has committed.
+        created_at: when it was first loaded, by the database's clock.
+        updated_at: when it last changed.
+        runner: who runs it right now; `None` if nobody does, or nobody who says so: runs of plain LangGraph do not.
+    """
 
     thread_id: str
     graph: str | None
@@ -22,6 +66,7 @@ class ThreadSummary:
     steps: int
     created_at: datetime
     updated_at: datetime
+    runner: Runner | None = None
 
 
 @dataclass(frozen=True, slots=True)

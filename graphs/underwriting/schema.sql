@@ -4,8 +4,6 @@
 -- key, and under SERIALIZABLE such a read conflicts with every write to the table; with more pages it uses the index,
 -- and only flows about the same account meet. The free space also keeps updates of `drawn` out of the indexes.
 
-CREATE EXTENSION IF NOT EXISTS vector;
-
 CREATE SCHEMA underwriting;
 
 CREATE TABLE underwriting.applicant (

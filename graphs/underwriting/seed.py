@@ -59,11 +59,13 @@ async def setup(saver: TransactionalSaver) -> None:
 
     Raises:
         DatabaseUnavailable: The database cannot be reached, or refuses the rights to create a schema.
+        ExtensionMissing: It has no pgvector, in which the credit policy is searched.
         ProviderUnavailable: The embedding model is not installed.
     """
     await seed_prompts(saver, Path(prompts.__file__).parent)
     if await _is_ready(saver):
         return
+    await saver.arequire_vectors()
     known = list(passages())
     vectors = await embedder().embed([passage.content for passage in known])
     try:

@@ -45,10 +45,11 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
 RESUME = "Nothing committed is lost. Continue with: runtime resume {thread}"
 ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (faults.SchemaMissing, "Create or update the runtime's tables with: runtime db migrate"),
+    (faults.ExtensionMissing, "When it is there: runtime resume {thread}"),
     (faults.DatabaseUnavailable, "When the database is back: runtime resume {thread}"),
     (faults.StepConflict, "Other writers keep changing what this step reads. " + RESUME),
     (faults.StaleRun, "A later run owns the thread. See where it is with: runtime show {thread}"),
-    (faults.ThreadBusy, "Wait for the other run to end, then: runtime resume {thread}"),
+    (faults.ThreadBusy, "Wait for it to end, or repeat the command with --take-over: what it has committed stays."),
     (faults.ThreadFinished, "Start another turn with: runtime run GRAPH --thread {thread} --input JSON"),
     (faults.ProviderRejected, "Correct the request or the key, then: runtime resume {thread}"),
     (faults.ProviderExhausted, "See what is wrong with: runtime models --check. Then: runtime resume {thread}"),

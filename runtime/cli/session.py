@@ -15,10 +15,10 @@ from superstep.runtime.cli.exits import Stopped
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
-    from superstep.checkpointer import TransactionalSaver
+    from superstep.checkpointer import StoredThreads, TransactionalSaver
     from superstep.runtime.settings.settings import CommandSettings
 
-__all__ = ["Stop", "open_saver", "run_async", "where"]
+__all__ = ["Stop", "open_saver", "open_threads", "run_async", "where"]
 
 # SQLSTATE of a table or a schema that is not there.
 NO_TABLES = frozenset({"42P01", "3F000"})
@@ -103,7 +103,7 @@ def _leave_threads_behind(number: int) -> None:
 
 @asynccontextmanager
 async def open_saver(settings: CommandSettings, *, prepare: bool) -> AsyncIterator[TransactionalSaver]:
-    """Connect to the database of the settings.
+    """Connect to the database of the settings, to run a graph or to load one's state.
 
     Args:
         settings: Their section `database` says where, and how many connections.
@@ -117,26 +117,47 @@ async def open_saver(settings: CommandSettings, *, prepare: bool) -> AsyncIterat
         SchemaMissing: It has not got the runtime's tables.
     """
     from superstep.checkpointer import TransactionalSaver
-    from superstep.runtime.faults import RuntimeFault, SchemaMissing
 
     database = settings.database
-    async with TransactionalSaver.from_conn_string(
+    opening = TransactionalSaver.from_conn_string(
         database.url,
         schema=database.schema,
         pool_min=database.pool_min,
         pool_max=database.pool_max,
         hold_idle=database.hold_idle,
-    ) as saver:
-        if prepare or database.url is None:
-            await saver.setup()
-        try:
-            yield saver
-        except Exception as error:
-            if isinstance(error, RuntimeFault) or getattr(error, "sqlstate", None) not in NO_TABLES:
-                raise
-            raise SchemaMissing(
-                f"{where(settings)} has not got the runtime's tables in schema {database.schema}."
-            ) from error
+    )
+    async with opening as saver, _with_tables(saver, settings, prepare=prepare):
+        yield saver
+
+
+@asynccontextmanager
+async def open_threads(settings: CommandSettings, *, prepare: bool = False) -> AsyncIterator[StoredThreads]:
+    """As `open_saver`, for commands that run no graph: LangGraph, which takes a second, is not imported."""
+    from superstep.checkpointer import StoredThreads
+
+    database = settings.database
+    async with (
+        StoredThreads.opened(database.url, schema=database.schema, pool_min=1, pool_max=1) as threads,
+        _with_tables(threads, settings, prepare=prepare),
+    ):
+        yield threads
+
+
+@asynccontextmanager
+async def _with_tables(threads: StoredThreads, settings: CommandSettings, *, prepare: bool) -> AsyncIterator[None]:
+    """Create or update the tables, or let missing ones be named."""
+    from superstep.runtime.faults import RuntimeFault, SchemaMissing
+
+    if prepare or settings.database.url is None:
+        await threads.setup()
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, RuntimeFault) or getattr(error, "sqlstate", None) not in NO_TABLES:
+            raise
+        raise SchemaMissing(
+            f"{where(settings)} has not got the runtime's tables in schema {settings.database.schema}."
+        ) from error
 
 
 def where(settings: CommandSettings) -> str:

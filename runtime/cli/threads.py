@@ -5,31 +5,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.session import where
-from superstep.runtime.faults import GraphNotFound, ThreadNotFound
+from superstep.runtime.faults import GraphNotFound, ThreadBusy, ThreadNotFound
 from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
-    from superstep.checkpointer import ThreadSummary, TransactionalSaver
+    from superstep.checkpointer import StoredThreads, ThreadSummary, TransactionalSaver
     from superstep.runtime.loading.loader import LoadedGraph
     from superstep.runtime.settings.settings import CommandSettings
 
 LEAST_PREFIX = 4  # characters of an id that may stand for it
 SEARCHED = 10_000  # threads, latest first, among which a beginning is looked for
 
-__all__ = ["checkpoint_state", "full_checkpoint", "recorded_graph", "thread_config", "thread_summary"]
+__all__ = [
+    "LEAST_PREFIX",
+    "checkpoint_state",
+    "full_checkpoint",
+    "recorded_graph",
+    "refuse_running",
+    "thread_config",
+    "thread_summary",
+]
 
 
-async def thread_summary(saver: TransactionalSaver, thread: str, settings: CommandSettings) -> ThreadSummary:
+async def thread_summary(stored: StoredThreads, thread: str, settings: CommandSettings) -> ThreadSummary:
     """Return the summary of a thread, by its id or by the beginning of it that no other thread has.
 
     Raises:
         ThreadNotFound: There is no such thread, or several begin like that.
     """
-    summary = await saver.athread(thread)
+    summary = await stored.athread(thread)
     if summary is None and len(thread) >= LEAST_PREFIX:
-        found = [each for each in await saver.athreads(limit=SEARCHED) if each.thread_id.startswith(thread)]
+        found = [each for each in await stored.athreads(limit=SEARCHED) if each.thread_id.startswith(thread)]
         if len(found) > 1:
             ids = ", ".join(each.thread_id for each in found[:3])
             raise ThreadNotFound(f"{len(found)} threads begin with {thread}: {ids}{', …' if len(found) > 3 else ''}.")
@@ -39,13 +47,23 @@ async def thread_summary(saver: TransactionalSaver, thread: str, settings: Comma
     return summary
 
 
-async def full_checkpoint(saver: TransactionalSaver, thread: str, given: str) -> str:
+def refuse_running(summary: ThreadSummary, *, take_over: bool) -> None:
+    """Refuse a thread that another process is running, unless it is to be taken over.
+
+    Raises:
+        ThreadBusy: It is run; the message says by whom and since when.
+    """
+    if summary.runner is not None and not take_over:
+        raise ThreadBusy(f"The thread {summary.thread_id} is being run by {summary.runner}.")
+
+
+async def full_checkpoint(stored: StoredThreads, thread: str, given: str) -> str:
     """Return the id of a checkpoint by the beginning of it that no other of the thread has; anything else as it is.
 
     Raises:
         ThreadNotFound: Several begin like that.
     """
-    known = {step.checkpoint_id for step in await saver.asteps(thread)}
+    known = {step.checkpoint_id for step in await stored.asteps(thread)}
     found = [each for each in sorted(known) if each.startswith(given)] if len(given) >= LEAST_PREFIX else []
     if given in known or not found:
         return given

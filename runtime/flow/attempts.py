@@ -124,7 +124,13 @@ class Attempts:
         # A new control each time: what a cancelled attempt leaves running belongs to a run that is over.
         settings = self._flow.settings
         accept = settings.on_stale_answer == "accept"
-        run_options = RunOptions(self._flow.label, accept, tells_questions_apart=True)
+        run_options = RunOptions(
+            self._flow.label,
+            accept,
+            tells_questions_apart=True,
+            take_over=settings.take_over,
+            tells_its_end=self._lease is not None,
+        )
         self._key = control = AttemptControl(run_options, self._callers_control)
         if self._lease is not None:
             self._lease.key = control

@@ -30,6 +30,8 @@ class Settings:
         longest_pause: upper bound of that bound.
         on_stale_answer: what a human's answer is worth when the facts the question showed have moved: "ask" again on
             the new facts, or "accept" it.
+        take_over: what happens to a run of the thread that another process has under way: it is fenced, and stores
+            nothing more; or (false) it goes on, and this one is refused with `ThreadBusy`.
     """
 
     max_attempts: int = 40
@@ -37,6 +39,7 @@ class Settings:
     first_pause: float = 0.005
     longest_pause: float = 0.5
     on_stale_answer: str = "ask"
+    take_over: bool = True
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1 or self.max_mismatches < 1:

@@ -119,7 +119,7 @@ class Transactional(_Graph):
             ConflictExhausted: a super-step conflicted `max_attempts` times. The thread can be resumed.
             StagedWriteFailed: the database rejected a staged write.
             StaleRun: a later run took the thread over.
-            ThreadBusy: this process is running the thread already.
+            ThreadBusy: this process is running the thread already; or another one is, and is not to be fenced.
             ThreadNotGiven: no thread_id.
             GraphInvalid: the graph was given another checkpointer.
         """

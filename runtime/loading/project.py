@@ -16,7 +16,6 @@ import re
 import shlex
 import sys
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +150,8 @@ def _refused(path: Path, store: Any) -> str | None:
 
 def _is_installed(requirement: str) -> bool:
     """Tell whether a package is there, in any version; what is no name of a package (an address) counts as there."""
+    from importlib import metadata
+
     name = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*(?![^\s\[<>=!~;@(])", requirement.strip())
     if name is None:
         return True

@@ -38,9 +38,10 @@ JOIN {schema}.channel_value x
   ON x.thread_id = $1 AND x.ns = $2 AND x.channel = ref.channel AND x.version = ref.version
 
 -- name: threads
-SELECT t.thread_id, t.graph, t.status, t.error, t.created_at, t.updated_at,
+SELECT t.thread_id, t.graph, t.status, t.error, t.created_at, t.updated_at, t.worker_id, t.running_since,
+       w.host, w.machine, w.pid, w.mark, extract(epoch FROM now() - w.seen_at)::float8 AS silent,
        (SELECT count(*) FROM {schema}.checkpoint c WHERE c.thread_id = t.thread_id AND c.stats IS NOT NULL) AS steps
-FROM {schema}.thread t
+FROM {schema}.thread t LEFT JOIN {schema}.worker w USING (worker_id)
 WHERE t.head IS NOT NULL AND ($1::text IS NULL OR t.thread_id = $1)
 ORDER BY t.updated_at DESC LIMIT $2
 

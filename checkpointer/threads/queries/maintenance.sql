@@ -57,7 +57,7 @@ WHERE x.thread_id = $1 AND NOT EXISTS (
 
 -- name: reset_head
 -- Deleting checkpoints fences the runs that might continue from them.
-UPDATE {schema}.thread t SET token = DEFAULT, updated_at = now(), head = (
+UPDATE {schema}.thread t SET token = DEFAULT, worker_id = NULL, running_since = NULL, updated_at = now(), head = (
     SELECT max(checkpoint_id) FROM {schema}.checkpoint c WHERE c.thread_id = $1 AND c.ns = '')
 WHERE t.thread_id = $1
 

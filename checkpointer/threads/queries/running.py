@@ -13,6 +13,7 @@ from superstep.runtime.sqlfile import beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     import asyncpg
 
@@ -37,9 +38,29 @@ __all__ = [
 _sql = beside(__file__, "parts.sql")
 
 
-async def claim(conn: Connection, schema: str, thread_id: str, graph: str | None) -> asyncpg.Record | None:
-    """Take the thread: `token` and `head`; `None` if the thread belongs to another graph."""
-    return await conn.fetchrow(_sql(schema)["claim"], thread_id, graph)
+async def claim(
+    conn: Connection,
+    schema: str,
+    thread_id: str,
+    graph: str | None,
+    worker: UUID | None,
+    found_at: tuple[UUID | None] | None,
+) -> asyncpg.Record | None:
+    """Take the thread: `token` and `head`.
+
+    Args:
+        conn: a connection.
+        schema: see the module.
+        thread_id: the thread, which need not be there.
+        graph: the name of the graph that is to run, if it has one.
+        worker: who is going to run it, if the run will say when it is over.
+        found_at: take it only from this worker, or from nobody; `None` takes it from anyone.
+
+    Returns:
+        `None` if the thread belongs to another graph, or to another worker than `found_at`.
+    """
+    (expected,) = found_at or (None,)
+    return await conn.fetchrow(_sql(schema)["claim"], thread_id, graph, worker, found_at is not None, expected)
 
 
 async def finish(conn: Connection, schema: str, thread_id: str, token: int, status: str, error: str | None) -> None:

@@ -2,17 +2,22 @@
 -- obvious. Each is one round trip; those that write are single statements, hence atomic by themselves.
 
 -- name: claim
--- Take the thread for a run: raise the fencing token, remember the graph. No row: the thread belongs to another graph.
--- $1 thread  $2 graph name or null
-INSERT INTO {schema}.thread AS t (thread_id, graph) VALUES ($1, $2)
+-- Take the thread for a run: raise the fencing token, remember the graph and who runs it. No row: the thread belongs to
+-- another graph, or to another process than the one it was found at.
+-- $1 thread  $2 graph name or null  $3 worker or null  $4 only if the thread is found at $5, a worker or null
+INSERT INTO {schema}.thread AS t (thread_id, graph, worker_id, running_since)
+VALUES ($1, $2, $3, CASE WHEN $3::uuid IS NOT NULL THEN now() END)
 ON CONFLICT (thread_id) DO UPDATE
-    SET token = DEFAULT, graph = COALESCE(t.graph, $2), status = 'unfinished', error = NULL, updated_at = now()
-    WHERE $2::text IS NULL OR t.graph IS NULL OR t.graph = $2
+    SET token = DEFAULT, graph = COALESCE(t.graph, $2), status = 'unfinished', error = NULL, updated_at = now(),
+        worker_id = $3, running_since = CASE WHEN $3 = t.worker_id THEN t.running_since ELSE EXCLUDED.running_since END
+    WHERE ($2::text IS NULL OR t.graph IS NULL OR t.graph = $2)
+      AND (NOT $4::boolean OR t.worker_id IS NOT DISTINCT FROM $5::uuid)
 RETURNING token, head
 
 -- name: finish
 -- How a run ended, unless another has taken the thread since.
-UPDATE {schema}.thread SET status = $3, error = $4, updated_at = now() WHERE thread_id = $1 AND token = $2
+UPDATE {schema}.thread
+SET status = $3, error = $4, updated_at = now(), worker_id = NULL, running_since = NULL WHERE thread_id = $1 AND token = $2
 
 -- name: secret
 SELECT kind, value FROM {schema}.encryption WHERE name = $1

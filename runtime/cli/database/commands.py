@@ -68,9 +68,6 @@ def start(common: Common, as_json: bool) -> int:
     before = embedded_status()
     address = _started(STAY_UP)
     _show({"url": address, "was_running": before.running}, address, as_json=as_json)
-    if before.running:
-        note = "It was running already, for another command, and ends when it has been unused for a while."
-        click.echo(note, err=True)
     return 0
 
 
@@ -105,12 +102,12 @@ def _refuse_external(settings: CommandSettings, verb: str) -> None:
 @pass_common
 def migrate(common: Common, as_json: bool) -> int:
     """Create or update the runtime's tables. Safe to repeat, and to run at the same time as others."""
-    from superstep.runtime.cli.session import open_saver, run_async, where
+    from superstep.runtime.cli.session import open_threads, run_async, where
 
     settings = common.settings()
 
     async def main(_: Stop) -> None:
-        async with open_saver(settings, prepare=True):
+        async with open_threads(settings, prepare=True):
             pass
 
     run_async(main)
@@ -141,23 +138,24 @@ def check(common: Common, as_json: bool) -> int:
         if not as_json:
             complain(explained(error, debug=common.debug))
     if as_json or code == 0:
-        versions = f"PostgreSQL {found.get('postgres')}, pgvector {found.get('pgvector')}"
+        vectors = f"pgvector {found['pgvector']}" if found.get("pgvector") else "no pgvector (only vectors need it)"
+        versions = f"PostgreSQL {found.get('postgres')}, {vectors}"
         _show(found, f"ok: {found['database']}, schema {found['schema']}, {versions}", as_json=as_json)
     return code
 
 
 async def _examined(settings: CommandSettings) -> dict[str, Any]:
     """Connect, which checks versions and rights, and refuse tables that lack a migration."""
-    from superstep.runtime.cli.session import open_saver, where
+    from superstep.runtime.cli.session import open_threads, where
     from superstep.runtime.faults import SchemaMissing
 
-    async with open_saver(settings, prepare=False) as saver:
-        async with saver.transaction() as connection:
+    async with open_threads(settings) as threads:
+        async with threads.transaction() as connection:
             versions = await connection.fetchrow(
                 "SELECT current_setting('server_version') AS postgres, "
                 "(SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector"
             )
-        missing = await saver.apending()
+        missing = await threads.apending()
     if missing:
         raise SchemaMissing(f"{where(settings)} lacks {', '.join(missing)} in schema {settings.database.schema}.")
     return dict(versions) if versions else {}

@@ -24,13 +24,13 @@ def threads(common: Common, limit: int, as_json: bool) -> int:
     """List threads, the one that changed last first."""
     from superstep.runtime.cli.inspect.views import print_threads
     from superstep.runtime.cli.render import console, print_json
-    from superstep.runtime.cli.session import open_saver, run_async
+    from superstep.runtime.cli.session import open_threads, run_async
 
     settings = common.settings()
 
     async def main(_: Stop) -> list[Any]:
-        async with open_saver(settings, prepare=False) as saver:
-            return list(await saver.athreads(limit=limit))
+        async with open_threads(settings) as stored:
+            return list(await stored.athreads(limit=limit))
 
     found = run_async(main)
     if as_json:
@@ -46,18 +46,21 @@ def threads(common: Common, limit: int, as_json: bool) -> int:
 @common_options
 @pass_common
 def history(common: Common, thread: str, as_json: bool) -> int:
-    """Show the super-steps of THREAD in the order they committed."""
+    """Show the super-steps of THREAD.
+
+    In the order they committed. What the columns mean: docs/flows.md.
+    """
     from superstep.runtime.cli.inspect.views import print_history
     from superstep.runtime.cli.render import console, print_json
-    from superstep.runtime.cli.session import open_saver, run_async
+    from superstep.runtime.cli.session import open_threads, run_async
     from superstep.runtime.cli.threads import thread_summary
 
     settings = common.settings()
 
     async def main(_: Stop) -> list[dict[str, Any]]:
-        async with open_saver(settings, prepare=False) as saver:
-            summary = await thread_summary(saver, thread, settings)
-            return [asdict(step) for step in await saver.asteps(summary.thread_id)]
+        async with open_threads(settings) as stored:
+            summary = await thread_summary(stored, thread, settings)
+            return [asdict(step) for step in await stored.asteps(summary.thread_id)]
 
     steps = run_async(main)
     if as_json:
@@ -74,7 +77,10 @@ def history(common: Common, thread: str, as_json: bool) -> int:
 @common_options
 @pass_common
 def show(common: Common, thread: str, checkpoint: str | None, as_json: bool) -> int:
-    """Show the state of THREAD: values, what runs next, and what it waits for."""
+    """Show the state of THREAD.
+
+    Its values, what runs next, and what it waits for.
+    """
     from superstep.runtime.cli.inspect.state import described_state
     from superstep.runtime.cli.inspect.views import print_state
     from superstep.runtime.cli.render import console, print_json

@@ -27,14 +27,15 @@ async def described_state(saver: TransactionalSaver, summary: ThreadSummary, che
         checkpoint: A checkpoint of it, or `None` for the latest.
 
     Returns:
-        `thread_id`, `graph`, `status`, `checkpoint_id`, `created_at`, `values`, `next`, `interrupts`, `tasks`, `note`.
+        `thread_id`, `graph`, `status`, `runner`, `checkpoint_id`, `created_at`, `values`, `next`, `interrupts`,
+        `tasks`, `note`.
 
     Raises:
         ThreadNotFound: The thread has no such checkpoint.
     """
     from superstep.runtime.loading.loader import load_graph
 
-    about = {"thread_id": summary.thread_id, "graph": summary.graph, "status": summary.status}
+    about = {"thread_id": summary.thread_id, "graph": summary.graph, "status": summary.status, "runner": summary.runner}
     try:
         loaded = await load_graph(recorded_graph(summary))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.inspect.calls import used_lines
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import Console
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # Of a super-step: heading, key, and the value that says nothing.
 NUMBERS = (
@@ -39,9 +42,18 @@ def print_threads(threads: Sequence[Any], out: Console) -> None:
     if not threads:
         out.print("No threads yet. Start one with: runtime run GRAPH --input JSON")
         return
-    columns = [("thread", ""), ("graph", ""), ("status", ""), ("steps", "right"), ("started", ""), ("changed", "")]
+    # Ids that people have not chosen are shown by their beginnings, which every command takes.
+    short = short_ids([t.thread_id for t in threads if _UUID.fullmatch(t.thread_id)])
+    columns = [("thread", ""), ("graph", ""), ("status", "whole"), ("steps", "right"), ("changed", "whole")]
     rows = [
-        (t.thread_id, t.graph or "", t.status, t.steps, moment(t.created_at), moment(t.updated_at)) for t in threads
+        (
+            short.get(t.thread_id, t.thread_id),
+            t.graph or "",
+            "running" if t.runner else t.status,
+            t.steps,
+            moment(t.updated_at),
+        )
+        for t in threads
     ]
     table(columns, rows, out)
 
@@ -75,6 +87,8 @@ def print_state(state: Mapping[str, Any], out: Console) -> None:
     """Print the state of a thread: what it is, its values, what runs next, what it waits for."""
     head = f"thread {state['thread_id']} · {state['graph'] or 'unknown graph'} · {state['status']}"
     out.print(head, style=STATUS_STYLES.get(state["status"], ""), soft_wrap=True)
+    if state["runner"]:
+        out.print(f"being run by {state['runner']}", soft_wrap=True)
     out.print(f"checkpoint {state['checkpoint_id']} · {state['created_at']}", soft_wrap=True)
     if state["note"]:
         out.print(state["note"], style="yellow", soft_wrap=True)

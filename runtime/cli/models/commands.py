@@ -29,7 +29,10 @@ NO_DEPLOYMENT = 6  # exit code: providers exhausted
 @common_options
 @pass_common
 def models(common: Common, wanted: bool, as_json: bool) -> int:
-    """Show model routes, their deployments, limits and prices, and how they did in the last hour."""
+    """Show model routes and how they did lately.
+
+    Their deployments, limits and prices, and what the records of the last hour say.
+    """
     from superstep.providers.chat.probe import check
     from superstep.runtime.cli.models.status import described
     from superstep.runtime.cli.models.tables import print_models

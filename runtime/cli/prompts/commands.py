@@ -49,11 +49,11 @@ def prompts() -> None:
 
 def _with_store(settings: CommandSettings, work: Callable[[PromptStore], Awaitable[Result]]) -> Result:
     from superstep.prompts import PromptStore
-    from superstep.runtime.cli.session import open_saver, run_async
+    from superstep.runtime.cli.session import open_threads, run_async
 
     async def main(_: Stop) -> Result:
-        async with open_saver(settings, prepare=False) as saver:
-            return await work(PromptStore(saver.transaction, saver.schema))
+        async with open_threads(settings) as database:
+            return await work(PromptStore(database.transaction, database.schema))
 
     return run_async(main)
 

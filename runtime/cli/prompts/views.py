@@ -109,21 +109,25 @@ def print_prompts(found: Sequence[PromptSummary], out: Console) -> None:
     if not found:
         out.print("No prompts yet. Write them as files in prompts/, and bring them in with: runtime prompts add")
         return
-    rows = [
-        (each.name, each.latest, _labels(each.labels, versions=True), each.description, moment(each.created_at))
-        for each in found
-    ]
-    table([("prompt", ""), ("latest", "right"), ("labels", ""), ("description", ""), ("added", "")], rows, out)
+    rows = [(each.name, each.latest, _labels(each.labels, versions=True), each.description) for each in found]
+    table([("prompt", "whole"), ("latest", "right"), ("labels", ""), ("description", "")], rows, out)
 
 
 def print_versions(found: Sequence[Version], out: Console) -> None:
     """Print the versions of one prompt, the first one first."""
     rows = [
-        (each.version, _labels(each.labels), len(each.cases), each.description, moment(each.created_at), each.digest)
+        (
+            each.version,
+            _labels(each.labels),
+            len(each.cases),
+            each.description,
+            moment(each.created_at),
+            each.digest[:12],
+        )
         for each in found
     ]
-    columns = [("version", "right"), ("labels", ""), ("cases", "right"), ("description", ""), ("added", "")]
-    table([*columns, ("digest", "")], rows, out)
+    columns = [("version", "right"), ("labels", ""), ("cases", "right"), ("description", ""), ("added", "whole")]
+    table([*columns, ("digest", "whole")], rows, out)
 
 
 def print_version(found: Version, out: Console) -> None:

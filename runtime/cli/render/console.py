@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from superstep.runtime.cli.render.streams import OutputClosed, answer, answer_encoding, encodable
 from superstep.runtime.flow.jsonable import as_json_text
@@ -29,7 +29,13 @@ __all__ = [
     "table",
 ]
 
-STATUS_STYLES = {"completed": "green", "interrupted": "yellow", "failed": "red", "unfinished": "cyan"}
+STATUS_STYLES = {
+    "completed": "green",
+    "interrupted": "yellow",
+    "failed": "red",
+    "unfinished": "cyan",
+    "running": "cyan",
+}
 LEAST_WIDTH = 160  # of a table that is written to a file: wrapping would break what reads it
 
 
@@ -94,14 +100,21 @@ def _shared(one: str, other: str) -> int:
 
 
 def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]], out: Console) -> None:
-    """Print a table. A column is a name and "right" or ""; cells are shown as they are, but for control characters."""
+    """Print a table; cells are shown as they are, but for control characters.
+
+    Args:
+        columns: Each is a name and "right" for numbers, "whole" for what must not be broken over lines, or "".
+        rows: Their cells.
+        out: Where to.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name, side in columns:
-        drawn.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
+        justify: Literal["right", "left"] = "right" if side == "right" else "left"
+        drawn.add_column(name, justify=justify, overflow="fold", no_wrap=side == "whole")
     for row in rows:
         drawn.add_row(
             *(Text(encodable(safe(str(cell)), out.encoding), style=STATUS_STYLES.get(str(cell), "")) for cell in row)

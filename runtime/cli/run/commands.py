@@ -31,6 +31,13 @@ stream_option = click.option(
 )
 
 
+take_over_option = click.option(
+    "--take-over",
+    is_flag=True,
+    help="If another process is running the thread, end that run. What it has committed stays.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class RunRequest:
     """What a command line asks for.
@@ -42,6 +49,7 @@ class RunRequest:
         given: the text of `--input` or `--value`.
         context: the text of `--context`.
         checkpoint: the checkpoint to fork from.
+        take_over: end a run of the thread that another process has under way.
         stream: stream mode to print.
         as_json: whether standard output is for one JSON object.
     """
@@ -52,6 +60,7 @@ class RunRequest:
     given: str | None
     context: str | None = None
     checkpoint: str | None = None
+    take_over: bool = False
     stream: str | None = None
     as_json: bool = False
 
@@ -59,7 +68,8 @@ class RunRequest:
 @click.command()
 @click.argument("graph")
 @click.option("--input", "given", metavar="JSON|@FILE|-", help="Input. Default: the graph's example_input.")
-@click.option("--thread", metavar="ID", help="Thread to run on. Default: a new one.")
+@click.option("--thread", metavar="ID", help="Thread to run on, by its whole id. Default: a new one.")
+@take_over_option
 @context_option
 @stream_option
 @json_option
@@ -78,13 +88,17 @@ def run(common: Common, /, **options: Any) -> int:
 @click.option("--value", "given", metavar="JSON", help="Answer to the interrupt the thread waits at.")
 @click.option("--checkpoint", metavar="ID", help="Fork from this checkpoint instead of the latest.")
 @click.option("--graph", metavar="GRAPH", help="Where the thread's graph is now, if it has moved.")
+@take_over_option
 @context_option
 @stream_option
 @json_option
 @common_options
 @pass_common
 def resume(common: Common, /, **options: Any) -> int:
-    """Answer an interrupt, continue after a crash, or fork from a checkpoint."""
+    """Answer, continue or fork THREAD.
+
+    Answer an interrupt, continue after a crash, or fork from a checkpoint. The beginnings of ids will do.
+    """
     return _outcome_of(_resume, RunRequest(common, **options))
 
 
@@ -138,7 +152,7 @@ async def _run(request: RunRequest, stop: Stop) -> Outcome:
             known = await _is_known(request, loaded, saver)
             if not known:
                 require_fields(value, graph, loaded.name)
-            turn = Turn(loaded, loaded.name, thread, value, known=known, how=how)
+            turn = Turn(loaded, loaded.name, thread, value, known=known, how=how, take_over=request.take_over)
             return await take_turn(turn, saver, settings, stop, stream=request.stream, as_json=request.as_json)
 
 
@@ -158,12 +172,14 @@ def _example(loaded: LoadedGraph) -> Any:
 
 async def _is_known(request: RunRequest, loaded: LoadedGraph, saver: TransactionalSaver) -> bool:
     """Tell whether the thread is there already. The example is an input for a new thread only."""
+    from superstep.runtime.cli.threads import refuse_running
     from superstep.runtime.faults import InputInvalid, ThreadMismatch
     from superstep.runtime.settings.shown import shell_word
 
     summary = await saver.athread(request.thread) if request.thread else None
     if summary is None:
         return False
+    refuse_running(summary, take_over=request.take_over)
     if summary.graph not in (None, loaded.name):
         raise ThreadMismatch(
             f"The thread {request.thread} belongs to the graph {summary.graph}, not {loaded.name}. Use another "
@@ -186,20 +202,23 @@ async def _resume(request: RunRequest, stop: Stop) -> Outcome:
     how = read_options(request.context, request.common.run_config)
 
     from superstep.runtime.cli.run.execute import Turn, prepared, take_turn
-    from superstep.runtime.cli.run.resume import WAITING, find_thread, next_payload, waiting_outcome
+    from superstep.runtime.cli.run.resume import WAITING, load_graph_of, next_payload, waiting_outcome
     from superstep.runtime.cli.session import open_saver
-    from superstep.runtime.cli.threads import full_checkpoint
+    from superstep.runtime.cli.threads import full_checkpoint, refuse_running, thread_summary
     from superstep.runtime.settings.models import use_models
 
     use_models(settings)
     thread = str(request.thread)
     async with open_saver(settings, prepare=False) as saver:
-        summary, loaded = await find_thread(saver, thread, request.graph, settings, how.factory_call(thread))
+        summary = await thread_summary(saver, thread, settings)
+        refuse_running(summary, take_over=request.take_over)
+        loaded = await load_graph_of(saver, summary, request.graph, how.factory_call(thread))
         async with aclosing(loaded):
             fit_context(how, loaded.compile(), loaded.name)
             thread = summary.thread_id
             at = await full_checkpoint(saver, thread, request.checkpoint) if request.checkpoint else None
-            turn = Turn(loaded, summary.graph or loaded.name, thread, None, at, known=True, how=how)
+            name, over = summary.graph or loaded.name, request.take_over
+            turn = Turn(loaded, name, thread, None, at, known=True, how=how, take_over=over)
             turn.payload = await next_payload(saver, turn, answer)
             if turn.payload is WAITING:
                 async with prepared(loaded, saver):

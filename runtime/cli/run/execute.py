@@ -15,7 +15,6 @@ from superstep.runtime.cli.run.progress import RunProgress
 from superstep.runtime.cli.run.run_options import RunOptions
 from superstep.runtime.cli.threads import thread_config
 from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
-from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,6 +42,7 @@ class Turn:
         checkpoint: checkpoint to fork from.
         known: whether the thread was there before.
         how: context and config of the run.
+        take_over: end a run of the thread that another process has under way.
     """
 
     loaded: LoadedGraph
@@ -52,6 +52,7 @@ class Turn:
     checkpoint: str | None = None
     known: bool = False
     how: RunOptions = field(default_factory=RunOptions)
+    take_over: bool = False
 
     @property
     def config(self) -> Any:
@@ -78,7 +79,7 @@ def wrapped(turn: Turn, saver: TransactionalSaver, settings: CommandSettings) ->
     from superstep.runtime.flow.transactional import transactional
 
     given = {"max_attempts": settings.run.max_attempts} if settings.run.max_attempts else {}
-    how = Settings(on_stale_answer=settings.run.on_stale_answer, **given)
+    how = Settings(on_stale_answer=settings.run.on_stale_answer, take_over=turn.take_over, **given)
     return transactional(turn.loaded.compile(saver), name=turn.name, settings=how)
 
 
@@ -132,7 +133,7 @@ async def _connections() -> AsyncIterator[None]:
 async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, progress: RunProgress) -> None:
     from superstep.runtime.cli.run.node_events import NodeEvents
 
-    progress.say(f"thread {turn.thread} · {turn.name} · resume with: runtime resume {shell_word(turn.thread)}")
+    progress.say(f"thread {turn.thread} · {turn.name}")
     if (why := _offline_reason()) is not None:
         progress.about_models = OFFLINE.format(why=why)
     if turn.known and not progress.quiet:

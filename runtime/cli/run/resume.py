@@ -5,47 +5,42 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from superstep.runtime.cli.run.outcome import Outcome
-from superstep.runtime.cli.threads import checkpoint_state, recorded_graph, thread_summary
+from superstep.runtime.cli.threads import LEAST_PREFIX, checkpoint_state, recorded_graph
 from superstep.runtime.faults import GraphNotFound, InputInvalid, ThreadFinished, ThreadMismatch
 from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from superstep.checkpointer import TransactionalSaver
+    from superstep.checkpointer import ThreadSummary, TransactionalSaver
     from superstep.runtime.cli.run.execute import Turn
     from superstep.runtime.loading.factories import FactoryCall
     from superstep.runtime.loading.loader import LoadedGraph
     from superstep.runtime.settings.settings import CommandSettings
 
-__all__ = ["WAITING", "find_thread", "next_payload", "waiting_outcome"]
+__all__ = ["WAITING", "load_graph_of", "next_payload", "waiting_outcome"]
 
 WAITING: Any = object()  # the thread waits for an answer, and none was given
 
 
-async def find_thread(
-    saver: TransactionalSaver, thread: str, spec: str | None, settings: CommandSettings, call: FactoryCall
-) -> tuple[Any, LoadedGraph]:
-    """Find a thread and load its graph.
+async def load_graph_of(
+    saver: TransactionalSaver, summary: ThreadSummary, spec: str | None, call: FactoryCall
+) -> LoadedGraph:
+    """Load the graph of a thread.
 
     Args:
         saver: Only read from.
-        thread: Id of the thread.
+        summary: Of the thread.
         spec: Where its graph is now, or `None` for where it was.
-        settings: Name the database in messages.
         call: What the graph is made for, if a factory makes it.
 
-    Returns:
-        The thread's summary and the graph.
-
     Raises:
-        ThreadNotFound: There is no such thread.
         ThreadMismatch: The graph named is another one: it lacks nodes that the thread has run.
         GraphNotFound: The graph is not where it was.
     """
     from superstep.runtime.loading.loader import load_graph
 
-    summary = await thread_summary(saver, thread, settings)
+    thread = summary.thread_id
     try:
         loaded = await load_graph(spec or recorded_graph(summary), call=call)
     except GraphNotFound as error:
@@ -60,7 +55,7 @@ async def find_thread(
                 f"The thread {thread} belongs to the graph {summary.graph} and has run {', '.join(unknown)}, which "
                 f"{loaded.name} does not have. Leave out --graph, or name the graph it moved to."
             )
-    return summary, loaded
+    return loaded
 
 
 async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any] | None) -> Any:
@@ -98,13 +93,26 @@ async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any]
 def _addressed(answer: Any, interrupts: Sequence[Any]) -> Any:
     """Check that each of several questions gets the answer meant for it."""
     ids = [interrupt.id for interrupt in interrupts]
-    if len(ids) > 1 and not (isinstance(answer, dict) and answer and set(answer) <= set(ids)):
+    if len(ids) > 1:
+        if isinstance(answer, dict) and answer and (addressed := _by_whole_ids(answer, ids)):
+            return addressed
         raise InputInvalid(
             f"The thread waits at {len(ids)} interrupts. Give an object with an answer by id, for all or some of "
-            f"them: --value '{{\"{ids[0]}\": …}}'. The ids are {', '.join(ids)}."
+            f"them: --value '{{\"{ids[0]}\": …}}'. The ids are {', '.join(ids)}; their beginnings will do."
         )
     # LangGraph takes a bare `None` for no answer at all.
     return {ids[0]: None} if answer is None else answer
+
+
+def _by_whole_ids(answer: dict[str, Any], ids: Sequence[str]) -> dict[str, Any] | None:
+    """Answers by the whole ids of their questions; `None` if a key is not the beginning of exactly one id."""
+    found: dict[str, Any] = {}
+    for key, value in answer.items():
+        meant = [each for each in ids if each.startswith(key)] if len(key) >= LEAST_PREFIX else []
+        if len(meant) != 1 or meant[0] in found:
+            return None
+        found[meant[0]] = value
+    return found
 
 
 async def waiting_outcome(saver: TransactionalSaver, turn: Turn, settings: CommandSettings) -> Outcome:

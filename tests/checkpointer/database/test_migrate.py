@@ -118,7 +118,7 @@ async def test_the_extension_may_be_in_a_schema_off_the_search_path(conn: Connec
     assert await conn.fetchval("SHOW search_path") == before
 
 
-async def test_what_is_needed_of_a_user_without_rights(conn: Connection, empty_database_url: str, folder: Path) -> None:
+async def test_what_is_needed_of_a_user_without_rights(conn: Connection, empty_database_url: str) -> None:
     if "//postgres@" not in empty_database_url:
         pytest.skip("needs a server that lets a new role in without a password")
     role = f"plain_{uuid.uuid4().hex}"
@@ -126,14 +126,13 @@ async def test_what_is_needed_of_a_user_without_rights(conn: Connection, empty_d
     try:
         plain = await asyncpg.connect(empty_database_url.replace("//postgres@", f"//{role}@"))
         try:
-            with pytest.raises(DatabaseUnavailable, match=r"CREATE EXTENSION vector.*own schema"):
-                await migrate(plain, folder=folder)
+            with pytest.raises(DatabaseUnavailable, match=r"permission denied.*own schema"):
+                await migrate(plain)
+            assert await conn.fetchval("SELECT to_regnamespace('runtime')") is None
+            # A superuser gives a schema away; the rights to create schemas and extensions are not needed.
             await conn.execute(f"CREATE SCHEMA runtime AUTHORIZATION {role}")
-            with pytest.raises(DatabaseUnavailable, match=r"permission denied to create extension"):
-                await migrate(plain, folder=folder)
-            # A superuser makes the extension and gives a schema away; the right to create schemas is not needed.
-            await conn.execute("CREATE EXTENSION vector")
-            assert await migrate(plain, folder=folder) == ["0001_item", "0002_name"]
+            assert await migrate(plain)
+            assert await conn.fetchval("SELECT count(*) FROM pg_extension WHERE extname = 'vector'") == 0
         finally:
             await plain.close()
     finally:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
-import tempfile
 import traceback
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -21,14 +18,14 @@ from psycopg import sql
 
 from superstep.checkpointer.database import pool as connect
 from superstep.checkpointer.database import server as server_module
-from superstep.checkpointer.database.migrate import migrate
 from superstep.checkpointer.database.pool import check_server, open_pool, register_codecs
-from superstep.checkpointer.embedded import EmbeddedServer, bin_dir, server, stop
 from superstep.runtime.faults import DatabaseUnavailable
 from tests.support.databases import with_database
+from tests.support.stock import server_without_vectors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
 
 SECRET = "s3cr3t"
 WEIRD = ["it's", 'a"b', "pa ss", "100%", "p@ss@w", "a/b", "x#y?z&=", "p\u00e4ss\u00df+", "%41"]
@@ -68,35 +65,17 @@ async def fault(url: str) -> str:
 
 @pytest.fixture(scope="module")
 def strict_url() -> Iterator[str]:
-    """A server of our own: without pgvector, and with roles that it does not let in."""
-    root = Path(tempfile.mkdtemp(prefix="superstep-strict-"))
-    root.chmod(0o755)
-
-    def without_vector(_folder: str, names: list[str]) -> set[str]:
-        return {name for name in names if name.startswith("vector")}
-
-    install = bin_dir().parent
-    package = root / install.parent.name / install.name  # programs find their libraries by the relative path
-    shutil.copytree(install, package, ignore=without_vector)
-    for libraries in install.parents[1].glob(f"{install.parent.name}.libs"):
-        shutil.copytree(libraries, root / libraries.name)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(server, "bin_dir", lambda *_: package / "bin")
-            running = EmbeddedServer.acquire(root)
-        with running, psycopg.connect(running.admin_url, autocommit=True) as admin:
-            hba = running.home / "data" / "pg_hba.conf"
-            rules = "local all with_password scram-sha-256\nlocal all kept_out reject\n"
-            hba.write_text(rules + hba.read_text())
-            admin.execute("CREATE ROLE with_password LOGIN PASSWORD 'other'")
-            admin.execute("CREATE ROLE kept_out LOGIN")
-            admin.execute("CREATE ROLE no_rights LOGIN")
-            admin.execute("REVOKE CONNECT ON DATABASE superstep FROM PUBLIC")
-            admin.execute("SELECT pg_reload_conf()")
-            yield running.admin_url
-    finally:
-        stop(root)
-        shutil.rmtree(root)
+    """A server of our own, with roles that it does not let in."""
+    with server_without_vectors() as running, psycopg.connect(running.admin_url, autocommit=True) as admin:
+        hba = running.home / "data" / "pg_hba.conf"
+        rules = "local all with_password scram-sha-256\nlocal all kept_out reject\n"
+        hba.write_text(rules + hba.read_text())
+        admin.execute("CREATE ROLE with_password LOGIN PASSWORD 'other'")
+        admin.execute("CREATE ROLE kept_out LOGIN")
+        admin.execute("CREATE ROLE no_rights LOGIN")
+        admin.execute("REVOKE CONNECT ON DATABASE superstep FROM PUBLIC")
+        admin.execute("SELECT pg_reload_conf()")
+        yield running.admin_url
 
 
 class TestPool:
@@ -287,24 +266,10 @@ class TestRefused:
 class TestUnfit:
     """A server that cannot carry the schema."""
 
-    async def test_no_pgvector(self, strict_url: str) -> None:
-        text = await fault(strict_url)
-        assert "no pgvector" in text
-        assert "Install it" in text
-
-    async def test_no_pgvector_when_migrating(self, strict_url: str) -> None:
-        connection = await asyncpg.connect(strict_url)
-        try:
-            with pytest.raises(DatabaseUnavailable, match="pgvector cannot be created"):
-                await migrate(connection)
-            assert await connection.fetchval("SELECT to_regnamespace('runtime')") is None
-        finally:
-            await connection.close()
-
     async def test_too_old(self) -> None:
         class Old:
             async def fetchrow(self, _: str) -> dict[str, object]:
-                return {"version": "13.4", "major": 13, "available": True, "installed": True}
+                return {"version": "13.4", "major": 13}
 
         with pytest.raises(DatabaseUnavailable, match=r"PostgreSQL 13\.4; 14 or newer"):
             await check_server(Old())  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import pytest
 
 from superstep.checkpointer.embedded import EmbeddedServer, bin_dir, stop
 from superstep.checkpointer.embedded.accounts import Account, digest
-from superstep.checkpointer.embedded.place import can_enter, find
+from superstep.checkpointer.embedded.place import can_enter, find, prepare
 from superstep.runtime.faults import DatabaseUnavailable
 from tests.checkpointer.embedded.processes import (
     AS_ROOT,
@@ -117,3 +117,33 @@ class TestAsRoot:
                 use(mine / ".runtime")
         until(lambda: not (mine / ".runtime" / "pg" / "data" / "postmaster.pid").exists())
         assert not [each for each in (mine / ".runtime").rglob("*") if each.lstat().st_uid != account.uid]
+
+
+class TestGit:
+    """`.runtime` is no part of a project's history."""
+
+    def ignored(self, folder: Path) -> bool:
+        subprocess.run(["git", "init", "-q", str(folder)], check=True)
+        look = f"git -C {folder} -c safe.directory={folder} status --porcelain --untracked-files=all"
+        status = subprocess.run(look.split(), capture_output=True, text=True, check=True)
+        return ".runtime" not in status.stdout
+
+    def test_it_ignores_itself(self, empty_root: Path) -> None:
+        prepare(empty_root / ".runtime")
+        (empty_root / ".runtime" / "pg" / "server.log").write_text("")
+        assert self.ignored(empty_root)
+
+    def test_also_one_that_an_earlier_release_made(self, empty_root: Path) -> None:
+        (empty_root / ".runtime" / "pg").mkdir(parents=True)
+        (empty_root / ".runtime" / "pg" / "server.log").write_text("")
+        prepare(empty_root / ".runtime")
+        assert self.ignored(empty_root)
+
+    def test_a_root_with_files_of_others_is_left_alone(self, empty_root: Path) -> None:
+        (empty_root / "main.py").write_text("")
+        (empty_root / ".gitignore").write_text("*.pyc\n")
+        prepare(empty_root)
+        assert (empty_root / ".gitignore").read_text() == "*.pyc\n"
+        (empty_root / ".gitignore").unlink()
+        prepare(empty_root)
+        assert not (empty_root / ".gitignore").exists()

@@ -18,7 +18,7 @@ import pytest
 
 from superstep.checkpointer.embedded import EmbeddedServer, status, stop
 from superstep.checkpointer.embedded.locks import is_held
-from superstep.checkpointer.embedded.place import find
+from superstep.checkpointer.embedded.place import find, prepare
 from superstep.checkpointer.embedded.watcher import Server
 from superstep.runtime.faults import DatabaseUnavailable
 from tests.checkpointer.embedded.processes import (
@@ -212,4 +212,27 @@ def test_a_client_that_holds_no_lock_keeps_the_server_while_it_is_connected(root
             assert client.execute("SELECT 1").fetchone() == (1,)
     finally:
         client.close()
+    until(lambda: is_gone(root))
+
+
+def test_a_server_that_runs_already_stays_for_as_long_as_a_later_user_asks(root: Path) -> None:
+    with EmbeddedServer.acquire(root, grace=0):
+        pid = postmaster(root)
+        with EmbeddedServer.acquire(root, grace=30):
+            pass
+        with EmbeddedServer.acquire(root, grace=0):  # asks for less: nothing changes
+            pass
+    time.sleep(1)  # not a synchronisation: several looks of the watcher, each of which would have stopped it
+    assert postmaster(root) == pid
+    assert stop(root)
+    with EmbeddedServer.acquire(root, grace=0):  # what was asked of the server before is forgotten
+        assert postmaster(root) != pid
+    until(lambda: is_gone(root))
+
+
+def test_nonsense_in_the_lock_file_is_nothing_asked(root: Path) -> None:
+    place = prepare(root)
+    place.lock("users").write_text("for ever\n")
+    with EmbeddedServer.acquire(root, grace=0):
+        pass
     until(lambda: is_gone(root))

@@ -1,10 +1,12 @@
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from superstep.runtime.cli.inspect.views import print_history
+from superstep.checkpointer import ThreadSummary
+from superstep.runtime.cli.inspect.views import print_history, print_threads
 from tests.support.commands import GRAPHS, Runtime
 
 
@@ -111,3 +113,24 @@ def test_a_png_needs_a_drawer(runtime: Runtime, monkeypatch: pytest.MonkeyPatch)
     done = runtime("graph", f"{GRAPHS}.counting", "--format", "png", "-o", "x.png")
     assert done.code == 3
     assert "pygraphviz" in done.err
+
+
+def test_the_list_of_threads_fits_a_terminal_and_its_ids_will_do(on_db: Runtime) -> None:
+    for _ in range(3):
+        on_db("run", f"{GRAPHS}.counting")
+    on_db("run", f"{GRAPHS}.counting", "--thread", "a-name-that-somebody-has-chosen")
+    listed = on_db("threads", "--json").json
+    long = "superstep.graphs.underwriting"
+    now = datetime.now(UTC)
+    about = {"status": "interrupted", "error": None, "steps": 12345, "created_at": now, "updated_at": now}
+    threads = [ThreadSummary(thread_id=each["thread_id"], graph=long, **about) for each in listed]
+    out = Console(file=io.StringIO(), width=80)
+    print_threads(threads, out)
+    lines = [line for line in out.file.getvalue().splitlines() if line.strip()]  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= 80
+    shown = [line.split()[0] for line in lines[2:] if "12345" in line]
+    assert len(shown) == 4, "one line a thread begins with its id"
+    for short, each in zip(shown, listed, strict=True):
+        assert on_db("history", short, "--json").code == 0
+        assert each["thread_id"].startswith(short)
+    assert [len(short) for short in shown[1:]] == [8, 8, 8]

@@ -123,6 +123,15 @@ def test_several_interrupts_are_answered_by_id(on_db: Runtime) -> None:
     assert (done.code, done.json["values"]["answers"]) == (0, ["L", "R"])
 
 
+def test_the_beginnings_of_their_ids_will_do_unless_one_is_meant_twice(on_db: Runtime) -> None:
+    asked = on_db("run", f"{GRAPHS}.asking:both", "--input", "{}", "--thread", "t", "--json").json["interrupts"]
+    left, right = (next(one["id"] for one in asked if one["value"] == text) for text in ("left?", "right?"))
+    for wrong in ({left[:8]: "L", left[:9]: "L"}, {left[:3]: "L"}, {left[:8]: "L", "nobody": 1}):
+        assert on_db("resume", "t", "--value", json.dumps(wrong)).code == 3
+    done = on_db("resume", "t", "--value", json.dumps({left[:8]: "L", right: "R"}), "--json")
+    assert (done.code, done.json["values"]["answers"]) == (0, ["L", "R"])
+
+
 def test_a_failure_is_reported_and_resumed(on_db: Runtime, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     failed = on_db("run", f"{GRAPHS}.failing", "--input", json.dumps({"gate": str(gate)}), "--thread", "t", "--json")

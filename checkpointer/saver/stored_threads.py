@@ -1,0 +1,144 @@
+"""The database of a saver: its tables, and what they tell of threads. Imports nothing of LangGraph."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Self, cast
+
+from superstep.checkpointer.database import migrate
+from superstep.checkpointer.database.database import Database
+from superstep.checkpointer.database.vectors import WHERE_VECTORS_ARE, create_vectors, vectors_missing
+from superstep.checkpointer.langgraph.ids import usable_thread
+from superstep.checkpointer.saver.lifecycle import Lifetime
+from superstep.checkpointer.saver.setup import Setup
+from superstep.checkpointer.threads import listings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import asyncpg
+    from langgraph.checkpoint.serde.base import SerializerProtocol
+
+    from superstep.checkpointer.database.server import Server
+    from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary
+
+__all__ = ["StoredThreads"]
+
+
+class StoredThreads:
+    """What a program needs of a saver that runs no graph: a listing, a migration, a transaction of its own.
+
+    A `TransactionalSaver` is one too.
+
+    Attributes:
+        database: where the threads are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @classmethod
+    def opened(
+        cls, url: str | None = None, *, schema: str = "runtime", pool_min: int = 1, pool_max: int = 10
+    ) -> Lifetime[Self]:
+        """On a pool of its own, as a context manager. See `TransactionalSaver.from_conn_string`."""
+
+        async def build(pool: asyncpg.Pool[asyncpg.Record], server: Server) -> Self:
+            return cls(Database(pool, schema=schema, hold_idle=0, own_pool=True, server=server))
+
+        return Lifetime(build, url=url, pool_min=pool_min, pool_max=pool_max)
+
+    def setup(self) -> Setup:
+        """Create or migrate the tables. Idempotent, safe to run in many processes at once. Names what was applied.
+
+        pgvector's extension is created too, where the server has it and the user may; see `arequire_vectors`.
+
+        `await saver.setup()` in asynchronous code. Without an event loop, and with a saver that was opened by `with`,
+        `saver.setup()` does it by itself, and returns when it is done.
+        """
+        return Setup(self._setup(), self.database.home)
+
+    async def _setup(self) -> list[str]:
+        async with self.database.connections.borrow() as conn:
+            applied = await migrate.migrate(conn, self.schema)
+        if applied:
+            await self.database.connections.renew()  # pgvector's types exist only now
+        return applied
+
+    async def arequire_vectors(self) -> None:
+        """Create pgvector's extension unless it is there. Call it before you create tables that hold vectors.
+
+        Raises:
+            ExtensionMissing: the server has none, or this user may not create it.
+        """
+        await self.database.home.call(self._require_vectors())
+
+    async def _require_vectors(self) -> None:
+        async with self.database.connections.borrow() as conn:
+            await create_vectors(conn)
+            (found,) = await conn.fetch(WHERE_VECTORS_ARE)
+        if (missing := vectors_missing(found)) is not None:
+            raise missing
+        await self.database.connections.renew()
+
+    async def apending(self) -> list[str]:
+        """Names of the migrations that `setup` would apply, in order."""
+        return await self.database.home.call(self._pending())
+
+    async def _pending(self) -> list[str]:
+        async with self.database.connections.borrow() as conn:
+            return await migrate.pending(conn, self.schema)
+
+    @property
+    def schema(self) -> str:
+        """The schema of the saver's own tables."""
+        return self.database.schema
+
+    async def aclose(self) -> None:
+        """Give every connection back, when all background work has ended. The pool stays open."""
+        await self.database.home.call(self._close())
+
+    async def _close(self) -> None:
+        await self.database.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """A SERIALIZABLE transaction of your own, outside any super-step: for setting up tables and loading data.
+
+        Whatever of the session it sets, opens or locks ends with it. Use it on the saver's own event loop.
+
+        Raises:
+            LoopUnavailable: used on another one.
+        """
+        self.database.home.refuse_elsewhere("saver.transaction()")
+        async with self.database.transaction() as conn:
+            yield cast("asyncpg.Connection[asyncpg.Record]", conn)
+
+    async def athreads(self, limit: int | None = None) -> list[ThreadSummary]:
+        """Threads, the most recently changed first."""
+        return await self.database.home.call(listings.threads(self.database, self._key(), None, limit))
+
+    async def athread(self, thread_id: str) -> ThreadSummary | None:
+        """One thread, or `None`."""
+        return next(
+            iter(
+                await self.database.home.call(listings.threads(self.database, self._key(), usable_thread(thread_id), 1))
+            ),
+            None,
+        )
+
+    async def asteps(self, thread_id: str) -> list[StepRecord]:
+        """The committed super-steps of a thread, oldest first, subgraphs' included."""
+        return await self.database.home.call(listings.steps(self.database, self._key(), usable_thread(thread_id)))
+
+    async def alatest_run(self, thread_id: str) -> LatestRun:
+        """What the thread's latest run did and cost."""
+        return await self.database.home.call(listings.latest_run(self.database, self._key(), usable_thread(thread_id)))
+
+    async def awithdrawn(self, thread_id: str) -> int:
+        """How many questions to a human of a thread were withdrawn because their facts had moved."""
+        return await self.database.home.call(listings.withdrawn(self.database, thread_id))
+
+    def _key(self) -> SerializerProtocol | None:
+        """What reads encrypted columns: the serializer of a saver."""
+        return getattr(self, "serde", None)

@@ -1,0 +1,110 @@
+"""What is told of threads, their super-steps and their latest run.
+
+Without a serializer nothing of LangGraph is imported, so that a listing is quick; of what is encrypted it shows what
+can be read without a key.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from superstep.checkpointer.langgraph.sealed import HIDDEN, readable_json, readable_text
+from superstep.checkpointer.threads.queries import history
+from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary, runner_of
+from superstep.runtime.faults import ValueNotAuthentic
+
+if TYPE_CHECKING:
+    import asyncpg
+    from langgraph.checkpoint.serde.base import SerializerProtocol
+
+    from superstep.checkpointer.database.database import Database
+
+__all__ = ["latest_run", "steps", "threads", "withdrawn"]
+
+_OF_THREAD = ("thread_id", "graph", "status", "steps", "created_at", "updated_at")
+_OF_CALL = ("node", "outcome", "model", "input_tokens", "output_tokens", "usd")
+
+
+async def threads(
+    database: Database, serde: SerializerProtocol | None, thread_id: str | None, limit: int | None
+) -> list[ThreadSummary]:
+    """One thread or all, the most recently changed first."""
+    rows = await database.autocommit(lambda conn: history.threads(conn, database.schema, thread_id, limit))
+    return [
+        ThreadSummary(
+            **{name: row[name] for name in _OF_THREAD},
+            error=_error(serde, row["thread_id"], row["error"]),
+            runner=runner_of(row),
+        )
+        for row in rows
+    ]
+
+
+async def withdrawn(database: Database, thread_id: str) -> int:
+    """How many questions of a thread were withdrawn."""
+    return len(await database.autocommit(lambda conn: history.asked_again(conn, database.schema, thread_id)))
+
+
+async def latest_run(database: Database, serde: SerializerProtocol | None, thread_id: str) -> LatestRun:
+    """What the latest run of a thread did and cost."""
+    schema = database.schema
+    found = await threads(database, serde, thread_id, 1)
+    since = await database.autocommit(lambda conn: history.last_input(conn, schema, thread_id))
+    return LatestRun(
+        thread=found[0] if found else None,
+        steps=await steps(database, serde, thread_id, since),
+        usage=await database.autocommit(lambda conn: history.usage(conn, schema, thread_id, since)),
+        asked_again=set(await database.autocommit(lambda conn: history.asked_again(conn, schema, thread_id))),
+    )
+
+
+async def steps(
+    database: Database, serde: SerializerProtocol | None, thread_id: str, since: str | None = None
+) -> list[StepRecord]:
+    """Committed super-steps, oldest first, of the whole thread or after a checkpoint."""
+    rows = await database.autocommit(lambda conn: history.steps(conn, database.schema, thread_id, since))
+    return [
+        StepRecord(
+            step=json.loads(row["metadata"]).get("step", 0),
+            checkpoint_id=row["checkpoint_id"],
+            checkpoint_ns=row["ns"],
+            llm_paid=row["llm_paid"],
+            input_tokens=row["input_tokens"],
+            output_tokens=row["output_tokens"],
+            usd=row["usd"],
+            calls=[_call(serde, thread_id, row["ns"], call) for call in json.loads(row["calls"])],
+            committed_at=row["created_at"],
+            **{"prompts": [], **_json(serde, json.loads(row["stats"]), "stats", thread_id, *_at(row))},
+        )
+        for row in rows
+    ]
+
+
+def _at(row: asyncpg.Record) -> tuple[str, str]:
+    return row["ns"], row["checkpoint_id"]
+
+
+def _error(serde: SerializerProtocol | None, thread_id: str, held: str | None) -> str | None:
+    """What a run ended with. One that cannot be read does not take the list of all threads away."""
+    if held is None or serde is None:
+        return None if held is None else readable_text(held)
+    from superstep.checkpointer.langgraph.encryption import opened_text
+
+    try:
+        return opened_text(serde, held, "error", thread_id)
+    except ValueNotAuthentic:
+        return HIDDEN
+
+
+def _json(serde: SerializerProtocol | None, held: dict[str, Any], column: str, *key: str) -> dict[str, Any]:
+    if serde is None:
+        return readable_json(held)
+    from superstep.checkpointer.langgraph.encryption import opened_json
+
+    return opened_json(serde, held, column, *key)
+
+
+def _call(serde: SerializerProtocol | None, thread_id: str, ns: str, held: dict[str, Any]) -> dict[str, Any]:
+    """The record of a call: what its own columns say stands."""
+    return {**_json(serde, held, "call", thread_id, ns, held["node"]), **{name: held[name] for name in _OF_CALL}}
