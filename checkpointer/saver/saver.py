@@ -142,13 +142,9 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         """What embeds texts for `nearest(text=...)`; set its `own` to have another one than the process."""
         return self.runs.embedder
 
-    async def aclose(self) -> None:
-        """Give every connection back, when all background work has ended. The pool stays open."""
-        await self.database.home.call(self._close())
-
     async def _close(self) -> None:
         await self.runs.close()
-        await self.database.close()
+        await super()._close()
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """A version greater than `current`, and different from what a fork of the same checkpoint would get."""
