@@ -15,6 +15,7 @@ from superstep.runtime.cli.run.progress import RunProgress
 from superstep.runtime.cli.run.run_options import RunOptions
 from superstep.runtime.cli.threads import thread_config
 from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
+from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -134,6 +135,7 @@ async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, pro
     from superstep.runtime.cli.run.node_events import NodeEvents
 
     progress.say(f"thread {turn.thread} · {turn.name}")
+    progress.say(f"resume with: runtime resume {shell_word(turn.thread)}")
     if (why := _offline_reason()) is not None:
         progress.about_models = OFFLINE.format(why=why)
     if turn.known and not progress.quiet:

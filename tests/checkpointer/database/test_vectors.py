@@ -152,7 +152,7 @@ async def test_another_undefined_thing_is_not_blamed_on_pgvector(database_url: s
 
 async def test_codecs_are_registered_where_there_are_vectors(stock_url: str, database_url: str) -> None:
     for url, there in ((stock_url, False), (database_url, True)):
-        pool = await open_pool(url, min_size=1, max_size=1)
+        pool, _ = await open_pool(url, min_size=1, max_size=1)
         try:
             assert (await pool.fetchval("SELECT to_regtype('vector')::text") is not None) == there
             if there:

@@ -29,9 +29,9 @@ def test_people_see_thread_steps_values_and_summary(on_db: Runtime) -> None:
     assert done.code == 0
     lines = done.out.splitlines()
     assert "thread t" in lines[0]
-    assert "runtime resume t" in lines[0]
-    assert lines[1].split()[:2] == ["1", "first"]
-    assert lines[2].split()[:2] == ["2", "second"]
+    assert "runtime resume t" in lines[1]
+    assert lines[2].split()[:2] == ["1", "first"]
+    assert lines[3].split()[:2] == ["2", "second"]
     assert "offline" not in done.out, "no model is asked"
     assert '"number": 42,' in done.out
     assert lines[-1].startswith("completed · 2 steps")
