@@ -190,7 +190,7 @@ class Barrier:
             if not left:
                 raise self._unreachable() if lost else self._contended(step)
 
-        return await retry(lambda: self._try(step, batch), failed, tries=_REPAIRS)
+        return await retry(lambda: self._try(step, batch), failed, tries=_REPAIRS, outage=self.run.database.outage)
 
     async def _try(self, step: SuperStep, batch: Batch | None) -> Moved:
         kind: CommitKind = "direct" if step.snapshot.is_held or not step.has_reads else "replay"

@@ -20,7 +20,7 @@ from superstep.checkpointer.database.errors import (
 )
 from superstep.checkpointer.database.leases import Connections
 from superstep.checkpointer.database.loop import HomeLoop
-from superstep.checkpointer.database.retry import retry
+from superstep.checkpointer.database.retry import Outage, retry
 from superstep.checkpointer.database.session import RESET_ALL
 from superstep.runtime.faults import DatabaseUnavailable
 
@@ -46,6 +46,7 @@ class Database:
         schema: name of the schema of the saver's own tables, unquoted.
         connections: who holds which connection.
         home: the event loop that everything here happens on.
+        outage: how long the server has been away.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Database:
             ask=server.connect if server is not None else None,
         )
         self.home = HomeLoop()
+        self.outage = Outage()
 
     async def autocommit(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run single statements on a connection, again if it breaks. `work` must bear being repeated.
@@ -84,7 +86,7 @@ class Database:
                         cut(conn)
                     raise
 
-        return await retry(once, self._failed, tries=_TRIES)
+        return await retry(once, self._failed, tries=_TRIES, outage=self.outage)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -93,7 +95,7 @@ class Database:
         Raises:
             DatabaseUnavailable: it could not be begun. What goes wrong later is the driver's to say.
         """
-        conn, transaction = await retry(self._begin, self._failed, tries=_TRIES)
+        conn, transaction = await retry(self._begin, self._failed, tries=_TRIES, outage=self.outage)
         try:
             self.connections.watch.begin(conn, pauses=True)
             try:

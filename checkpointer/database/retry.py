@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +12,7 @@ from superstep.checkpointer.database.errors import DRIVER_ERRORS, is_lost
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["retry"]
+__all__ = ["Outage", "retry"]
 
 T = TypeVar("T")
 
@@ -22,8 +21,29 @@ _LONGEST_PAUSE = 0.25
 _OUTAGE = 10.0  # seconds that a server may take to come back: a restart, a failover
 
 
+class Outage:
+    """How long the server of a saver has been away. All work on it shares the time that it has to come back."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def over(self) -> None:
+        """It has answered."""
+        self._since = None
+
+    def may_end(self) -> bool:
+        """A connection was lost, or none was to be had: whether the server may still come back in time."""
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        return now < self._since + _OUTAGE
+
+
 async def retry(
-    work: Callable[[], Awaitable[T]], failed: Callable[[Exception, int], Awaitable[None]], *, tries: int
+    work: Callable[[], Awaitable[T]],
+    failed: Callable[[Exception, int], Awaitable[None]],
+    *,
+    tries: int,
+    outage: Outage,
 ) -> T:
     """Await `work` until it succeeds, with a jittered exponential pause after each failure.
 
@@ -34,18 +54,20 @@ async def retry(
         failed: called with each error of the database and the number of tries left. It raises what the caller is to
             see, or returns to have `work` tried again; with none left it must raise.
         tries: at least 1.
+        outage: of the server that `work` needs.
     """
-    failures, back_by = 0, math.inf
+    failures = 0
     while True:
         try:
-            return await work()
+            result = await work()
         except DRIVER_ERRORS as error:
             failures += 1
-            if is_lost(error):
-                back_by = min(back_by, time.monotonic() + _OUTAGE)
-            away = is_lost(error) and time.monotonic() < back_by
+            away = is_lost(error) and outage.may_end()
             await failed(error, max(tries - failures, 1 if away else 0))
             if failures >= tries and not away:
                 raise AssertionError("`failed` returned although no try was left") from error
+        else:
+            outage.over()
+            return result
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(failures - 1, 10))
         await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - spreading retries is not cryptography

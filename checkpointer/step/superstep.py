@@ -257,7 +257,7 @@ class SuperStep:
         await self.begun()
         async with self.snapshot.lock:
             try:
-                answer = await retry(once, failed, tries=_READ_TRIES)
+                answer = await retry(once, failed, tries=_READ_TRIES, outage=self.owner.database.outage)
                 read = Read(sql, args, answer.digest, after=bool(view))
                 self.snapshot.note(read, answer, view)
                 attempt.reads.append(read)
