@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from langgraph.pregel import Pregel
 
 from superstep.checkpointer import GraphCall, TransactionalSaver, graph_call
-from superstep.runtime.faults import ConfigError, GraphInvalid, StepConflict, ThreadNotGiven
+from superstep.runtime.faults import ConfigError, GraphInvalid, StaleRun, StepConflict, ThreadNotGiven
 from superstep.runtime.flow.attempts import Attempts, with_factless_cache
 from superstep.runtime.flow.report import RunReport, run_report
 from superstep.runtime.flow.retry import Settings
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from langchain_core.runnables import RunnableConfig
+    from langgraph.types import StateUpdate
 
 __all__ = ["Settings", "Transactional", "transactional"]
 
 _Graph = Pregel[Any, Any, Any, Any]
+_UPDATES = 12  # tries of an update of the latest state, which may have moved
 
 
 def transactional(graph: Any, *, settings: Settings | None = None, name: str | None = None) -> Transactional:
@@ -222,6 +224,36 @@ class Transactional(_Graph):
 
     # -- looking -------------------------------------------------------------------------------------------------
 
+    # -- changing ------------------------------------------------------------------------------------------------
+
+    async def abulk_update_state(
+        self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]
+    ) -> RunnableConfig:
+        """See LangGraph. Without a checkpoint id the update is made of the latest state, however often that moves.
+
+        Fences a run of the thread that is under way, but never cuts out what that has committed.
+
+        Raises:
+            StaleRun: the thread moved on between two super-steps of the update, or again and again.
+        """
+        for left in reversed(range(_UPDATES)):
+            try:
+                return await super().abulk_update_state(config, supersteps)
+            except StaleRun:
+                if not left or not _may_repeat(config, supersteps):
+                    raise
+        raise AssertionError("unreachable")
+
+    def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> RunnableConfig:
+        """`abulk_update_state` for callers without an event loop."""
+        for left in reversed(range(_UPDATES)):
+            try:
+                return super().bulk_update_state(config, supersteps)
+            except StaleRun:
+                if not left or not _may_repeat(config, supersteps):
+                    raise
+        raise AssertionError("unreachable")
+
     async def areport(self, config: RunnableConfig) -> RunReport:
         """The thread's latest run. See `RunReport`.
 
@@ -278,3 +310,8 @@ def _refuse_foreign(checkpointer: object) -> None:
             f"{type(checkpointer).__name__}. Compile it with checkpointer=TransactionalSaver, or without any and let "
             f"the graph around it, or `copy(update=...)`, bring one."
         )
+
+
+def _may_repeat(config: RunnableConfig, supersteps: Sequence[object]) -> bool:
+    """Whether an update that was too late has stored nothing and is about the latest state, so it can be made again."""
+    return len(supersteps) == 1 and not (config.get("configurable") or {}).get("checkpoint_id")
