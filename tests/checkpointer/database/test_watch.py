@@ -179,12 +179,12 @@ async def test_a_queue_that_does_not_move_ends_in_an_error(
 
 
 async def test_a_queue_that_moves_is_waited_in(saver: TransactionalSaver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "_EXHAUSTED", 0.4)
+    monkeypatch.setattr(leases, "_EXHAUSTED", 2.0)
     connections = saver.database.connections
     held = [await connections.acquire() for _ in range(10)]
     waits = [asyncio.create_task(connections.acquire()) for _ in range(10)]
     for conn in held:  # altogether longer than the limit, each wait for one below it
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.25)
         await connections.give_back(conn)
     for conn in await asyncio.gather(*waits):
         await connections.give_back(conn)
