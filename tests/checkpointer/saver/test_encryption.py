@@ -18,6 +18,7 @@ from superstep.checkpointer import TransactionalSaver
 from superstep.checkpointer.threads.digest_key import digest_key
 from superstep.providers import chat_model
 from superstep.providers.catalog.model import Recording
+from superstep.providers.chat.registry import configure
 from superstep.runtime.faults import ProviderExhausted, ValueNotAuthentic
 from tests.checkpointer.calls.vendor import calls, use
 from tests.checkpointer.threads.test_delta_channels import delta_graph, values_of
@@ -55,6 +56,7 @@ async def plain(database_url: str, secret: TransactionalSaver) -> AsyncIterator[
 def vendor() -> Iterator[Vendor]:
     with Vendor() as vendor:
         yield vendor
+    configure(None)
 
 
 async def everything(saver: TransactionalSaver) -> dict[str, str]:
