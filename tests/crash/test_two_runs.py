@@ -68,7 +68,7 @@ def test_a_run_that_wakes_up_after_another_has_finished_writes_nothing_and_asks_
 ) -> None:
     late = sleeper(f"{name}:3")
     in_flight = world.paid() - world.stored()
-    resumed = world.start_resume().wait()
+    resumed = world.start_take_over().wait()
     assert resumed.code == 0, resumed.err
     late.send(signal.SIGCONT)
     end = late.wait()
@@ -87,7 +87,7 @@ def test_a_run_that_sleeps_on_its_commit_is_waited_for(
 ) -> None:
     """It holds the thread's row. The commit that was ready counts; the resume goes on after it."""
     late = sleeper("commit.before_commit:3")
-    resume = world.start_resume()
+    resume = world.start_take_over()
     world.until(f"EXISTS ({OTHERS} AND wait_event_type = 'Lock')")
     late.send(signal.SIGCONT)
     resumed, end = resume.wait(), late.wait()

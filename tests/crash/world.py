@@ -160,6 +160,10 @@ class World:
     def start_resume(self, **how: Any) -> Running:
         return self.start("resume", THREAD, **how)
 
+    def start_take_over(self) -> Running:
+        """`resume` of a thread whose run is still there, asleep."""
+        return self.start("resume", THREAD, "--take-over")
+
     def finish(self) -> Done:
         """Go on until it is finished: `resume`, or `run` again if the kill came before there was anything to resume."""
         done = self.start_resume().wait()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
@@ -188,6 +188,7 @@ def test_of_writes_to_one_slot_the_last_counts(written: list[tuple[str, str, int
     assert dict(zip(slots, merged.values, strict=True)) == last
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first example of a loaded machine may take seconds
 @given(
     st.dictionaries(st.text(NAMES, min_size=1), st.one_of(plain, st.lists(plain), st.text(min_size=300)), max_size=6)
 )
