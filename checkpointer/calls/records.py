@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.threads.current import CurrentTask
     from superstep.checkpointer.threads.run import Run
 
-__all__ = ["Spend", "Spent", "hidden", "record_call", "row_of_answer", "spent", "store_call"]
+__all__ = ["Spend", "Spent", "hidden", "record_call", "row_of_answer", "spent"]
 
 _MOST = 2**63 - 1
 _EVER = 1e9  # seconds, more than thirty years; an interval in Postgres cannot be much longer
@@ -84,10 +84,10 @@ async def record_call(record: Mapping[str, Any]) -> None:
     except NoActiveStep:
         return
     row = _row(task.place.node, "answered" if record.get("outcome") == "answered" else "failed", record)
-    await task.run.database.home.call(store_call(task, row))
+    await task.run.database.home.call(_record(task, row))
 
 
-async def store_call(task: CurrentTask, row: queries.CallRow) -> None:
+async def _record(task: CurrentTask, row: queries.CallRow) -> None:
     """Record a call that the task made. On the saver's loop.
 
     Raises:

@@ -20,14 +20,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.commit.barrier import Barrier
-from superstep.checkpointer.commit.queries import NewCheckpoint, fence, fence_latest, lock_thread, put_outside
+from superstep.checkpointer.commit.queries import NewCheckpoint, fence, fence_latest, put_outside
 from superstep.checkpointer.database.errors import DRIVER_ERRORS, id_too_long
-from superstep.checkpointer.langgraph.codec import effect_at
 from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.langgraph.progress import takes_results
-from superstep.checkpointer.step.read_set import Effect
+from superstep.checkpointer.threads.claim import saved_effects
 from superstep.checkpointer.threads.ownership import moved_on
 from superstep.checkpointer.threads.queries import running
+from superstep.checkpointer.threads.queries.maintenance import lock_threads
 from superstep.checkpointer.threads.run import Run
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.step.read_set import Effect
 
 __all__ = ["before_writes", "put_from_outside"]
 
@@ -73,7 +74,7 @@ async def put_from_outside(
         if new.ns == "" or not latest:
             return await put_outside(conn, database.schema, new, None, continues=latest)
         async with conn.transaction(isolation="read_committed"):
-            await lock_thread(conn, database.schema, new.thread_id)
+            await lock_threads(conn, database.schema, [new.thread_id])
             return await put_outside(conn, database.schema, new, None, continues=True)
 
     try:
@@ -104,10 +105,5 @@ async def _effects(database: Database, serde: SerializerProtocol, new: NewCheckp
     rows = await database.autocommit(
         lambda conn: running.hypotheses(conn, database.schema, new.thread_id, new.ns, parent_id)
     )
-    where = Where(new.thread_id, new.ns, parent_id)
-    found = [
-        Effect.load(row["task_id"], effect_at(serde, where, row["task_id"]).loads_typed((row["kind"], row["effect"])))
-        for row in rows
-        if row["task_id"] is not None
-    ]
+    found = saved_effects(serde, Where(new.thread_id, new.ns, parent_id), rows)
     return [effect for effect in found if not effect.asked and not effect.empty]

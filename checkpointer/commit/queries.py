@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.langgraph.codec import CheckpointRow
 
-__all__ = ["NewCheckpoint", "checkpoint_exists", "fence", "fence_latest", "lock_thread", "put_as_owner", "put_outside"]
+__all__ = ["NewCheckpoint", "checkpoint_exists", "fence", "fence_latest", "put_as_owner", "put_outside"]
 
 _sql = beside(__file__)
 
@@ -73,11 +73,6 @@ async def put_outside(conn: Connection, schema: str, new: NewCheckpoint, stats: 
 async def fence_latest(conn: Connection, schema: str, thread_id: str, ns: str, checkpoint_id: str) -> bool:
     """As `fence`, if this is the latest checkpoint of its namespace; whether it is."""
     return await conn.fetchval(_sql(schema)["fence_latest"], thread_id, ns, checkpoint_id) is not None
-
-
-async def lock_thread(conn: Connection, schema: str, thread_id: str) -> None:
-    """Keep other writers of the thread out until the transaction ends."""
-    await conn.execute(_sql(schema)["lock_thread"], thread_id)
 
 
 async def fence(conn: Connection, schema: str, thread_id: str) -> None:

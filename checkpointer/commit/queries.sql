@@ -16,7 +16,7 @@ SELECT thread_id FROM {schema}.thread WHERE thread_id = $1 AND token = $21 FOR S
 -- name: own_outside
 -- A put that no run makes (update_state, a fork, a script): fences any run on the thread. What was made from the latest
 -- checkpoint must continue it still: of the outermost graph the head, of a subgraph the greatest id. The head is looked
--- at under the row lock; for a subgraph the thread has to be locked before (`lock_thread`, or a serializable transaction).
+-- at under the row lock; for a subgraph the thread has to be locked before (`lock_threads`, or a serializable transaction).
 -- $21 must continue the latest
 INSERT INTO {schema}.thread AS t (thread_id, head)
 VALUES ($1, CASE WHEN $2 = '' THEN $3 END)
@@ -64,9 +64,6 @@ WITH own AS ({own_nested}),
 -- name: put_outside
 WITH own AS ({own_outside}),
 {put}
-
--- name: lock_thread
-SELECT 1 FROM {schema}.thread WHERE thread_id = $1 FOR UPDATE
 
 -- name: fence
 -- Whoever is running the thread has lost it.

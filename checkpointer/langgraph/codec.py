@@ -257,9 +257,9 @@ def checkpoint_tuple(serde: SerializerProtocol, row: Mapping[str, Any]) -> Check
 
 
 def _metadata(serde: SerializerProtocol, text: str, where: Where) -> dict[str, Any]:
-    held = json.loads(text)
+    held = restored(text)
     opened = opened_json(serde, held, "metadata", *where)
-    return restored(text if opened is held else json.dumps(opened))
+    return held if opened is held else restored(json.dumps(opened))
 
 
 def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:

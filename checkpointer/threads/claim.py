@@ -30,7 +30,7 @@ from superstep.runtime.faults import ThreadBusy, ThreadMismatch
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
     from uuid import UUID
 
@@ -174,12 +174,7 @@ async def _refuse_other_graph(runs: Registry, conn: Connection, thread_id: str, 
 async def _hypothesize(conn: Connection, run: Run, serde: SerializerProtocol, ns: str, checkpoint_id: str) -> None:
     """Load what the saved results of the super-step rest on, and what its earlier attempts cost."""
     rows = await running.hypotheses(conn, run.database.schema, run.thread_id, ns, checkpoint_id)
-    where = Where(run.thread_id, ns, checkpoint_id)
-    effects = [
-        Effect.load(row["task_id"], effect_at(serde, where, row["task_id"]).loads_typed((row["kind"], row["effect"])))
-        for row in rows
-        if row["task_id"] is not None
-    ]
+    effects = saved_effects(serde, Where(run.thread_id, ns, checkpoint_id), rows)
     costs = next((row for row in rows if row["task_id"] is None), None)
     run.hypothesize(
         ns,
@@ -188,3 +183,12 @@ async def _hypothesize(conn: Connection, run: Run, serde: SerializerProtocol, ns
         Costs(*(costs[k] for k in ("attempts", "repairs", "drifts", "llm_reused", "ms"))) if costs else None,
         costs["asked_again"] if costs else (),
     )
+
+
+def saved_effects(serde: SerializerProtocol, where: Where, rows: Iterable[asyncpg.Record]) -> list[Effect]:
+    """What the saved results of a super-step rest on, from the rows of `running.hypotheses`."""
+    return [
+        Effect.load(row["task_id"], effect_at(serde, where, row["task_id"]).loads_typed((row["kind"], row["effect"])))
+        for row in rows
+        if row["task_id"] is not None
+    ]

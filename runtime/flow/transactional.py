@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from langgraph.pregel import Pregel
+from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, stop_after_attempt
 
 from superstep.checkpointer import GraphCall, TransactionalSaver, graph_call
 from superstep.runtime.faults import ConfigError, GraphInvalid, StaleRun, StepConflict, ThreadNotGiven
@@ -222,8 +223,6 @@ class Transactional(_Graph):
     def _mode(self, stream_mode: str | Sequence[str] | None) -> str | Sequence[str]:
         return self.stream_mode if stream_mode is None else stream_mode
 
-    # -- looking -------------------------------------------------------------------------------------------------
-
     # -- changing ------------------------------------------------------------------------------------------------
 
     async def abulk_update_state(
@@ -236,23 +235,14 @@ class Transactional(_Graph):
         Raises:
             StaleRun: the thread moved on between two super-steps of the update, or again and again.
         """
-        for left in reversed(range(_UPDATES)):
-            try:
-                return await super().abulk_update_state(config, supersteps)
-            except StaleRun:
-                if not left or not _may_repeat(config, supersteps):
-                    raise
-        raise AssertionError("unreachable")
+        again = AsyncRetrying(**_made_again(config, supersteps))
+        return await again(super().abulk_update_state, config, supersteps)
 
     def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> RunnableConfig:
         """`abulk_update_state` for callers without an event loop."""
-        for left in reversed(range(_UPDATES)):
-            try:
-                return super().bulk_update_state(config, supersteps)
-            except StaleRun:
-                if not left or not _may_repeat(config, supersteps):
-                    raise
-        raise AssertionError("unreachable")
+        return Retrying(**_made_again(config, supersteps))(super().bulk_update_state, config, supersteps)
+
+    # -- looking -------------------------------------------------------------------------------------------------
 
     async def areport(self, config: RunnableConfig) -> RunReport:
         """The thread's latest run. See `RunReport`.
@@ -312,6 +302,11 @@ def _refuse_foreign(checkpointer: object) -> None:
         )
 
 
-def _may_repeat(config: RunnableConfig, supersteps: Sequence[object]) -> bool:
-    """Whether an update that was too late has stored nothing and is about the latest state, so it can be made again."""
-    return len(supersteps) == 1 and not (config.get("configurable") or {}).get("checkpoint_id")
+def _made_again(config: RunnableConfig, supersteps: Sequence[object]) -> dict[str, Any]:
+    """How an update that came too late is made again: one that has stored nothing, and is about the latest state."""
+    repeatable = len(supersteps) == 1 and not (config.get("configurable") or {}).get("checkpoint_id")
+    return {
+        "stop": stop_after_attempt(_UPDATES if repeatable else 1),
+        "retry": retry_if_exception_type(StaleRun),
+        "reraise": True,
+    }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from superstep.checkpointer import TransactionalSaver
+from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database import failpoints
 from tests.support.internals import from_thread
 
@@ -97,6 +97,20 @@ def sync_saver(database_url: str) -> Iterator[TransactionalSaver]:
     with TransactionalSaver.from_conn_string(database_url) as saver:
         from_thread(saver, make_bank(saver))
         yield saver
+
+
+def writer(name: str, runs: list[str]) -> Any:
+    """A node that notes its name in `runs`, reads, and stages a line."""
+
+    async def node(state: Any) -> Any:
+        runs.append(name)
+        step = current_step()
+        await step.fetchval(BALANCE, 1)
+        step.stage(LOG, name)
+        return {"seen": [name]}
+
+    node.__name__ = name
+    return node
 
 
 async def make_bank(saver: TransactionalSaver) -> None:

@@ -18,6 +18,8 @@ from tests.support.bank import BALANCE, LOG
 from tests.support.graphs import State, chain, config_of, fan
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
 
@@ -58,6 +60,13 @@ def counting(saver: TransactionalSaver) -> CompiledStateGraph[Any]:
     return chain(saver, one, two)
 
 
+def going_on(graph: CompiledStateGraph[Any], thread: RunnableConfig) -> Callable[[], Awaitable[None]]:
+    async def act() -> None:
+        await graph.ainvoke(None, thread)
+
+    return act
+
+
 async def fetch_ids(saver: TransactionalSaver, thread: RunnableConfig) -> list[str]:
     return [found.checkpoint["id"] async for found in saver.alist(thread)]
 
@@ -68,10 +77,7 @@ async def test_an_update_of_the_latest_state_does_not_cut_out_what_was_committed
     graph = counting(saver)
     await graph.ainvoke({"n": 0}, thread, interrupt_after=["one"])
 
-    async def go_on() -> None:
-        await graph.ainvoke(None, thread)
-
-    between.act = go_on
+    between.act = going_on(graph, thread)
     with pytest.raises(StaleRun, match="moved on"):
         await graph.aupdate_state(thread, {"n": 50}, as_node="one")
     assert (await graph.aget_state(thread)).values["n"] == 2
@@ -84,10 +90,7 @@ async def test_a_flow_makes_such_an_update_of_the_state_that_is_there_then(
     graph = counting(saver)
     await graph.ainvoke({"n": 0}, thread, interrupt_after=["one"])
 
-    async def go_on() -> None:
-        await graph.ainvoke(None, thread)
-
-    between.act = go_on
+    between.act = going_on(graph, thread)
     before = await fetch_ids(saver, thread)
     await transactional(graph).aupdate_state(thread, {"n": 50}, as_node="two")
     assert (await graph.aget_state(thread)).values["n"] == 50
@@ -132,11 +135,7 @@ async def test_every_super_step_of_a_bulk_update_continues_the_one_before(
     async def second_load(config: RunnableConfig) -> Any:
         loads.append(config)
         if len(loads) == 2:
-
-            async def go_on() -> None:
-                await graph.ainvoke(None, thread)
-
-            between.act = go_on
+            between.act = going_on(graph, thread)
         return await real(config)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -153,10 +152,7 @@ async def test_a_fork_goes_wherever_it_is_addressed_to(
     await graph.ainvoke({"n": 0}, thread, interrupt_after=["one"])
     here = (await graph.aget_state(thread)).config
 
-    async def go_on() -> None:
-        await graph.ainvoke(None, thread)
-
-    between.act = go_on
+    between.act = going_on(graph, thread)
     forked = await graph.aupdate_state(here, {"n": 50}, as_node="one")
     assert (await graph.ainvoke(None, forked))["n"] == 51
 

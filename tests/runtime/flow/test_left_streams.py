@@ -10,24 +10,12 @@ import pytest
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import StaleRun, ThreadBusy
-from tests.support.bank import BALANCE, LOG, Bank
+from tests.support.bank import BALANCE, LOG, Bank, writer
 from tests.support.graphs import chain
 from tests.support.internals import active, from_thread, pinned
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
-
-
-def writer(name: str, runs: list[str]) -> Any:
-    async def node(state: Any) -> Any:
-        runs.append(name)
-        step = current_step()
-        await step.fetchval(BALANCE, 1)
-        step.stage(LOG, name)
-        return {"seen": [name]}
-
-    node.__name__ = name
-    return node
 
 
 def sync_writer(name: str, runs: list[str]) -> Any:

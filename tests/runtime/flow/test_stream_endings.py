@@ -10,7 +10,7 @@ import pytest
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from tests.support.bank import BALANCE, LOG
+from tests.support.bank import BALANCE, LOG, writer
 from tests.support.graphs import chain, fan
 from tests.support.internals import active, pinned
 
@@ -24,18 +24,7 @@ if TYPE_CHECKING:
 
 
 def three(saver: TransactionalSaver, runs: list[str]) -> CompiledStateGraph[Any]:
-    def writer(name: str) -> Any:
-        async def node(state: Any) -> Any:
-            runs.append(name)
-            step = current_step()
-            await step.fetchval(BALANCE, 1)
-            step.stage(LOG, name)
-            return {"seen": [name]}
-
-        node.__name__ = name
-        return node
-
-    return chain(saver, writer("first"), writer("second"), writer("third"))
+    return chain(saver, *(writer(name, runs) for name in ("first", "second", "third")))
 
 
 @pytest.mark.parametrize("how", ["aclose", "break", "cancel"])
