@@ -85,9 +85,12 @@ def _without_secrets(writes: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]
     """The writes, with errors that quote the password of a connection string told without it."""
     kept = []
     for channel, value in writes:
-        shown = repr(value) if channel == ERROR and isinstance(value, BaseException) else ""
-        masked = without_password(shown)
-        kept.append((channel, RuntimeError(masked) if masked != shown else value))
+        if channel == ERROR and isinstance(value, BaseException):
+            shown = repr(value)
+            masked = without_password(shown)
+            kept.append((channel, RuntimeError(masked) if masked != shown else value))
+        else:
+            kept.append((channel, value))
     return kept
 
 

@@ -17,6 +17,21 @@ __all__ = ["HomeLoop"]
 T = TypeVar("T")
 
 
+class _Here:
+    """Which process this is. Asked for every time anything is done, so it is known and not asked of the system."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+
+    def moved(self) -> None:
+        """A fork begins its life."""
+        self.process = os.getpid()
+
+
+_here = _Here()
+os.register_at_fork(after_in_child=_here.moved)
+
+
 class HomeLoop:
     """The loop that was running when this was made. All database work of one saver happens on it.
 
@@ -30,7 +45,7 @@ class HomeLoop:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.own_thread = False
-        self._process = os.getpid()
+        self._process = _here.process
         self._background: set[asyncio.Task[Any]] = set()
 
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
@@ -39,7 +54,8 @@ class HomeLoop:
         Raises:
             LoopUnavailable: this loop is closed, stopped or stuck, or stayed in a parent process.
         """
-        self._refuse_fork(work)
+        if self._process != _here.process:
+            self._refuse_fork(work)
         if asyncio.get_running_loop() is self.loop:
             return await work
         return await wait_from_loop(work, self.loop)
@@ -93,7 +109,7 @@ class HomeLoop:
     @property
     def is_forked(self) -> bool:
         """Whether this process is a fork of the one that the loop runs in."""
-        return os.getpid() != self._process
+        return self._process != _here.process
 
     def refuse_elsewhere(self, what: str) -> None:
         """Raise `LoopUnavailable` if this is not the loop that runs here: for what cannot be done from another one."""

@@ -59,9 +59,9 @@ class _Wait:
     Attributes:
         conn: the connection.
         since: when its user began to wait.
-        pid: of its backend; `None` if nobody can know.
         pauses: its user may do other things between statements, so that a backend which waits for its client says
             nothing.
+        pid: of its backend, from the first look on; `None` if nobody can know.
         unknown: nobody can say what its backend does.
         seen: what the last look found.
         looks: how many looks in a row found the same.
@@ -69,8 +69,8 @@ class _Wait:
 
     conn: Connection
     since: float
-    pid: int | None
     pauses: bool
+    pid: int | None = None
     unknown: bool = False
     seen: object = None
     looks: int = 0
@@ -104,8 +104,7 @@ class Watch:
 
     def begin(self, conn: Connection, *, pauses: bool = False) -> None:
         """Somebody uses the connection from now on, and waits for its answers. See `_Wait` for `pauses`."""
-        pid = None if self._pooled else conn.get_server_pid()
-        self._waits[id(conn)] = _Wait(conn, time.monotonic(), pid, pauses, unknown=pid is None)
+        self._waits[id(conn)] = _Wait(conn, time.monotonic(), pauses)
         if self._timer is None and self._looking is None:
             self._wake_in(_FIRST_LOOK)
 
@@ -134,6 +133,8 @@ class Watch:
 
     async def _look(self) -> None:
         late = [wait for wait in self._waits.values() if time.monotonic() - wait.since >= _FIRST_LOOK]
+        for wait in late:
+            self._identify(wait)
         try:
             if known := [wait for wait in late if wait.pid is not None]:
                 await self._compare(known)
@@ -147,6 +148,14 @@ class Watch:
             self._looking = None
             if self._waits:
                 self._wake_in(_LOOK_AGAIN)
+
+    def _identify(self, wait: _Wait) -> None:
+        """Find out which backend it is. Most waits are over before the first look, so not earlier."""
+        if wait.pid is None and not self._pooled:
+            with suppress(asyncpg.InterfaceError):  # the driver knows that it is closed, and so will its user
+                wait.pid = wait.conn.get_server_pid()
+        if wait.pid is None:
+            wait.unknown = True
 
     def _is_waiting(self, wait: _Wait) -> bool:
         return self._waits.get(id(wait.conn)) is wait

@@ -186,14 +186,16 @@ def write_rows(
 ) -> WriteRows:
     """A task's writes as rows. Special channels have their fixed negative index, the others their position."""
     rows = WriteRows.none()
+    usable(task_path, "The path of a task, which has the name of its node,")
+    encrypted = encrypts(serde)
     for position, (channel, value) in enumerate(writes):
         idx = WRITES_IDX_MAP.get(channel, position)
-        place = write_at(serde, where, task_id, idx, task_path, channel)
+        place = write_at(serde, where, task_id, idx, task_path, channel) if encrypted else serde
         what = f"the write of task {task_path or task_id} to channel {channel!r}"
         kind, data = dump(place, repr(value) if channel == ERROR and isinstance(value, BaseException) else value, what)
         rows.tasks.append(task_id)
         rows.idx.append(idx)
-        rows.paths.append(usable(task_path, "The path of a task, which has the name of its node,"))
+        rows.paths.append(task_path)
         rows.channels.append(usable(channel, "The name of channel"))
         rows.kinds.append(kind)
         rows.values.append(data)

@@ -19,7 +19,7 @@ import json
 from base64 import b64decode, b64encode
 from decimal import Decimal
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -69,7 +69,7 @@ NOWHERE = Where()
 
 def encrypts(serde: SerializerProtocol) -> bool:
     """Whether what goes through a serializer is encrypted."""
-    return isinstance(serde, EncryptedSerializer)
+    return EncryptedSerializer in type(serde).__mro__  # `isinstance` would compare a protocol's attributes, one by one
 
 
 def at(serde: SerializerProtocol, column: str, *key: str | int | bytes) -> SerializerProtocol:
@@ -80,7 +80,7 @@ def at(serde: SerializerProtocol, column: str, *key: str | int | bytes) -> Seria
         column: what the value is.
         key: what identifies its row.
     """
-    return _Sealed(serde, (column, *key)) if isinstance(serde, EncryptedSerializer) else serde
+    return _Sealed(cast("EncryptedSerializer", serde), (column, *key)) if encrypts(serde) else serde
 
 
 def answer_at(serde: SerializerProtocol, thread_id: str, request: bytes) -> SerializerProtocol:

@@ -50,7 +50,7 @@ def what_is_lost(serde: SerializerProtocol, value: Any, stored: tuple[str, bytes
         value: what was stored.
         stored: as it was stored.
     """
-    if not _has_objects(value) or not _is_langgraphs(serde) or stored[0].startswith("pickle"):
+    if type(value) in _PLAIN or not _has_objects(value) or not _is_langgraphs(serde) or stored[0].startswith("pickle"):
         return None
     return next(_losses(value, serde.loads_typed(stored), ""), None)
 
@@ -62,8 +62,6 @@ def _is_langgraphs(serde: SerializerProtocol) -> bool:
 
 def _has_objects(value: Any) -> bool:
     """Whether there is more in it than plain data and what always comes back. At the speed of packing."""
-    if type(value) in _PLAIN:
-        return False
     found = False
 
     def look(item: Any) -> Any:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["checkpoint_of", "namespace_of", "thread_of", "usable", "usable_thread"]
 
+_THREAD = "The thread id"
 _SHOWN = 200  # characters of an id in a message
 
 
@@ -20,12 +21,12 @@ def thread_of(conf: Mapping[str, Any]) -> str:
     Raises:
         ConfigError: PostgreSQL cannot hold its id.
     """
-    return usable_thread(conf["thread_id"])
+    return usable(conf["thread_id"], _THREAD)
 
 
 def usable_thread(thread_id: Any) -> str:
     """A thread's id as text. See `usable`."""
-    return usable(thread_id, "The thread id")
+    return usable(thread_id, _THREAD)
 
 
 def checkpoint_of(conf: Mapping[str, Any]) -> str | None:
@@ -50,6 +51,8 @@ def usable(value: Any, what: str) -> str:
         ConfigError: it has a character that PostgreSQL cannot hold. An id without it would be another one.
     """
     text = value if isinstance(value, str) else str(value)
+    if text.isascii() and "\0" not in text:
+        return text
     if "\0" in text:
         raise ConfigError(
             f"{what} {text[:_SHOWN]!r} has a NUL character, which PostgreSQL cannot hold. Choose another one."

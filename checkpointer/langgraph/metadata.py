@@ -32,6 +32,10 @@ __all__ = ["filter_json", "json_text", "metadata_of", "restored", "stored_json"]
 
 _FLOAT: Final = "superstep:float"
 _DEEPEST: Final = 100
+_MANY_BITS: Final = 2_000  # Python makes a text of any integer with fewer: `sys.set_int_max_str_digits` is 640 or more
+_SCALARS: Final = frozenset({type(None), bool, str, int, float})
+_KEYS: Final = (str, int, float, type(None))
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 _AS_TEXT = (
     datetime.date,
     datetime.time,
@@ -57,16 +61,15 @@ def metadata_of(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[st
     """
     full: dict[str, Any] = dict(get_checkpoint_metadata({**config, "metadata": {}}, metadata))
     for given, value in (config.get("metadata") or {}).items():
-        if not isinstance(given, str | int | float | None):
+        if not isinstance(given, _KEYS):
             continue
         key = _key(given)
         if key in metadata or key in EXCLUDED_METADATA_KEYS or key.startswith("__"):
             continue
         try:
-            json.dumps(form := _form(value))
+            full[key] = _form(value)
         except _NO_FORM:
             continue
-        full[key] = form
     return full
 
 
@@ -96,6 +99,8 @@ def restored(text: str) -> dict[str, Any]:
 
 def json_text(text: str) -> str:
     """A text without what jsonb does not hold: NUL, and halves of surrogate pairs."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "").encode(errors="replace").decode()
 
 
@@ -110,23 +115,24 @@ def _dumped(values: Mapping[str, Any], what: str) -> str:
     plain = {}
     for key, value in values.items():
         try:
-            plain[_key(key)] = form = _form(value)
-            json.dumps(form)  # an integer may have too many digits for a text
+            plain[_key(key)] = _form(value)
         except _NO_FORM as e:
             raise ValueNotSerializable(
                 f"{what} has under {key!r} what JSON has no form for ({e}). Use texts, numbers, lists and dictionaries "
                 f"there."
             ) from e
-    return json.dumps(plain, ensure_ascii=False)
+    return _ENCODER.encode(plain)
 
 
 def _form(value: Any, depth: int = 0) -> Any:
-    """What JSON has for a value."""
+    """What JSON has for a value. `json.dumps` takes it."""
+    if type(value) in _SCALARS:
+        return _scalar(value)
     if depth > _DEEPEST:
         raise _NoForm(f"more than {_DEEPEST} levels")
     if isinstance(value, Enum):
         return _form(value.value, depth)
-    if value is None or isinstance(value, bool | str | int | float):
+    if isinstance(value, str | int | float):
         return _scalar(value)
     if isinstance(value, Mapping):
         return {_key(key): _form(each, depth + 1) for key, each in value.items()}
@@ -148,6 +154,8 @@ def _scalar(value: Any) -> Any:
         return json_text(str(value))
     if isinstance(value, float) and not math.isfinite(value):
         return {_FLOAT: repr(float(value))}
+    if isinstance(value, int) and value.bit_length() > _MANY_BITS:
+        str(int(value))  # raises: a number for a text has so many digits and no more
     return value
 
 

@@ -55,7 +55,8 @@ class Namespace:
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._failure: BaseException | None = None
         self._committing = 0
-        self._limit: asyncio.TimerHandle | None = None
+        self._limit: asyncio.TimerHandle | None = None  # runs on when nobody waits, until `fail` ends it
+        self._expected = 0.0  # when a commit last was under way, or somebody began to wait for one
         self._progress: Progress = NO_PROGRESS
         self._since: float | None = None
 
@@ -118,13 +119,18 @@ class Namespace:
 
     def _expect(self) -> None:
         """Have the waits end if no commit is under way for a while from now."""
-        if self._limit is not None:
-            self._limit.cancel()
-        self._limit = asyncio.get_running_loop().call_later(_PATIENCE, self._give_up)
+        self._expected = time.monotonic()
+        if self._limit is None:
+            self._limit = asyncio.get_running_loop().call_later(_PATIENCE, self._give_up)
 
     def _give_up(self) -> None:
         self._limit = None
-        if self._waiting and not self._committing:
+        if not self._waiting or self._committing:
+            return
+        left = self._expected + _PATIENCE - time.monotonic()
+        if left > 0:
+            self._limit = asyncio.get_running_loop().call_later(left, self._give_up)
+        else:
             self.fail(
                 StaleRun(
                     f"The checkpoint that a super-step starts from was not even about to be committed for "
@@ -140,9 +146,6 @@ class Namespace:
         waiting = self._waiting.pop(checkpoint_id, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
-        if self._limit is not None and not self._waiting:
-            self._limit.cancel()
-            self._limit = None
 
     def fail(self, error: BaseException) -> None:
         """A commit failed: what waits for it, or for one after it, fails with it."""

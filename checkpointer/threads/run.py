@@ -309,5 +309,7 @@ def no_barrier(thread_id: str) -> ConfigError:
 
 def _prefixes(ns: str) -> list[str]:
     """Of a namespace: those of the graphs around it from the outside in, and its own."""
+    if "|" not in ns:
+        return [ns]
     parts = ns.split("|")
     return ["|".join(parts[:n]) for n in range(1, len(parts) + 1)]

@@ -155,12 +155,7 @@ class Attempts:
         return self._given_away(self.gate.push(chunk))
 
     def _given_away(self, items: Iterator[Any]) -> Iterator[Any]:
-        for item in items:
-            if self._lease is not None and not self._whole:
-                self._lease.wait_for_consumer()
-            yield item
-            if self._lease is not None:
-                self._lease.go_on()
+        return items if self._lease is None or self._whole else _lent(self._lease, items)
 
     def ended(self) -> Iterator[Any]:
         """The attempt has come to its end: what is left to show.
@@ -224,6 +219,14 @@ class Attempts:
     async def finish(self) -> None:
         """Record how the run ended, and release what it still holds."""
         await self._saver.afinish(self._thread_id, self._key, self._status, self._error)
+
+
+def _lent(lease: Lease, items: Iterator[Any]) -> Iterator[Any]:
+    """The items, to a consumer that may not come back after any of them."""
+    for item in items:
+        lease.wait_for_consumer()
+        yield item
+        lease.go_on()
 
 
 def with_factless_cache(flow: Retried, call: GraphCall, config: RunnableConfig | None) -> RunnableConfig:

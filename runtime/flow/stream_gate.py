@@ -114,8 +114,10 @@ class Gate:
             else:
                 yield from self._show(chunk)
             self._begun.add(ns)
-        elif _asks(chunk) or not (self.again and chunk.mode == "values" and ns not in self._begun):
-            self.interrupted = self.interrupted or (_asks(chunk) and chunk.mode == "updates" and not ns)
+        elif _asks(chunk):
+            self.interrupted = self.interrupted or (chunk.mode == "updates" and not ns)
+            self._held.append(chunk)
+        elif not (self.again and chunk.mode == "values" and ns not in self._begun):
             self._held.append(chunk)
 
     def _release(self, ns: str) -> Iterator[Any]:
