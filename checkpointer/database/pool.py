@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import asyncpg
 
+from superstep.checkpointer.database import tls
 from superstep.checkpointer.database.server import CONNECT_SECONDS, Server, server_of
 from superstep.checkpointer.database.url import describe
 from superstep.checkpointer.database.vectors import SCHEMA_OF_VECTORS
@@ -161,6 +162,9 @@ def unavailable(url: str) -> Iterator[None]:
             raise DatabaseUnavailable(f"no connection to {describe(url)}: {_BROKEN_OFF}") from error
         reason = _WHAT_TO_DO.get(code, f"the server answered: {error.args[0] if error.args else code}")
         raise DatabaseUnavailable(f"no connection to {describe(url)}: {reason} (SQLSTATE {code}).") from error
+    except ssl.SSLError as error:  # before ValueError, which a refused certificate is as well
+        reason = tls.reason(error, server_of(url).address.to_driver)
+        raise DatabaseUnavailable(f"no connection to {describe(url)}: {reason}") from error
     except (asyncpg.ClientConfigurationError, ValueError):
         # `from None`: asyncpg quotes parts of the URL, and the part may be a password.
         raise DatabaseUnavailable(
@@ -187,8 +191,6 @@ def _network_reason(error: Exception) -> str:
         return "there is no such socket or file. Start the server, or correct the path."
     if isinstance(error, TimeoutError):
         return "no answer in time. Check host, port and firewall."
-    if isinstance(error, ssl.SSLError):
-        return f"the encrypted connection failed ({error.reason}). Check sslmode and certificates."
     if isinstance(error, PermissionError):
         return "the operating system denies access to the socket or file."
     if isinstance(error, OSError) and not isinstance(error, ConnectionError):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import configparser
 import os
 import socket
-import ssl
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from superstep.checkpointer.database.tls import system_certificates
 from superstep.checkpointer.database.url import parameters, parse
 from superstep.runtime.faults import DatabaseUnavailable
 
@@ -102,7 +102,7 @@ class Server:
         if self.pooled:
             given["statement_cache_size"] = 0
         if address.system_certificates:
-            given["ssl"] = _system_certificates(address.to_driver)
+            given["ssl"] = system_certificates(address.to_driver)
         conn: Connection = await asyncpg.connect(**given)
         _keep_alive(conn, {**_SOCKET_DEFAULTS, **address.sockets})
         return conn
@@ -133,13 +133,6 @@ def _service(name: str) -> Mapping[str, str]:
             f"it there, or name another file in PGSERVICEFILE."
         ) from None
     return found
-
-
-def _system_certificates(given: Mapping[str, str]) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if "sslcert" in given:
-        context.load_cert_chain(given["sslcert"], given.get("sslkey"), given.get("sslpassword"))
-    return context
 
 
 def _keep_alive(conn: Connection, wanted: Mapping[str, int]) -> None:

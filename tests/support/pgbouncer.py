@@ -13,6 +13,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ import pytest
 from superstep.checkpointer.database.url import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _SERVERS = 2  # connections to the server that all clients share
 
@@ -34,13 +35,20 @@ def _program() -> str:
 
 
 @contextmanager
-def pgbouncer(server_url: str, *, ignore: str = "", mode: str = "transaction") -> Iterator[str]:
+def pgbouncer(
+    server_url: str,
+    *,
+    ignore: str = "",
+    mode: str = "transaction",
+    tls: Mapping[str, bytes | str] = MappingProxyType({}),
+) -> Iterator[str]:
     """A running pgbouncer: the URL of the same database through it.
 
     Args:
         server_url: of a database of the server.
         ignore: `ignore_startup_parameters`.
         mode: `pool_mode`.
+        tls: its settings `client_tls_...`, without that prefix. What is bytes is the content of the file to name.
     """
     program, address = _program(), parse(server_url)
     (host, port), *_ = address.hosts
@@ -55,7 +63,7 @@ def pgbouncer(server_url: str, *, ignore: str = "", mode: str = "transaction") -
         f"[databases]\n* = host={host} port={port or 5432} {login}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {listen}\nunix_socket_dir =\nauth_type = any\n"
         f"pool_mode = {mode}\ndefault_pool_size = {_SERVERS}\nmax_client_conn = 200\n"
-        f"ignore_startup_parameters = {ignore}\n"
+        f"ignore_startup_parameters = {ignore}\n{_tls(tls, folder)}"
     )
     config.chmod(0o644)
     process = subprocess.Popen([program, "-q", str(config)], stderr=subprocess.PIPE, **_account(host))
@@ -66,6 +74,17 @@ def pgbouncer(server_url: str, *, ignore: str = "", mode: str = "transaction") -
         process.terminate()
         process.communicate(timeout=10)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tls(given: Mapping[str, bytes | str], folder: Path) -> str:
+    lines = []
+    for name, value in given.items():
+        if isinstance(value, bytes):
+            file = folder / name
+            file.write_bytes(value)
+            file.chmod(0o644)  # certificates of a test, read by another account
+        lines.append(f"client_tls_{name} = {file if isinstance(value, bytes) else value}\n")
+    return "".join(lines)
 
 
 def _account(host: str) -> dict[str, Any]:
