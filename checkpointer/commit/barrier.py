@@ -30,7 +30,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from superstep.checkpointer.commit.queries import NewCheckpoint, checkpoint_exists, put_as_owner, put_outside
+from superstep.checkpointer.commit.queries import NewCheckpoint, Put, checkpoint_exists, put_as_owner, put_outside
 from superstep.checkpointer.commit.staged_writes import apply_staged
 from superstep.checkpointer.commit.step_record import step_record
 from superstep.checkpointer.database import failpoints
@@ -54,12 +54,14 @@ from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from superstep.checkpointer.commit.group import Group
     from superstep.checkpointer.langgraph.codec import CheckpointRow
     from superstep.checkpointer.step.callers import Moved
     from superstep.checkpointer.step.read_set import Effect
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.threads.pending_writes import Batch
     from superstep.checkpointer.threads.run import Run
+    from superstep.runtime.faults import StaleRun
 
 __all__ = ["Barrier"]
 
@@ -81,6 +83,7 @@ class Barrier:
         ends_step: a super-step with tasks ends here; otherwise it is new input, an update or a fork.
         nodes: names of the tasks of the super-step, for its record.
         continues: of a caller that is no run: the checkpoint must continue the latest one.
+        group: the checkpoints that may be stored together with it, if any.
     """
 
     run: Run
@@ -91,6 +94,7 @@ class Barrier:
     ends_step: bool
     nodes: list[str]
     continues: bool = False
+    group: Group | None = None
 
     @property
     def is_one_statement(self) -> bool:
@@ -160,11 +164,16 @@ class Barrier:
     # -- without reads -------------------------------------------------------------------------------------------
 
     async def _alone(self, step: SuperStep | None, batch: Batch | None) -> None:
-        """One autocommitted statement; repeated after a lost connection it finds its own checkpoint (`_insert`)."""
+        """One autocommitted statement, which checkpoints of other flows may share."""
+        await failpoints.hit("commit.before_commit")
+        record = self._record(step, "direct", step.effects() if step is not None else [])
+        put = self._put(record, batch)
+        if self.group is not None and put is not None and self.ns == "":
+            if not await self.group.store(put):
+                raise self._not_owned()
+            return
 
         async def insert(conn: Connection) -> None:
-            await failpoints.hit("commit.before_commit")
-            record = self._record(step, "direct", step.effects() if step is not None else [])
             await self._insert(conn, record, batch)
             await failpoints.hit("commit.committed")
 
@@ -252,17 +261,27 @@ class Barrier:
         Raises:
             StaleRun: the run does not own the thread any more.
         """
-        run, schema = self.run, self.run.database.schema
-        writes = WriteRows.merged(result.rows for result in (batch.results if batch is not None else ()))
-        if run.token is None:
+        schema = self.run.database.schema
+        put = self._put(record, batch)
+        if put is None:
             stored = await put_outside(conn, schema, self._new, record, continues=self.continues)
         else:
-            stored = await put_as_owner(conn, schema, self._new, record, writes, token=run.token, head=run.head)
+            stored = await put_as_owner(conn, schema, put)
         if stored:
             return True
         if await checkpoint_exists(conn, schema, self._new):
             return False
-        raise run.stale() if run.token is not None else moved_on(run.thread_id, self.parent_id)
+        raise self._not_owned()
+
+    def _put(self, record: str | None, batch: Batch | None) -> Put | None:
+        """The checkpoint as a run stores it; `None` if this is no run."""
+        if self.run.token is None:
+            return None
+        writes = WriteRows.merged(result.rows for result in (batch.results if batch is not None else ()))
+        return Put(self._new, record, writes, self.run.token, self.run.head)
+
+    def _not_owned(self) -> StaleRun:
+        return self.run.stale() if self.run.token is not None else moved_on(self.run.thread_id, self.parent_id)
 
     async def _is_there(self) -> bool:
         """Whether our checkpoint was committed; asked on a new connection, as often as the server needs to return."""

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from superstep.checkpointer.langgraph.codec import WriteRows
 from superstep.runtime.sqlfile import beside
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.langgraph.codec import CheckpointRow
 
-__all__ = ["NewCheckpoint", "checkpoint_exists", "fence", "fence_latest", "put_as_owner", "put_outside"]
+__all__ = [
+    "NewCheckpoint",
+    "Put",
+    "checkpoint_exists",
+    "fence",
+    "fence_latest",
+    "put_as_owner",
+    "put_outside",
+    "put_roots",
+]
 
 _sql = beside(__file__)
 
@@ -40,24 +51,54 @@ class NewCheckpoint(NamedTuple):
         return [*self[:4], *self.row[:5], stats, *self.row[5:], *writes]
 
 
-async def put_as_owner(
-    conn: Connection,
-    schema: str,
-    new: NewCheckpoint,
-    stats: str | None,
-    writes: WriteRows,
-    *,
-    token: int | None,
-    head: str | None,
-) -> bool:
-    """Store a checkpoint of a run, its values and `writes`; false if the run has no right to, or it is there already.
+class Put(NamedTuple):
+    """A checkpoint of a run, what is stored along with it, and the run's right to store it.
 
-    The right: `token` is the thread's, and for the outermost graph `head` is still its latest checkpoint.
+    Attributes:
+        new: the checkpoint.
+        stats: the record of the super-step, as JSON.
+        writes: results of tasks that are not stored yet.
+        token: must be the thread's.
+        head: must be the thread's latest checkpoint, if this one is of the outermost graph.
     """
-    parameters = [*new.parameters(stats, writes), token]
-    if new.ns == "":
-        return await conn.fetchval(_sql(schema)["put_root"], *parameters, head) is not None
+
+    new: NewCheckpoint
+    stats: str | None
+    writes: WriteRows
+    token: int
+    head: str | None
+
+
+async def put_as_owner(conn: Connection, schema: str, put: Put) -> bool:
+    """Store a checkpoint of a run; false if the run has no right to, or it is there already."""
+    parameters = [*put.new.parameters(put.stats, put.writes), put.token]
+    if put.new.ns == "":
+        return await conn.fetchval(_sql(schema)["put_root"], *parameters, put.head) is not None
     return await conn.fetchval(_sql(schema)["put_nested"], *parameters) is not None
+
+
+async def put_roots(conn: Connection, schema: str, puts: Sequence[Put]) -> set[str]:
+    """`put_as_owner` for checkpoints of outermost graphs, each of another thread: the threads whose was stored."""
+    given: list[tuple[Any, ...]] = []
+    channels: list[str] = []
+    versions: list[str] = []
+    values: list[tuple[Any, ...]] = []
+    writes: list[tuple[Any, ...]] = []
+    for at, put in enumerate(puts, 1):
+        new, row = put.new, put.new.row
+        first = len(channels) + 1
+        channels += row.channels
+        versions += row.versions
+        place = (new.thread_id, new.checkpoint_id, new.parent_id, row.kind, row.payload, row.metadata, put.stats)
+        given.append((*place, put.token, put.head, first, len(channels)))
+        values += zip(repeat(at), *row[5:])
+        writes += zip(repeat(at), *put.writes)
+    parameters = [*_columns(given, 11), channels, versions, *_columns(values, 5), *_columns(writes, 7)]
+    return {row[0] for row in await conn.fetch(_sql(schema)["put_roots"], *parameters)}
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
 
 
 async def put_outside(conn: Connection, schema: str, new: NewCheckpoint, stats: str | None, *, continues: bool) -> bool:

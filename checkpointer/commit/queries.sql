@@ -61,6 +61,43 @@ WITH own AS ({own_root}),
 WITH own AS ({own_nested}),
 {put}
 
+-- name: put_roots
+-- Checkpoints of runs on the root namespace of as many threads: of each the whole, or nothing without the commit right.
+-- One row for each: $1 thread $2 id $3 parent $4 kind $5 payload $6 metadata $7 stats $8 token $9 head the run knows
+-- $10,$11 where its channels begin and end in $12 channels $13 versions
+-- Rows of all, with the number of the checkpoint first: $14-$18 new channel values  $19-$25 writes
+WITH given AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[],
+                         $8::bigint[], $9::text[], $10::integer[], $11::integer[]) WITH ORDINALITY
+        AS g(thread_id, checkpoint_id, parent_id, kind, payload, metadata, stats, token, head, first, last, at)
+), own AS (
+    UPDATE {schema}.thread t SET head = g.checkpoint_id, updated_at = now()
+    FROM given g
+    WHERE t.thread_id = g.thread_id AND t.token = g.token AND t.head IS NOT DISTINCT FROM g.head
+    RETURNING g.*
+), vals AS (
+    INSERT INTO {schema}.channel_value (thread_id, ns, channel, version, kind, value)
+    SELECT own.thread_id, '', v.channel, v.version, v.kind, v.value
+    FROM unnest($14::integer[], $15::text[], $16::text[], $17::text[], $18::bytea[])
+        AS v(at, channel, version, kind, value) JOIN own USING (at)
+    ON CONFLICT DO NOTHING
+), writes AS (
+    INSERT INTO {schema}.task_write (thread_id, ns, checkpoint_id, task_id, idx, task_path, channel, kind, value)
+    SELECT own.thread_id, '', own.parent_id, w.task_id, w.idx, w.task_path, w.channel, w.kind, w.value
+    FROM unnest($19::integer[], $20::text[], $21::integer[], $22::text[], $23::text[], $24::text[], $25::bytea[])
+        AS w(at, task_id, idx, task_path, channel, kind, value) JOIN own USING (at)
+    ON CONFLICT (thread_id, ns, checkpoint_id, task_id, idx) DO UPDATE
+        SET task_path = EXCLUDED.task_path, channel = EXCLUDED.channel, kind = EXCLUDED.kind, value = EXCLUDED.value
+)
+INSERT INTO {schema}.checkpoint
+    (thread_id, ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata, stats)
+SELECT thread_id, '', checkpoint_id, parent_id, kind, payload,
+       ($12::text[])[first:last], ($13::text[])[first:last], metadata::jsonb, stats::jsonb FROM own
+ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE
+    SET kind = EXCLUDED.kind, payload = EXCLUDED.payload, channels = EXCLUDED.channels,
+        versions = EXCLUDED.versions, metadata = EXCLUDED.metadata
+RETURNING thread_id
+
 -- name: put_outside
 WITH own AS ({own_outside}),
 {put}

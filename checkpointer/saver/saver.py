@@ -14,6 +14,7 @@ from superstep.checkpointer.calls import memo
 from superstep.checkpointer.calls.deployment_health import DeploymentHealth, deployment_health
 from superstep.checkpointer.commit import task_results
 from superstep.checkpointer.commit.barrier import Barrier
+from superstep.checkpointer.commit.group import Group
 from superstep.checkpointer.commit.outside import before_writes, put_from_outside
 from superstep.checkpointer.commit.queries import NewCheckpoint
 from superstep.checkpointer.database.database import Database
@@ -98,6 +99,7 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         database = Database(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool, server=server)
         StoredThreads.__init__(self, database)
         self.runs = Registry(self.database)
+        self._group = Group(self.database)
         memo.install()
         typed_saver.install()
 
@@ -242,7 +244,7 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         if source == "fork":
             run.namespaces[ns].forked(checkpoint["id"], parent_id)
         nodes = run.ran(ns, parent_id, checkpoint)
-        barrier = Barrier(run, ns, checkpoint["id"], parent_id, row, source == "loop", nodes)
+        barrier = Barrier(run, ns, checkpoint["id"], parent_id, row, source == "loop", nodes, group=self._group)
         if barrier.is_one_statement:
             await barrier.commit()
         else:  # cancelling the run must not tear a commit apart: it finishes, then the cancellation goes on

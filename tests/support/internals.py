@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from superstep.checkpointer.threads import registry
@@ -67,3 +68,10 @@ def repeat_statements(saver: TransactionalSaver, monkeypatch: pytest.MonkeyPatch
         return await once(work)
 
     monkeypatch.setattr(saver.database, "autocommit", twice)
+
+
+async def checkpoints_wait(saver: TransactionalSaver, many: Callable[[], int]) -> None:
+    """Wait until so many checkpoints wait for the one that is being stored."""
+    async with asyncio.timeout(20):
+        while len(saver._group._queue) < many():  # noqa: ASYNC110 - nothing tells when a queue grows
+            await asyncio.sleep(0)
