@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.step.step import Step, SyncStep
     from superstep.checkpointer.threads.current import current_step, refuse_blocking
     from superstep.checkpointer.threads.lease import Lease
+    from superstep.checkpointer.threads.retention import Retention, Rule, Sizes, Swept
     from superstep.checkpointer.threads.summaries import LatestRun, Runner, StepRecord, ThreadSummary
 
 _HOME = {
@@ -57,6 +58,10 @@ _HOME = {
     "StepRecord": "threads.summaries",
     "ThreadSummary": "threads.summaries",
     "LatestRun": "threads.summaries",
+    "Retention": "threads.retention",
+    "Rule": "threads.retention",
+    "Sizes": "threads.retention",
+    "Swept": "threads.retention",
     "Runner": "threads.summaries",
     "RunOptions": "langgraph.keys",
     "AttemptControl": "langgraph.control",
@@ -95,6 +100,10 @@ __all__ = [
     "StepRecord",
     "ThreadSummary",
     "LatestRun",
+    "Retention",
+    "Rule",
+    "Sizes",
+    "Swept",
     "Runner",
     "RunOptions",
     "AttemptControl",

@@ -11,7 +11,7 @@ from superstep.checkpointer.database.vectors import WHERE_VECTORS_ARE, create_ve
 from superstep.checkpointer.langgraph.ids import usable_thread
 from superstep.checkpointer.saver.lifecycle import Lifetime
 from superstep.checkpointer.saver.setup import Setup
-from superstep.checkpointer.threads import listings
+from superstep.checkpointer.threads import listings, retention
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from superstep.checkpointer.database.server import Server
+    from superstep.checkpointer.threads.retention import Retention, Sizes, Swept
     from superstep.checkpointer.threads.summaries import LatestRun, StepRecord, ThreadSummary
 
 __all__ = ["StoredThreads"]
@@ -138,6 +139,21 @@ class StoredThreads:
     async def awithdrawn(self, thread_id: str) -> int:
         """How many questions to a human of a thread were withdrawn because their facts had moved."""
         return await self.database.home.call(listings.withdrawn(self.database, thread_id))
+
+    async def asizes(self, most: int = 10) -> Sizes:
+        """How much room threads take, and which are the largest."""
+        return await self.database.home.call(retention.sizes(self.database, most))
+
+    async def asweep(self, rules: Retention, *, dry_run: bool = False) -> Swept:
+        """Delete old threads, or their history, beside live flows; with `dry_run` only say what that would be.
+
+        Takes no thread that is run, nor one that waits for a human's answer unless its rule says so.
+
+        Raises:
+            ConfigError: a rule keeps latest states, which only a `TransactionalSaver` can find.
+            ValueNotAuthentic: likewise, and threads are encrypted with another key. What came before is done.
+        """
+        return await self.database.home.call(retention.sweep(self.database, self._key(), rules, dry_run=dry_run))
 
     def _key(self) -> SerializerProtocol | None:
         """What reads encrypted columns: the serializer of a saver."""

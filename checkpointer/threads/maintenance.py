@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.errors import Connection
 
-__all__ = ["copy_thread", "delete_runs", "delete_threads", "prune"]
+__all__ = ["copy_thread", "delete_runs", "delete_threads", "keep_latest", "prune"]
 
 
 async def delete_threads(database: Database, thread_ids: Sequence[str]) -> None:
@@ -106,10 +106,15 @@ async def prune(database: Database, serde: SerializerProtocol, thread_ids: Seque
 async def _prune(conn: Connection, *, schema: str, serde: SerializerProtocol, thread_id: str) -> None:
     async with conn.transaction(isolation="read_committed"):
         await maintenance.lock_threads(conn, schema, [thread_id])
-        chain = await maintenance.chain(conn, schema, thread_id)
-        kept = _needed(serde, thread_id, chain)
-        doomed = [(r["ns"], r["checkpoint_id"]) for r in chain if (r["ns"], r["checkpoint_id"]) not in kept]
-        await maintenance.delete_checkpoints(conn, schema, thread_id, doomed)
+        await keep_latest(conn, schema, serde, thread_id)
+
+
+async def keep_latest(conn: Connection, schema: str, serde: SerializerProtocol, thread_id: str) -> None:
+    """Delete what the latest checkpoints of a thread do not need. Call it in a transaction, under `lock_threads`."""
+    chain = await maintenance.chain(conn, schema, thread_id)
+    kept = _needed(serde, thread_id, chain)
+    doomed = [(r["ns"], r["checkpoint_id"]) for r in chain if (r["ns"], r["checkpoint_id"]) not in kept]
+    await maintenance.delete_checkpoints(conn, schema, thread_id, doomed)
 
 
 def _needed(serde: SerializerProtocol, thread_id: str, chain: Sequence[Any]) -> set[tuple[str, str]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["FIELDS", "RAW_SECTIONS", "SettingsFile", "parsed", "read_settings_file"]
 
 # Read by the layers that they configure, when a command needs those: a mistake in them must not stop `runtime threads`.
-RAW_SECTIONS = ("models", "budgets", "recording", "embeddings")
+RAW_SECTIONS = ("models", "budgets", "recording", "embeddings", "retention")
 
 
 def _text(value: Any) -> str:

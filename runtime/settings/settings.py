@@ -74,6 +74,7 @@ class CommandSettings:
         budgets: limits of what a run and a thread may spend.
         recording: what of requests and answers is kept in call records.
         embeddings: embedders by name.
+        retention: how long threads are kept; `runtime.settings.retention` checks it.
         place: names file, line and key of a value, given the keys and indices that lead to it.
     """
 
@@ -84,6 +85,7 @@ class CommandSettings:
     budgets: Any = field(default_factory=dict, repr=False)
     recording: Any = field(default_factory=dict, repr=False)
     embeddings: Any = field(default_factory=dict, repr=False)
+    retention: Any = field(default_factory=dict, repr=False)
     place: Callable[[Sequence[str | int]], str] = field(default=dotted, repr=False, compare=False)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from superstep.runtime.cli.database.room import prune, size
 from superstep.runtime.cli.options import Common, common_options, json_option, pass_common
 
 if TYPE_CHECKING:
@@ -21,7 +22,11 @@ CONNECT_WITHIN = 20.0  # seconds to use the address that `url` printed; a connec
 @click.group()
 @common_options
 def db() -> None:
-    """The database: address, start, stop, migrate, check."""
+    """The database: address, start, stop, migrate, check, size, prune."""
+
+
+db.add_command(size)
+db.add_command(prune)
 
 
 def _started(grace: float) -> str:
