@@ -55,6 +55,7 @@ class Database:
         *,
         schema: str,
         hold_idle: float,
+        hold_max: float = float("inf"),
         own_pool: bool = False,
         server: Server | None = None,
     ) -> None:
@@ -62,6 +63,7 @@ class Database:
         self.connections = Connections(
             pool,
             hold_idle,
+            hold_max=hold_max,
             keep=own_pool,
             pooled=server is not None and server.pooled,
             ask=server.connect if server is not None else None,

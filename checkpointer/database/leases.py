@@ -54,12 +54,14 @@ class Connections:
         pool: asyncpg.Pool[asyncpg.Record],
         hold_idle: float,
         *,
+        hold_max: float = float("inf"),
         keep: bool = False,
         pooled: bool = False,
         ask: Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]] | None = None,
     ) -> None:
         self.pool = pool
         self.hold_idle = hold_idle
+        self.hold_max = hold_max
         self.watch = Watch(pool, pooled=pooled, ask=ask, cut=self._doubt)
         self._keep = keep
         self._most = pool.get_max_size()

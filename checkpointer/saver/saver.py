@@ -59,6 +59,8 @@ __all__ = ["TransactionalSaver"]
 
 logger = logging.getLogger(__name__)
 
+_HOLD_MAX = 1.0
+
 
 class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
     """A LangGraph checkpointer whose checkpoints commit together with what their super-step read and wrote.
@@ -78,6 +80,7 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         *,
         schema: str = "runtime",
         hold_idle: float | str = 0.25,
+        hold_max: float | None = None,
         serde: SerializerProtocol | None = None,
         own_pool: bool = False,
         server: Server | None = None,
@@ -88,6 +91,7 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
             pool: stays the caller's to close.
             schema: for the saver's own tables.
             hold_idle: see `from_conn_string`.
+            hold_max: see `from_conn_string`.
             serde: see the class.
             own_pool: no other code uses the pool, so its connections may be kept between uses. Otherwise each use pays
                 for the pool's reset query, a round trip (unless the pool was made with `reset=`).
@@ -96,7 +100,14 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         """
         typed_saver.TypedSaver.__init__(self, serde=serde or strict())
         # Graphs run with clones that know their types: the clones share these.
-        database = Database(pool, schema=schema, hold_idle=_seconds(hold_idle), own_pool=own_pool, server=server)
+        database = Database(
+            pool,
+            schema=schema,
+            hold_idle=_seconds(hold_idle),
+            hold_max=_most(hold_idle, hold_max),
+            own_pool=own_pool,
+            server=server,
+        )
         StoredThreads.__init__(self, database)
         self.runs = Registry(self.database)
         self._group = Group(self.database)
@@ -112,6 +123,7 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         pool_min: int = 1,
         pool_max: int = 10,
         hold_idle: float | str = 0.25,
+        hold_max: float | None = None,
         serde: SerializerProtocol | None = None,
     ) -> Lifetime[Self]:
         """A saver with a pool of its own, as a context manager.
@@ -122,6 +134,8 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
             pool_min: connections kept open.
             pool_max: connections at most.
             hold_idle: seconds a super-step keeps its transaction between reads; "forever" or 0.
+            hold_max: seconds after which a super-step changes its transaction for a new one in any case; one second if
+                nothing is said, and never with `hold_idle="forever"`.
             serde: see the class.
 
         Raises:
@@ -129,9 +143,11 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         """
 
         async def build(pool: asyncpg.Pool[asyncpg.Record], server: Server) -> Self:
-            return cls(pool, schema=schema, hold_idle=hold_idle, serde=serde, own_pool=True, server=server)
+            more: dict[str, Any] = {"hold_idle": hold_idle, "hold_max": hold_max, "serde": serde, "server": server}
+            return cls(pool, schema=schema, own_pool=True, **more)
 
         _seconds(hold_idle)
+        _most(hold_idle, hold_max)
         return Lifetime(build, url=url, pool_min=pool_min, pool_max=pool_max)
 
     @property
@@ -351,3 +367,11 @@ def _seconds(hold_idle: float | str) -> float:
     if isinstance(hold_idle, int | float) and hold_idle >= 0:
         return float(hold_idle)
     raise ConfigError(f'hold_idle must be a number of seconds, 0 or more, or "forever"; not {hold_idle!r}.')
+
+
+def _most(hold_idle: float | str, hold_max: float | None) -> float:
+    if hold_max is None:
+        return float("inf") if hold_idle == "forever" else _HOLD_MAX
+    if isinstance(hold_max, bool) or not isinstance(hold_max, int | float) or not hold_max >= 0:
+        raise ConfigError(f"hold_max must be a number of seconds, 0 or more; not {hold_max!r}.")
+    return float(hold_max)

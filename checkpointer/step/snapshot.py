@@ -17,6 +17,7 @@ SSI decides at that moment whether to treat a transaction as read-only for good.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -100,12 +101,26 @@ class Snapshot:
         self._timer: asyncio.TimerHandle | None = None
         self._view: Sequence[Staged] = ()  # staged writes that are applied at the moment, for reads on top of them
         self._seen: dict[tuple[Any, ...], Answer] = {}  # what reads have returned in the open transaction
+        self._opened = 0.0  # when the transaction was begun
         self._reset = RESET  # of what its statements can have left in the session, when it ends
 
     @property
     def is_held(self) -> bool:
         """Whether the transaction of the reads so far is still there."""
-        return self.state in (SnapshotState.OPEN, SnapshotState.DIRTY) and not self.asks_again
+        return self._is_open and not self.asks_again and not self._is_old
+
+    @property
+    def _is_open(self) -> bool:
+        return self.state in (SnapshotState.OPEN, SnapshotState.DIRTY)
+
+    @property
+    def _is_old(self) -> bool:
+        """Whether it must not be used any more.
+
+        What the server knows of conflicts with a transaction is summed up, and gets holes, once thousands have
+        committed beside it.
+        """
+        return time.monotonic() - self._opened >= self._connections.hold_max
 
     async def pin(self, log: Log, others: Log = ()) -> list[Task]:
         """Make the snapshot OPEN, if a whole log holds in it.
@@ -128,6 +143,8 @@ class Snapshot:
             self.conn = await self._connections.acquire()
             self._become(SnapshotState.BARE)
         try:
+            if self._is_open and self._is_old:
+                await self.roll_back()
             if self.state is SnapshotState.BARE:
                 await self._open(self._connection())
                 moved = await self._replay([*log, *others])
@@ -221,9 +238,10 @@ class Snapshot:
             await self._give_back()
             return
         self._connections.idle(self)
-        if self._connections.hold_idle != float("inf"):
+        seconds = min(self._connections.hold_idle, self._opened + self._connections.hold_max - time.monotonic())
+        if seconds != float("inf"):
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._connections.hold_idle, self._database.home.spawn, self.release)
+            self._timer = loop.call_later(seconds, self._database.home.spawn, self.release)
 
     async def release(self) -> None:
         """Roll back and give the connection back. Nothing is lost: the read log says what was seen."""
@@ -273,6 +291,7 @@ class Snapshot:
         self._seen.clear()
         self._view = ()
         self._reset = RESET
+        self._opened = time.monotonic()
         self._become(SnapshotState.OPEN)  # at once: a call that is cancelled may have begun it all the same
         await conn.execute(_OPEN)
         await failpoints.hit("step.pinned")

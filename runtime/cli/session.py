@@ -125,6 +125,7 @@ async def open_saver(settings: CommandSettings, *, prepare: bool) -> AsyncIterat
         pool_min=database.pool_min,
         pool_max=database.pool_max,
         hold_idle=database.hold_idle,
+        hold_max=database.hold_max,
     )
     async with opening as saver, _with_tables(saver, settings, prepare=prepare):
         yield saver

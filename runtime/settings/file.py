@@ -44,16 +44,23 @@ def _whole(least: int) -> Callable[[Any], int]:
     return parse
 
 
-def _idle(value: Any) -> float | Literal["forever"]:
-    if value == "forever":
-        return "forever"
+def _seconds(value: Any) -> float:
     try:
         seconds = float("nan") if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         seconds = float("nan")
     if not 0 <= seconds < float("inf"):
-        raise ValueError('must be a number of seconds, 0 or more, or "forever"')
+        raise ValueError("must be a number of seconds, 0 or more")
     return seconds
+
+
+def _idle(value: Any) -> float | Literal["forever"]:
+    if value == "forever":
+        return "forever"
+    try:
+        return _seconds(value)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "forever"') from None
 
 
 def _choice(*names: str) -> Callable[[Any], str]:
@@ -72,6 +79,7 @@ FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
         "pool_min": _whole(0),
         "pool_max": _whole(1),
         "hold_idle": _idle,
+        "hold_max": _seconds,
     },
     "run": {"max_attempts": _whole(1), "on_stale_answer": _choice("ask", "accept")},
 }

@@ -38,6 +38,8 @@ class DatabaseSettings:
         pool_max: connections at most.
         hold_idle: seconds without a database call after which a super-step gives its connection back; `"forever"`
             keeps the transaction open.
+        hold_max: seconds after which it changes its transaction for a new one in any case; `None` leaves it to the
+            runtime: one second, or never with `hold_idle = "forever"`.
     """
 
     url: str | None = field(default=None, repr=False)
@@ -45,6 +47,7 @@ class DatabaseSettings:
     pool_min: int = 1
     pool_max: int = 10
     hold_idle: float | Literal["forever"] = 0.25
+    hold_max: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
