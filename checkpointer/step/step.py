@@ -66,24 +66,31 @@ class Step:
         """The Postgres schema of the runtime's own tables."""
         return self._database.schema
 
-    async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
+    async def fetch(self, sql: str, *args: Any, validate: bool = True) -> list[asyncpg.Record]:
         """Rows of a read, as `asyncpg.Connection.fetch`.
+
+        Args:
+            sql: one statement that writes nothing.
+            *args: its arguments.
+            validate: the result is a fact: if it has changed when the super-step commits, the task runs again. With
+                False it is only shown, to a model or a human: it comes from the snapshot of the task's other reads, and
+                may be out of date when the super-step commits. What must hold then needs a read of its own.
 
         Raises:
             ReadRefused: the statement writes.
             ReadFailed: the database rejected it.
             StepConflict: what this task read before has changed. Do not catch it: it makes the task run again.
         """
-        return await self._database.home.call(self._step.read(self._attempt, sql, args))
+        return await self._database.home.call(self._step.read(self._attempt, sql, args, validate=validate))
 
-    async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
-        """The first row of a read, or `None`. The whole result counts as read."""
-        rows = await self.fetch(sql, *args)
+    async def fetchrow(self, sql: str, *args: Any, validate: bool = True) -> asyncpg.Record | None:
+        """The first row of a read, or `None`. The whole result counts as read. See `fetch`."""
+        rows = await self.fetch(sql, *args, validate=validate)
         return rows[0] if rows else None
 
-    async def fetchval(self, sql: str, *args: Any, column: int = 0) -> Any:
-        """One value of the first row of a read, or `None`."""
-        row = await self.fetchrow(sql, *args)
+    async def fetchval(self, sql: str, *args: Any, column: int = 0, validate: bool = True) -> Any:
+        """One value of the first row of a read, or `None`. See `fetch`."""
+        row = await self.fetchrow(sql, *args, validate=validate)
         return None if row is None else row[column]
 
     async def nearest(
@@ -95,6 +102,7 @@ class Step:
         k: int,
         where: str | None = None,
         args: Sequence[Any] = (),
+        validate: bool = True,
     ) -> list[asyncpg.Record]:
         """The `k` rows of a table nearest to a text or an embedding, by cosine distance, in the step's snapshot.
 
@@ -106,6 +114,7 @@ class Step:
                 looked for without it.
             where: an SQL condition with `$1`, `$2`, … for `args`. It is SQL text: never build it from input.
             args: values for `where`.
+            validate: see `fetch`.
 
         Returns:
             Rows with `id`, `content`, `metadata` and `distance`, nearest first. Never one whose embedding is NULL or
@@ -121,7 +130,7 @@ class Step:
         vector = vector_of(collection, given)
         sql, values = nearest_statement(collection, vector, k=k, where=where, args=args)
         try:
-            return await self.fetch(sql, *values)
+            return await self.fetch(sql, *values, validate=validate)
         except ReadFailed as e:
             raise await self._not_searched(e, collection, vector) from e
 
@@ -193,17 +202,17 @@ class SyncStep:
         self._step = step
         self._home = home
 
-    def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
+    def fetch(self, sql: str, *args: Any, validate: bool = True) -> list[asyncpg.Record]:
         """See `Step.fetch`."""
-        return self._home.block(self._step.fetch(sql, *args))
+        return self._home.block(self._step.fetch(sql, *args, validate=validate))
 
-    def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
+    def fetchrow(self, sql: str, *args: Any, validate: bool = True) -> asyncpg.Record | None:
         """See `Step.fetchrow`."""
-        return self._home.block(self._step.fetchrow(sql, *args))
+        return self._home.block(self._step.fetchrow(sql, *args, validate=validate))
 
-    def fetchval(self, sql: str, *args: Any, column: int = 0) -> Any:
+    def fetchval(self, sql: str, *args: Any, column: int = 0, validate: bool = True) -> Any:
         """See `Step.fetchval`."""
-        return self._home.block(self._step.fetchval(sql, *args, column=column))
+        return self._home.block(self._step.fetchval(sql, *args, column=column, validate=validate))
 
     def nearest(
         self,
@@ -214,11 +223,13 @@ class SyncStep:
         k: int,
         where: str | None = None,
         args: Sequence[Any] = (),
+        validate: bool = True,
     ) -> list[asyncpg.Record]:
         """See `Step.nearest`."""
-        return self._home.block(
-            self._step.nearest(collection, text=text, embedding=embedding, k=k, where=where, args=args)
+        search = self._step.nearest(
+            collection, text=text, embedding=embedding, k=k, where=where, args=args, validate=validate
         )
+        return self._home.block(search)
 
     def uses(self, what: str) -> None:
         """See `Step.uses`."""

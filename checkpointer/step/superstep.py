@@ -226,8 +226,10 @@ class SuperStep:
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
-    async def read(self, attempt: Attempt, sql: str, args: tuple[Any, ...]) -> list[asyncpg.Record]:
-        """Run a read in the step's snapshot and log it.
+    async def read(
+        self, attempt: Attempt, sql: str, args: tuple[Any, ...], *, validate: bool = True
+    ) -> list[asyncpg.Record]:
+        """Run a read in the step's snapshot and log it, unless it is not to be validated.
 
         Raises:
             ReadRefused: the statement is not a read, or the database says it would write.
@@ -258,9 +260,10 @@ class SuperStep:
         async with self.snapshot.lock:
             try:
                 answer = await retry(once, failed, tries=_READ_TRIES, outage=self.owner.database.outage)
-                read = Read(sql, args, answer.digest, after=bool(view))
-                self.snapshot.note(read, answer, view)
-                attempt.reads.append(read)
+                if validate:
+                    read = Read(sql, args, answer.digest, after=bool(view))
+                    self.snapshot.note(read, answer, view)
+                    attempt.reads.append(read)
             finally:
                 await self.snapshot.rest()
         if answer.error is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from langgraph.types import Command
 
 from superstep import current_step
-from superstep.graphs.underwriting.records import open_part, recorded_decision
+from superstep.graphs.underwriting.records import has_room, recorded_decision
 
 if TYPE_CHECKING:
     from superstep import Step
@@ -32,8 +32,9 @@ async def commit(state: State) -> Command[str]:
     """Stage the decision and, if approved, the draw on the line.
 
     The decision was made in an earlier super-step, on facts that may have moved since: two steps are two transactions.
-    So the line is read again here, in the transaction that writes. If it no longer has room, the application is
-    assessed again; after `MAX_REASSESSMENTS` rounds it is referred to a human.
+    So the line is asked again here, in the transaction that writes, whether it has room: a condition, which draws of
+    others leave as it is while there is enough. If there is not, the application is assessed again; after
+    `MAX_REASSESSMENTS` rounds it is referred to a human.
 
     May run many times; nothing but the staged writes of the last time takes effect.
     """
@@ -42,13 +43,12 @@ async def commit(state: State) -> Command[str]:
     decided = await recorded_decision(step, state["application"])
     if decided is not None:
         return Command(update={"decision": decided}, goto="__end__")
-    if decision["outcome"] == "approve":
-        available = await open_part(step, state["exposure"]["line_id"])
-        if available < decision["amount"]:
-            rounds = state.get("reassessments", 0)
-            if rounds < MAX_REASSESSMENTS:
-                return Command(update={"reassessments": rounds + 1}, goto="exposure")
-            decision = _referred(decision)
+    approved, line_id = decision["outcome"] == "approve", state["exposure"]["line_id"]
+    if approved and not await has_room(step, line_id, decision["amount"]):
+        rounds = state.get("reassessments", 0)
+        if rounds < MAX_REASSESSMENTS:
+            return Command(update={"reassessments": rounds + 1}, goto="exposure")
+        decision = _referred(decision)
     final: Decision = {**decision, "recorded": True}
     _stage(step, final, state)
     return Command(update={"decision": final}, goto="__end__")

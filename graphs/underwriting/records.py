@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from superstep import Step
     from superstep.graphs.underwriting.state import Application, Decision
 
-__all__ = ["open_part", "recorded_decision"]
+__all__ = ["has_room", "open_part", "recorded_decision"]
 
 
 async def recorded_decision(step: Step, application: Application) -> Decision | None:
@@ -46,3 +46,15 @@ async def open_part(step: Step, line_id: str | None) -> int:
         return 0
     row = await step.fetchrow("SELECT credit_limit, drawn FROM underwriting.credit_line WHERE id = $1", line_id)
     return 0 if row is None else limits.room(row["credit_limit"], row["drawn"])
+
+
+async def has_room(step: Step, line_id: str | None, amount: int) -> bool:
+    """Whether an amount, in cents, can still be drawn on a credit line.
+
+    This is the fact, not what is drawn: other draws that leave room enough do not make the task run again.
+    """
+    return bool(
+        await step.fetchval(
+            "SELECT drawn + $2 <= credit_limit FROM underwriting.credit_line WHERE id = $1", line_id, amount
+        )
+    )
