@@ -12,14 +12,17 @@ read log is run again in a fresh transaction; if it says the same, the very same
 *Another transaction inserts the row that a task had looked for and stages*, or deletes its parent: the constraint is
 violated by what the snapshot does not show. Whatever violates one is tried once more in a fresh snapshot. What the task
 had read is validated there first: it has moved, and that is the conflict. If it holds, the write itself is at fault.
-A constraint that is deferred is violated at COMMIT; when the writes are tried once more, it is checked before that.
+A constraint or a trigger that is deferred rejects them at COMMIT; when the writes are tried once more, it is asked before
+that, so that the tasks at fault can be told.
 
 *Two runs of one thread.* Both would have to update the same row of `thread` with the token each was given; the second
 one finds another token or another head and inserts nothing.
 
-*The answer to COMMIT is lost.* The checkpoint is looked up before anything is decided. If it is not there because the
-server is still working on that COMMIT, the repeated transaction queues behind it on the thread's row, and then finds
-the head moved; the look-up that follows finds the checkpoint. So a commit is applied once whatever the network does.
+*The answer to COMMIT is lost.* The checkpoint is looked up before anything is decided, least of all whether facts hold
+and writes are accepted: they may not be, after the writes of this very commit. The server may still be working on that
+COMMIT. It holds the lock of the thread's row until it has ended, so the look-up first waits for that lock. A repeated
+commit of one statement queues behind the first one on that row, and then finds the head moved; the look-up that
+follows finds the checkpoint. So a commit is applied once whatever the network does.
 
 *A step without reads and staged writes* needs no snapshot: its only read is the thread's row, which it updates. It is
 one READ COMMITTED statement, atomic by itself, and serializable because that one row orders it.
@@ -41,6 +44,7 @@ from superstep.checkpointer.database.errors import (
     id_too_long,
     is_collision,
     is_lost,
+    is_rejection,
     is_serialization_failure,
 )
 from superstep.checkpointer.database.retry import retry
@@ -49,6 +53,7 @@ from superstep.checkpointer.langgraph.encryption import Where, stats_column
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.threads.ownership import moved_on
+from superstep.checkpointer.threads.queries.maintenance import lock_threads
 from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
 
 if TYPE_CHECKING:
@@ -68,6 +73,7 @@ __all__ = ["Barrier"]
 CommitKind: TypeAlias = Literal["direct", "replay"]
 
 _REPAIRS = 12
+_PATIENT = "SET LOCAL lock_timeout = '60s'"
 
 
 @dataclass(slots=True)
@@ -84,6 +90,7 @@ class Barrier:
         nodes: names of the tasks of the super-step, for its record.
         continues: of a caller that is no run: the checkpoint must continue the latest one.
         group: the checkpoints that may be stored together with it, if any.
+        sent: COMMIT was sent in the latest try.
     """
 
     run: Run
@@ -95,6 +102,7 @@ class Barrier:
     nodes: list[str]
     continues: bool = False
     group: Group | None = None
+    sent: bool = False
 
     @property
     def is_one_statement(self) -> bool:
@@ -192,9 +200,10 @@ class Barrier:
             await step.snapshot.lost(error)
             if (too_long := id_too_long(error)) is not None:
                 raise too_long from error
-            if not (lost or is_serialization_failure(error) or is_collision(error)):
+            refused = is_collision(error) or (self.sent and not step.collided and is_rejection(error))
+            if not (lost or is_serialization_failure(error) or refused):
                 raise ended_early(error) or error
-            step.collided = step.collided or is_collision(error)
+            step.collided = step.collided or refused
             step.costs.repairs += 1
             if not left:
                 raise self._unreachable() if lost else self._contended(step)
@@ -202,6 +211,7 @@ class Barrier:
         return await retry(lambda: self._try(step, batch), failed, tries=_REPAIRS, outage=self.run.database.outage)
 
     async def _try(self, step: SuperStep, batch: Batch | None) -> Moved:
+        self.sent = False
         kind: CommitKind = "direct" if step.snapshot.is_held or not step.has_reads else "replay"
         conn = await step.pin(for_commit=True)
         await failpoints.hit("commit.begun")
@@ -235,6 +245,7 @@ class Barrier:
 
     async def _finish(self, conn: Connection, step: SuperStep) -> None:
         await failpoints.hit("commit.before_commit")
+        self.sent = True
         try:
             await conn.execute(step.snapshot.commit)
             await failpoints.hit("commit.lost_answer")
@@ -284,9 +295,20 @@ class Barrier:
         return self.run.stale() if self.run.token is not None else moved_on(self.run.thread_id, self.parent_id)
 
     async def _is_there(self) -> bool:
-        """Whether our checkpoint was committed; asked on a new connection, as often as the server needs to return."""
+        """Whether our checkpoint was committed; asked on a new connection, as often as the server needs to return.
+
+        Raises:
+            DatabaseUnavailable: for a minute the server has been working on that COMMIT.
+        """
         database = self.run.database
-        return await database.autocommit(lambda conn: checkpoint_exists(conn, database.schema, self._new))
+
+        async def ask(conn: Connection) -> bool:
+            async with conn.transaction(isolation="read_committed"):
+                await conn.execute(_PATIENT)
+                await lock_threads(conn, database.schema, [self.run.thread_id])
+                return await checkpoint_exists(conn, database.schema, self._new)
+
+        return await database.autocommit(ask)
 
     def _record(self, step: SuperStep | None, kind: CommitKind, effects: Sequence[Effect]) -> str | None:
         if not (self.ends_step and self.nodes):  # LangGraph's own step that only distributes the input has no nodes

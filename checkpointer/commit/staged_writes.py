@@ -11,6 +11,7 @@ from superstep.checkpointer.database.errors import (
     Connection,
     is_collision,
     is_lost,
+    is_rejection,
     is_serialization_failure,
     plain,
     short,
@@ -70,17 +71,19 @@ async def apply_staged(conn: Connection, step: SuperStep, effects: Sequence[Effe
 
 
 async def _check_deferred(conn: Connection, step: SuperStep, effects: Sequence[Effect]) -> None:
-    """Check now what constraints that are deferred would check at COMMIT, where no task could be told of it.
+    """Check now what deferred constraints and triggers would check at COMMIT, where no task could be told of it.
 
     Which of the tasks' writes do not fit together is not known: all of them run again.
     """
     try:
         await conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    except asyncpg.IntegrityConstraintViolationError as e:
+    except asyncpg.PostgresError as e:
+        if not is_rejection(e):
+            raise
         await step.reject_all(effects)
         names = ", ".join(sorted({repr(effect.node) for effect in effects}))
         raise StagedWriteFailed(
-            f"The database rejected what {names} staged when a deferred constraint was checked: {plain(e)}. The "
+            f"The database rejected what {names} staged when deferred constraints and triggers were checked: {plain(e)}. The "
             f"super-step was rolled back; `runtime resume` (or input None) runs {names} again.",
             task=effects[-1].node,
             sql=effects[-1].staged[-1].sql,

@@ -25,6 +25,7 @@ __all__ = [
     "is_closed",
     "is_collision",
     "is_lost",
+    "is_rejection",
     "is_serialization_failure",
     "is_unusable",
     "plain",
@@ -54,6 +55,12 @@ _LOST = (
     OSError,
 )
 
+_NOT_LET_IN = frozenset({"28", "3D", "53"})
+"""Classes of SQLSTATEs with which a server refuses a connection that was never made."""
+
+_RAISE = "exec_stmt_raise"
+"""The function of the server that a RAISE of PL/pgSQL comes from: its SQLSTATE is the author's choice."""
+
 _ANOTHER_SESSION = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 """A statement that the driver had prepared is not there, or one that it had not is: something between it and the server
 gave it another session, or ended what it had prepared. Nothing was executed."""
@@ -76,10 +83,28 @@ def is_collision(error: BaseException) -> bool:
 
 
 def is_lost(error: BaseException, conn: Connection | None = None) -> bool:
-    """The connection is gone, so what its transaction did is unknown until looked up."""
+    """The connection is gone, so what its transaction did is unknown until looked up.
+
+    A server that ends a connection says so with severity FATAL. What it says with ERROR is about a statement, whatever
+    the SQLSTATE: functions and triggers choose theirs freely, and foreign servers are lost with one of class 08.
+    """
     if isinstance(error, asyncpg.InterfaceError):
         return conn is None or is_closed(conn)
-    return isinstance(error, _LOST)
+    if isinstance(error, _ANOTHER_SESSION):
+        return error.server_source_function != _RAISE
+    severity = getattr(error, "severity_en", None)  # the driver's own errors have none
+    if severity in ("FATAL", "PANIC") and (getattr(error, "sqlstate", None) or "")[:2] not in _NOT_LET_IN:
+        return True
+    return isinstance(error, _LOST) and severity != "ERROR"
+
+
+def is_rejection(error: BaseException) -> bool:
+    """The server has read the statement and says no: not for lack of time, and not for the sake of other transactions."""
+    if not isinstance(error, asyncpg.PostgresError) or getattr(error, "severity_en", None) != "ERROR":
+        return False
+    if error.server_source_function == _RAISE:
+        return not is_serialization_failure(error)
+    return not (is_serialization_failure(error) or is_lost(error) or ended_early(error) is not None)
 
 
 def is_unusable(error: BaseException) -> bool:

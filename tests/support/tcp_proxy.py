@@ -36,6 +36,12 @@ class TcpProxy:
             forwards.clear()
         self._open.clear()
 
+    def cut(self) -> None:
+        """Close all connections. The server learns of it when it has done what it is doing."""
+        for task in self._tasks:
+            task.cancel()
+        self._open.clear()
+
     def fall_silent(self) -> None:
         """As `drop`, and nothing gets through on new ones either."""
         self._silent = True

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database import failpoints
 from tests.support.bank import BALANCE, LOG, SET
 from tests.support.graphs import chain
 from tests.support.internals import connection_of_open_step, give_back
+from tests.support.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -96,3 +98,65 @@ async def test_a_commit_that_lands_late_is_not_applied_twice(
     assert (await chain(saver, node).ainvoke({"n": 0}, thread, durability="sync"))["n"] == 1
     await late[0]
     assert await bank.journal() == ["once"]
+
+
+# The COMMIT of what updates accounts lasts until an advisory lock is free.
+SLOW = (
+    "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NULL; END $$; "
+    "CREATE CONSTRAINT TRIGGER slow AFTER UPDATE OR INSERT ON account DEFERRABLE INITIALLY DEFERRED "
+    "FOR EACH ROW EXECUTE FUNCTION slow()"
+)
+
+
+async def locks_waited_for(bank: Bank, at_least: int) -> None:
+    async with asyncio.timeout(20):
+        while len(await bank.do("SELECT 1 FROM pg_locks WHERE NOT granted")) < at_least:
+            pass
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("reads", "write"),
+    [
+        (False, "UPDATE account SET balance = balance - 70 WHERE id = 1"),  # again, it would break a rule of the table
+        (False, "INSERT INTO account VALUES (6, 30)"),  # ... it would collide with itself
+        (False, "UPDATE account SET balance = 30 WHERE id = 1 AND balance = 100"),  # ... it would touch no row
+        (True, "UPDATE account SET balance = balance - 70 WHERE id = 1"),  # what had been read is what it has written
+    ],
+)
+async def test_a_commit_that_is_under_way_when_its_connection_is_lost_is_waited_for(
+    bank: Bank, database_url: str, thread: RunnableConfig, write: str, *, reads: bool, nested: bool, wrap: bool
+) -> None:
+    runs: list[str] = []
+
+    async def node(state: Any) -> Any:
+        runs.append("node")
+        step = current_step()
+        if reads:
+            await step.fetchval(BALANCE, 1)
+        step.stage(write, expect_rows=1)
+        return {"n": 1}
+
+    async def caller(state: Any) -> Any:
+        runs.append("caller")
+        return {"n": (await chain(None, node).ainvoke({"n": 0}))["n"]}
+
+    async with bank.saver.database.connections.borrow() as conn:
+        await conn.execute(SLOW)
+    async with (
+        TcpProxy(database_url).running() as proxy,
+        TransactionalSaver.from_conn_string(proxy.url) as saver,
+        bank.saver.transaction() as holder,
+    ):
+        await holder.execute("SELECT pg_advisory_lock(7)")
+        graph = chain(saver, caller if nested else node)
+        run = asyncio.create_task((transactional(graph) if wrap else graph).ainvoke({"n": 0}, thread))
+        await locks_waited_for(bank, 1)
+        proxy.cut()
+        await locks_waited_for(bank, 2)
+        await holder.execute("SELECT pg_advisory_unlock(7)")
+        assert (await run)["n"] == 1
+    assert runs == (["caller", "node"] if nested else ["node"])
+    assert min(row["balance"] for row in await bank.do("SELECT balance FROM account")) == 30
