@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from superstep.checkpointer.commit.queries import NewCheckpoint, Put, checkpoint_exists, put_as_owner, put_outside
 from superstep.checkpointer.commit.staged_writes import apply_staged
 from superstep.checkpointer.commit.step_record import step_record
+from superstep.checkpointer.commit.task_results import dumped_effect
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.database.errors import (
     DRIVER_ERRORS,
@@ -50,10 +51,12 @@ from superstep.checkpointer.database.errors import (
 from superstep.checkpointer.database.retry import retry
 from superstep.checkpointer.langgraph.codec import WriteRows
 from superstep.checkpointer.langgraph.encryption import Where, stats_column
+from superstep.checkpointer.step.callers import Callers
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.threads.ownership import moved_on
 from superstep.checkpointer.threads.queries.maintenance import lock_threads
+from superstep.checkpointer.threads.result import Result
 from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
 
 if TYPE_CHECKING:
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.commit.group import Group
     from superstep.checkpointer.langgraph.codec import CheckpointRow
     from superstep.checkpointer.step.callers import Moved
+    from superstep.checkpointer.step.ports import Caller
     from superstep.checkpointer.step.read_set import Effect
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.threads.pending_writes import Batch
@@ -91,6 +95,7 @@ class Barrier:
         continues: of a caller that is no run: the checkpoint must continue the latest one.
         group: the checkpoints that may be stored together with it, if any.
         sent: COMMIT was sent in the latest try.
+        noted: what callers rest on that is stored with it.
     """
 
     run: Run
@@ -103,6 +108,7 @@ class Barrier:
     continues: bool = False
     group: Group | None = None
     sent: bool = False
+    noted: Sequence[tuple[Caller, Effect]] = ()
 
     @property
     def is_one_statement(self) -> bool:
@@ -150,6 +156,8 @@ class Barrier:
                 await step.end()
         if batch is not None:
             batch.settle()
+        for caller, effect in self.noted:
+            caller.task.noted = effect.reads
         self.run.arrived(self.ns, self.checkpoint_id)
         self.run.commits += self.ends_step
 
@@ -185,6 +193,9 @@ class Barrier:
             await self._insert(conn, record, batch)
             await failpoints.hit("commit.committed")
 
+        self.noted = Callers(self.run, self.ns).to_note()
+        if self.noted:
+            await self.run.database.autocommit(self._note_callers)
         await self.run.database.autocommit(insert)
 
     # -- with reads or staged writes -----------------------------------------------------------------------------
@@ -222,6 +233,8 @@ class Barrier:
         await apply_staged(conn, step, effects)
         wrote = any(effect.staged for effect in effects)
         callers = await step.callers.after_writes(conn) if wrote and step.callers.have_read else []
+        self.noted = step.callers.to_note(callers)
+        await self._note_callers(conn)
         await failpoints.hit("commit.staged")
         if await self._insert(conn, self._record(step, kind, effects), batch):
             await self._finish(conn, step)
@@ -265,6 +278,14 @@ class Barrier:
     @property
     def _new(self) -> NewCheckpoint:
         return NewCheckpoint(self.run.thread_id, self.ns, self.checkpoint_id, self.parent_id, self.row)
+
+    async def _note_callers(self, conn: Connection) -> None:
+        """Store what this checkpoint of a subgraph rests on, for runs in which its callers start anew."""
+        for caller, effect in self.noted:
+            at = caller.step.ns, caller.step.checkpoint_id
+            dumped = dumped_effect(self.run.serde, Where(self.run.thread_id, *at), effect)
+            result = Result(effect.task_id, WriteRows.none(), dumped, finished=False, forget_memo=False)
+            await self.run.writes.store(conn, *at, [result])
 
     async def _insert(self, conn: Connection, record: str | None, batch: Batch | None) -> bool:
         """The checkpoint with its values and writes; false if it is there already.

@@ -106,4 +106,4 @@ async def _effects(database: Database, serde: SerializerProtocol, new: NewCheckp
         lambda conn: running.hypotheses(conn, database.schema, new.thread_id, new.ns, parent_id)
     )
     found = saved_effects(serde, Where(new.thread_id, new.ns, parent_id), rows)
-    return [effect for effect in found if not effect.asked and not effect.empty]
+    return [effect for effect in found if not (effect.asked or effect.calls or effect.empty)]

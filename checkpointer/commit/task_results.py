@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.threads.run import Run
 
-__all__ = ["save_result"]
+__all__ = ["dumped_effect", "save_result"]
 
 
 async def save_result(
@@ -58,7 +58,7 @@ async def save_result(
     failure = next((value for channel, value in clean if channel == ERROR), None)
     try:
         effect = await _effect(run, at, task_id, task_path, mark, clean, finished=finished)
-        stored = None if effect is None or effect.empty else _dumped(serde, where, effect)
+        stored = None if effect is None or effect.empty else dumped_effect(serde, where, effect)
     except RuntimeFault as e:
         run.poison = e
         raise
@@ -141,7 +141,8 @@ async def _effect(
     return effect
 
 
-def _dumped(serde: SerializerProtocol, where: Where, effect: Effect) -> tuple[str, bytes]:
+def dumped_effect(serde: SerializerProtocol, where: Where, effect: Effect) -> tuple[str, bytes]:
+    """Kind and bytes of an effect, as it is stored at this place."""
     serde = effect_at(serde, where, effect.task_id)
     return dump(serde, effect.dump(), f"an argument of a read or staged write of node {effect.node!r}")
 

@@ -99,7 +99,7 @@ def is_lost(error: BaseException, conn: Connection | None = None) -> bool:
 
 
 def is_rejection(error: BaseException) -> bool:
-    """The server has read the statement and says no: not for lack of time, and not for the sake of other transactions."""
+    """The server has read the statement and says no: not for lack of time, nor for the sake of other transactions."""
     if not isinstance(error, asyncpg.PostgresError) or getattr(error, "severity_en", None) != "ERROR":
         return False
     if error.server_source_function == _RAISE:

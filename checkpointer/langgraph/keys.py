@@ -30,6 +30,7 @@ __all__ = [
     "NO_WRITES",
     "NULL_TASK",
     "PUSH",
+    "RESUMING",
     "RUNTIME",
     "SEND",
     "SENDS",
@@ -52,6 +53,7 @@ SEND: Final = "__pregel_send"
 CACHE: Final = "__pregel_cache"
 DURABILITY: Final = "__pregel_durability"
 CHECKPOINT_MAP: Final = "checkpoint_map"
+RESUMING: Final = "__pregel_resuming"  # of a subgraph: go on from the latest checkpoint, whatever the input
 
 # Channels.
 SENDS: Final = "__pregel_tasks"

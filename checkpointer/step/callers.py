@@ -6,15 +6,20 @@ commit validates that too. If a caller's facts have moved, the commit is refused
 A task reads a balance, and the agent that it calls draws on it: that is no change of the task's fact from outside. So
 what callers' reads say in the nested transaction, once its writes are applied, is what the callers' own commits will
 compare with.
+
+A caller may never end: its process dies, it fails, it is cancelled. The next run starts it anew, and its subgraph goes
+on from what is committed. So what that rests on is stored with the nested commit, and must hold then.
 """
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.step.after_writes import answers_after_writes
 from superstep.checkpointer.step.drift import Drift
+from superstep.checkpointer.step.read_set import Effect, Read
 from superstep.checkpointer.step.task import TaskState
 
 if TYPE_CHECKING:
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.step.ports import Caller, Owner
-    from superstep.checkpointer.step.read_set import Read, Staged
+    from superstep.checkpointer.step.read_set import Staged
     from superstep.checkpointer.step.task import Task
 
     Moved = Iterable[tuple[list[Read], int, Read]]
@@ -76,15 +81,31 @@ class Callers:
         """What their reads say now that this super-step's writes are applied in its transaction.
 
         Returns:
-            Per read: the log it stands in, its place there, and the read with its new digest. For `move_on`.
+            Per read: the log it stands in, its place there, and the read with its new digest. For `move_on`. Those that
+            were made on top of siblings' writes are left as they are: these writes are not applied here.
         """
-        logs = [reads for _, reads, _ in self.log()]
-        answers = iter(await answers_after_writes(conn, [read for reads in logs for read in reads]))
-        return [
-            (reads, place, replace(read, digest=next(answers).digest))
-            for reads in logs
-            for place, read in enumerate(reads)
-        ]
+        asked = [(reads, n) for _, reads, _ in self.log() for n, read in enumerate(reads) if not read.after]
+        answers = await answers_after_writes(conn, [reads[n] for reads, n in asked])
+        said = zip(asked, answers, strict=True)
+        return [(reads, n, replace(reads[n], digest=answer.digest)) for (reads, n), answer in said]
+
+    def to_note(self, moved: Moved = ()) -> list[tuple[Caller, Effect]]:
+        """What is to be stored with a commit of this super-step, by caller: what it rests on and is not stored yet.
+
+        `moved` is what reads say once the commit's writes are applied.
+        """
+        now = {(id(reads), place): read for reads, place, read in moved}
+        found = []
+        for caller in self.all():
+            task = caller.task
+            reads = [now.get((id(log), n), read) for log in task.logs() for n, read in enumerate(log)]
+            stored = len(reads) == len(task.noted) and all(map(operator.is_, reads, task.noted))
+            if task.attempt is None or not reads or stored:
+                continue
+            asked = task.shown is not None
+            effect = Effect(task.id, task.node, reads, path=task.attempt.path, asked=asked, calls=not asked)
+            found.append((caller, effect))
+        return found
 
     async def move_on(self, moved: Moved) -> None:
         """This super-step is committed: its callers go on in a snapshot that has its writes.

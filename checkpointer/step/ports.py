@@ -41,7 +41,15 @@ class Withdrawal:
 
 
 class CallerStep(Protocol):
-    """The super-step of a caller, as a super-step below it sees it."""
+    """The super-step of a caller, as a super-step below it sees it.
+
+    Attributes:
+        ns: the namespace.
+        checkpoint_id: the checkpoint that it started from.
+    """
+
+    ns: str
+    checkpoint_id: str
 
     @property
     def snapshot(self) -> Snapshot:

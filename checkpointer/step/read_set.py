@@ -23,6 +23,7 @@ __all__ = ["Effect", "Read", "Staged", "differ_in_order", "digest_rejection", "d
 
 _ROWS = b"\x02"  # the digests of 0.1.0 have no such byte, and another length: they equal none of these
 _REJECTED = b"\x03"
+_CALLS = 2  # where others have a truth value; the first release takes it for a question
 _BAG = 17  # where the part begins that is the same for all orders
 
 
@@ -72,6 +73,7 @@ class Effect:
         staged: its writes, in call order.
         path: LangGraph's task path; staged writes of a step are applied in its order.
         asked: the task ended in an interrupt: the reads are what a human was shown.
+        calls: the task has not ended: the reads are what super-steps of its subgraphs rest on that are committed.
         callers: of a `@task` call, the tasks (id to node) that called it: their results rest on its result.
         uses: named versions that it used, such as "verify@3", in the order of their first use.
     """
@@ -84,6 +86,7 @@ class Effect:
     asked: bool = False
     callers: dict[str, str] = field(default_factory=dict)
     uses: list[str] = field(default_factory=list)
+    calls: bool = False
 
     @property
     def empty(self) -> bool:
@@ -94,19 +97,21 @@ class Effect:
         """A msgpack-ready form; `load` reads it back. Without `uses`, the first release can read it too."""
         reads = [[r.sql, list(map(storable, r.args)), r.digest, *([True] if r.after else [])] for r in self.reads]
         staged = [[s.sql, list(map(storable, s.args)), s.expect_rows] for s in self.staged]
-        return [self.node, reads, staged, self.path, self.asked, self.callers, *([self.uses] if self.uses else [])]
+        kind = _CALLS if self.calls else self.asked
+        return [self.node, reads, staged, self.path, kind, self.callers, *([self.uses] if self.uses else [])]
 
     @classmethod
     def load(cls, task_id: str, dumped: Sequence[Any]) -> Effect:
         """The inverse of `dump`."""
-        node, reads, staged, path, asked, callers, *uses = dumped
+        node, reads, staged, path, kind, callers, *uses = dumped
         return cls(
             task_id=task_id,
             node=node,
             reads=[Read(sql, tuple(map(restored, args)), digest, bool(after)) for sql, args, digest, *after in reads],
             staged=[Staged(sql, tuple(map(restored, args)), expect) for sql, args, expect in staged],
             path=path,
-            asked=asked,
+            asked=kind is True,
+            calls=kind == _CALLS and kind is not True,
             callers=callers,
             uses=list(*uses),
         )

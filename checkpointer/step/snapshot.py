@@ -38,8 +38,9 @@ from superstep.checkpointer.database.errors import (
 )
 from superstep.checkpointer.database.session import RESET, RESET_ALL
 from superstep.checkpointer.step.answers import Answer, rejected, returned
+from superstep.checkpointer.step.log_order import key_of, rests_on_settings
 from superstep.checkpointer.step.order import still_holds
-from superstep.checkpointer.step.statements import writes_rows
+from superstep.checkpointer.step.statements import sets_session, writes_rows
 from superstep.checkpointer.step.transitions import check_transition
 from superstep.runtime.faults import StatementRefused
 
@@ -102,6 +103,7 @@ class Snapshot:
         self._view: Sequence[Staged] = ()  # staged writes that are applied at the moment, for reads on top of them
         self._seen: dict[tuple[Any, ...], Answer] = {}  # what reads have returned in the open transaction
         self._opened = 0.0  # when the transaction was begun
+        self._settings: list[tuple[str, Sequence[Any]]] = []  # reads that have set something, undone by a roll-back
         self._reset = RESET  # of what its statements can have left in the session, when it ends
 
     @property
@@ -159,7 +161,7 @@ class Snapshot:
 
     def note(self, read: Read, answer: Answer, view: Sequence[Staged] = ()) -> None:
         """A read was made in the open transaction."""
-        self._seen[_key(read, view)] = replace(answer, rows=())
+        self._seen[key_of(read, view)] = replace(answer, rows=())
 
     async def ask(self, sql: str, args: Sequence[Any], view: Sequence[Staged] = ()) -> Answer:
         """What the database says to a read in the open transaction, a rejection included. See `answers`.
@@ -181,6 +183,8 @@ class Snapshot:
             await self._mend()
             self.asks_again = self.asks_again or answer.of_catalog
             return answer
+        if sets_session(sql):
+            self._settings.append((sql, args))
         return returned(sql, rows)
 
     async def fetch(self, sql: str, args: Sequence[Any]) -> list[asyncpg.Record]:
@@ -289,6 +293,7 @@ class Snapshot:
 
     async def _open(self, conn: Connection) -> None:
         self._seen.clear()
+        self._settings.clear()
         self._view = ()
         self._reset = RESET
         self._opened = time.monotonic()
@@ -297,14 +302,19 @@ class Snapshot:
         await failpoints.hit("step.pinned")
 
     async def _replay(self, log: Log) -> list[Task]:
-        """Run what of a log has not been read in this transaction: the tasks for which it says something else."""
+        """Run what of a log has not been read in this transaction: the tasks for which it says something else.
+
+        All of it, in its order, if the same question was answered in two ways: it rests on what was set in between.
+        """
+        log = list(log)
+        in_order = rests_on_settings(log)
         moved: list[Task] = []
         for task, reads, view in log:
             for read in reads:
                 if task in moved:
                     break
-                key = _key(read, view)
-                if key not in self._seen:
+                key = key_of(read, view)
+                if in_order or key not in self._seen:
                     self._seen[key] = await self._ask_again(read, view if read.after else ())
                 if not await still_holds(self._connection(), read, self._seen[key]):
                     moved.append(task)
@@ -352,7 +362,10 @@ class Snapshot:
     async def _mend(self) -> None:
         if self.state is SnapshotState.OPEN:  # with writes of a view in it
             self._become(SnapshotState.DIRTY)
-        await self._connection().execute(_MEND)
+        conn = self._connection()
+        await conn.execute(_MEND)
+        for sql, args in self._settings:
+            await conn.fetch(sql, *args)
         self._view = ()
         self._become(SnapshotState.OPEN)
 
@@ -404,7 +417,3 @@ async def _execute_staged(conn: Connection, staged: Staged) -> str:
     statement = await conn.prepare(staged.sql)
     await statement.fetch()
     return statement.get_statusmsg() or ""
-
-
-def _key(read: Read, view: Sequence[Staged]) -> tuple[Any, ...]:
-    return (*read.key, *(map(id, view) if read.after else ()))

@@ -18,6 +18,7 @@ __all__ = [
     "ends_transaction",
     "reads_only",
     "scanned",
+    "sets_session",
     "switches_protocol",
     "writes_rows",
 ]
@@ -56,6 +57,12 @@ def changes_session(sql: str) -> bool:
     super-step.
     """
     return first_word(sql) in _SESSION_WORDS
+
+
+@lru_cache(maxsize=1024)
+def sets_session(sql: str) -> bool:
+    """Whether the statement sets what later ones may depend on: whose rows are seen, where names are looked up."""
+    return any(token.text == "set_config" for token in tokens(sql) if token.kind in (Kind.WORD, Kind.QUOTED))
 
 
 def switches_protocol(sql: str) -> bool:

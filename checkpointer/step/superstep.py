@@ -215,9 +215,9 @@ class SuperStep:
 
     def view_of(self, task: Task) -> Sequence[Staged]:
         """The staged writes of tasks before this one that its reads marked `after` were made on top of."""
-        if task.attempt is not None:
-            return task.attempt.view or ()
-        saved = task.effect or task.shown
+        if task.attempt is not None and task.attempt.view is not None:
+            return task.attempt.view
+        saved = task.effect or task.shown or task.built_on
         return self._writes_before((saved.path, task.id)) if saved is not None else ()
 
     def _writes_before(self, place: tuple[str, str]) -> tuple[Staged, ...]:

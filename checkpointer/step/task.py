@@ -115,6 +115,9 @@ class Task:
         effect: what the result that counts rests on. Only FINISHED and HYPOTHESIS have one, and FINISHED has none if
             the execution did not use its step.
         shown: what a human was shown before, by an execution that asked: it must hold, however the task ends.
+        built_on: what committed super-steps of its subgraphs rest on, by executions of earlier runs that did not end. A
+            subgraph goes on from there, so it must hold, too.
+        noted: the reads that are stored as that, of this run.
         answers_since: the execution, counted over all runs, that the first one of this run has answers of models from.
         withdrawn: how often it has asked before, about facts that have moved since.
     """
@@ -126,6 +129,8 @@ class Task:
     attempt: Attempt | None = None
     effect: Effect | None = None
     shown: Effect | None = None
+    built_on: Effect | None = None
+    noted: list[Read] = field(default_factory=list)
     answers_since: int | None = None
     withdrawn: int = 0
 
@@ -136,6 +141,8 @@ class Task:
         """
         if saved.asked:
             self.shown = saved
+        elif saved.calls:
+            self.built_on = saved
         elif self.state in (TaskState.KNOWN, TaskState.HYPOTHESIS):
             self._become(TaskState.HYPOTHESIS, effect=saved)
         if self.attempt is None:
@@ -163,7 +170,7 @@ class Task:
         `None` if the output is not of the execution known here, or that did not use its step: then it rests on nothing.
         """
         of_this = self.attempt is not None and self.attempt.mark == mark
-        effect = self.attempt.effect(path=path) if self.attempt is not None and of_this else None
+        effect = self._resting(self.attempt.effect(path=path)) if self.attempt is not None and of_this else None
         self._become(TaskState.FINISHED, effect=effect)
         if not of_this:
             self.attempt = None  # what an earlier execution read and staged is part of nothing any more
@@ -186,7 +193,14 @@ class Task:
         if self.attempt is None:
             return None
         self._become(TaskState.ASKED)
-        return self.attempt.effect(path=path, asked=True)
+        return self._resting(self.attempt.effect(path=path, asked=True))
+
+    def _resting(self, effect: Effect) -> Effect:
+        """The effect, with what the task's subgraphs were built on before this run."""
+        if self.built_on is not None:
+            known = {(read.key, read.digest) for read in effect.reads}
+            effect.reads[:0] = [read for read in self.built_on.reads if (read.key, read.digest) not in known]
+        return effect
 
     def fail(self) -> None:
         """It ended in an error: nothing of it counts."""
@@ -197,7 +211,7 @@ class Task:
         """Facts of it have changed: nothing of it counts. Whether it had asked a human, who must be asked again."""
         asked = self.shown is not None
         self._become(TaskState.DRIFTED)
-        self.attempt = self.shown = None
+        self.attempt = self.shown = self.built_on = None
         self.withdrawn += asked
         return asked
 
@@ -224,6 +238,8 @@ class Task:
         """All reads that the task rests on, what a human was shown included."""
         if self.shown is not None:
             yield self.shown.reads
+        if self.built_on is not None:
+            yield self.built_on.reads
         if self.effect is not None and (self.attempt is None or self.state is TaskState.FINISHED):
             yield self.effect.reads  # a hypothesis whose task runs again is about to be replaced
         if self.attempt is not None and self.state is not TaskState.FINISHED:

@@ -14,6 +14,7 @@ from superstep.checkpointer.langgraph.keys import (
     DURABILITY,
     FORMAT_OF_TASK_IDS,
     INTERRUPT,
+    RESUMING,
     RUNTIME,
     TASK_ID,
     by_namespace,
@@ -30,7 +31,7 @@ from superstep.runtime.faults import ThreadBusy, ThreadMismatch
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
     from typing import Any
     from uuid import UUID
 
@@ -54,10 +55,14 @@ async def load(
 
     `runner` is the asyncio task that runs the graph; `None` if a thread does.
 
+    A subgraph with `checkpointer=True` keeps its state from call to call. When a task that calls it runs again after a
+    conflict, what its call has left is gone, and the latest checkpoint is that of a call before. LangGraph would take
+    it for the one to resume at, and drop the input: it is told otherwise.
+
     LangGraph loads each graph of a run once to go on from it. A second time, within the same invocation, it only looks:
     a run that was addressed to an older checkpoint asks whether the thread has moved past that.
     """
-    conf = config["configurable"]
+    conf: MutableMapping[str, Any] = config["configurable"]
     thread_id, ns = thread_of(conf), namespace_of(conf)
     key = run_key(conf)
     run = runs.find(key, thread_id) if key is not None else None
@@ -79,8 +84,17 @@ async def load(
     owner.enter(ns, conf.get(TASK_ID), runner)
     owner.namespaces[ns].at_exit = conf.get(DURABILITY) == "exit"
     owner.namespaces[ns].load(loaded.checkpoint if loaded else None, conf.get(TASK_ID), conf[RUNTIME], above)
+    if conf.get(RESUMING) and loaded is not None and _is_of_an_earlier_call(owner, loaded, above):
+        conf[RESUMING] = False
     owner.namespaces[ns].open_questions(_questions(owner, loaded, row["write_paths"] or () if row else ()))
     return loaded
+
+
+def _is_of_an_earlier_call(run: Run, loaded: CheckpointTuple, above: Mapping[str, str]) -> bool:
+    """Whether a subgraph was loaded at what a call in an earlier super-step left, and a task around it runs again."""
+    made_in = by_namespace(loaded.metadata.get("parents") or {})
+    tried = [step for place in above.items() if (step := run.steps.get(place)) is not None and step.costs.drifts]
+    return any(made_in.get(step.ns) != step.checkpoint_id for step in tried)
 
 
 def _questions(run: Run, loaded: CheckpointTuple | None, paths: Sequence[str]) -> Questions:

@@ -7,7 +7,9 @@ v.names AS value_names, v.kinds AS value_kinds, v.vals AS value_values,
 w.tasks AS write_tasks, w.channels AS write_channels, w.kinds AS write_kinds, w.vals AS write_values,
 w.idx AS write_idx, w.paths AS write_paths,
 EXISTS (SELECT 1 FROM {schema}.step_attempt a WHERE a.thread_id = c.thread_id AND a.ns = c.ns
-        AND a.checkpoint_id = c.checkpoint_id) AS tried_before
+        AND a.checkpoint_id = c.checkpoint_id)
+OR EXISTS (SELECT 1 FROM {schema}.task_effect e WHERE e.thread_id = c.thread_id AND e.ns = c.ns
+           AND e.checkpoint_id = c.checkpoint_id) AS tried_before
 
 -- name: tuple_joins
 LEFT JOIN LATERAL (

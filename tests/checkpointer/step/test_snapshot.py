@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from superstep.runtime.faults import StepConflict
-from tests.support.bank import BALANCE, Bank
+from superstep.runtime.faults import ReadFailed, StepConflict
+from tests.support.bank import BALANCE, LOG, Bank
 from tests.support.graphs import chain, fan, steps_of
 from tests.support.race import Race
 
@@ -103,3 +104,30 @@ async def test_sibling_of_a_drifted_task_goes_on_in_the_newer_snapshot(
     result = await graph.ainvoke(None, thread)
     assert sorted(runs) == ["drifting", "drifting", "steady"]
     assert [list(pair) for pair in result["seen"]] == [["drifting", 7], ["steady", 100]]
+
+
+@pytest.mark.parametrize("hold_idle", [0, 0.25])
+async def test_what_reads_set_holds_for_the_reads_after_them(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    """The same question under two settings, and one after a read that was rejected. Replayed, it is asked in order."""
+    runs: list[list[Any]] = []
+    mine = "SELECT balance FROM account WHERE id = current_setting('app.account')::int"
+
+    async def node(state: Any) -> Any:
+        step = current_step()
+        got: list[Any] = []
+        for account in ("2", "3", "2"):
+            await step.fetchval("SELECT set_config('app.account', $1, true)", account)
+            got.append(await step.fetchval(mine))
+        with pytest.raises(ReadFailed):
+            await step.fetchval("SELECT 1 / 0")
+        got.append(await step.fetchval(mine + " AND note IS NULL"))
+        step.stage(LOG, "done")
+        runs.append(got)
+        return {}
+
+    await bank.set(7, 3)
+    await transactional(chain(saver, node)).ainvoke({}, thread)
+    assert runs == [[100, 7, 100, 100]]
+    assert await bank.journal() == ["done"]
