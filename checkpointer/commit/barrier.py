@@ -12,8 +12,8 @@ read log is run again in a fresh transaction; if it says the same, the very same
 *Another transaction inserts the row that a task had looked for and stages*, or deletes its parent: the constraint is
 violated by what the snapshot does not show. Whatever violates one is tried once more in a fresh snapshot. What the task
 had read is validated there first: it has moved, and that is the conflict. If it holds, the write itself is at fault.
-A constraint or a trigger that is deferred rejects them at COMMIT; when the writes are tried once more, it is asked before
-that, so that the tasks at fault can be told.
+A constraint or a trigger that is deferred rejects them at COMMIT; when the writes are tried once more, it is asked
+before that, so that the tasks at fault can be told.
 
 *Two runs of one thread.* Both would have to update the same row of `thread` with the token each was given; the second
 one finds another token or another head and inserts nothing.

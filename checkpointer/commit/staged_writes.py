@@ -83,8 +83,8 @@ async def _check_deferred(conn: Connection, step: SuperStep, effects: Sequence[E
         await step.reject_all(effects)
         names = ", ".join(sorted({repr(effect.node) for effect in effects}))
         raise StagedWriteFailed(
-            f"The database rejected what {names} staged when deferred constraints and triggers were checked: {plain(e)}. The "
-            f"super-step was rolled back; `runtime resume` (or input None) runs {names} again.",
+            f"The database rejected what {names} staged when deferred constraints or triggers were checked: "
+            f"{plain(e)}. The super-step was rolled back; `runtime resume` (or input None) runs {names} again.",
             task=effects[-1].node,
             sql=effects[-1].staged[-1].sql,
             sqlstate=e.sqlstate,

@@ -50,11 +50,16 @@ async def save_result(
     mark, clean = unmark(writes)
     where = Where(run.thread_id, *at)
     run.handed_in(task_id)
-    run.name_questions(at[0], task_id, asked_in(clean, INTERRUPT))
     took_answer = run.token is not None and task_id != NULL_TASK and any(channel == RESUME for channel, _ in clean)
+    answers = next((len(value) for channel, value in clean if channel == RESUME and isinstance(value, list)), 0)
+    took_another = took_answer and run.namespaces[at[0]].has_taken_another(task_id, answers)
+    if took_another:
+        run.spend_answers(at[0], [task_id])
     if took_answer and not run.namespaces[at[0]].may_take_answers(at[1], task_id, task_path):
         await _refuse_answer(run, at, task_id)
+    run.name_questions(at[0], task_id, asked_in(clean, INTERRUPT))
     finished = is_output(clean)
+    took_another = took_another and not (finished and run.options.accept_stale_answers)
     failure = next((value for channel, value in clean if channel == ERROR), None)
     try:
         effect = await _effect(run, at, task_id, task_path, mark, clean, finished=finished)
@@ -63,7 +68,7 @@ async def save_result(
         run.poison = e
         raise
     rows = write_rows(serde, _without_secrets(clean), task_id, task_path, where)
-    await run.writes.save(*at, Result(task_id, rows, stored, finished, forget_memo=_is_its_own(failure)))
+    await run.writes.save(*at, Result(task_id, rows, stored, finished, _is_its_own(failure), took_another))
 
 
 def _is_its_own(failure: object) -> bool:

@@ -28,7 +28,7 @@ from superstep.checkpointer.step.task import Attempt, Task, TaskState
 from superstep.runtime.faults import NoActiveStep, ReadRefused, StaleRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     import asyncpg
 
@@ -68,10 +68,16 @@ class SuperStep:
 
     # -- tasks ---------------------------------------------------------------------------------------------------
 
-    def load(self, effects: Iterable[Effect], costs: Costs | None, asked_again: Iterable[str] = ()) -> None:
+    def load(
+        self,
+        effects: Iterable[Effect],
+        costs: Costs | None,
+        asked_again: Iterable[str] = (),
+        answered: Collection[str] = (),
+    ) -> None:
         """What earlier attempts of this super-step left behind: hypotheses until validated."""
         for effect in effects:
-            self._task(effect.task_id).load(effect)
+            self._task(effect.task_id).load(effect, answered=effect.task_id in answered)
         for task_id in asked_again:
             self._task(task_id).withdrawn += 1
         if costs is not None:

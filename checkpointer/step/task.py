@@ -134,8 +134,10 @@ class Task:
     answers_since: int | None = None
     withdrawn: int = 0
 
-    def load(self, saved: Effect) -> None:
+    def load(self, saved: Effect, *, answered: bool = False) -> None:
         """What an earlier attempt of the super-step, perhaps of another process, left behind for this task.
+
+        The result of a task that was `answered` by a human rests on facts; so does the answer, if the task runs again.
 
         LangGraph may load a graph again while its super-step is under way. What the task has done since counts then.
         """
@@ -145,6 +147,7 @@ class Task:
             self.built_on = saved
         elif self.state in (TaskState.KNOWN, TaskState.HYPOTHESIS):
             self._become(TaskState.HYPOTHESIS, effect=saved)
+            self.shown = saved if answered else self.shown
         if self.attempt is None:
             self.node, self.callers = saved.node, saved.callers
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from langgraph.checkpoint.serde.types import RESUME
+
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.codec import checkpoint_tuple, effect_at
 from superstep.checkpointer.langgraph.control import run_options
@@ -14,12 +16,14 @@ from superstep.checkpointer.langgraph.keys import (
     DURABILITY,
     FORMAT_OF_TASK_IDS,
     INTERRUPT,
+    NULL_TASK,
     RESUMING,
     RUNTIME,
     TASK_ID,
     by_namespace,
     run_key,
 )
+from superstep.checkpointer.langgraph.questions import asked_in
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.read_set import Effect
 from superstep.checkpointer.threads.ownership import busy
@@ -31,7 +35,7 @@ from superstep.runtime.faults import ThreadBusy, ThreadMismatch
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
     from typing import Any
     from uuid import UUID
 
@@ -90,6 +94,13 @@ async def load(
     return loaded
 
 
+def _names(task_id: str, writes: Sequence[tuple[str, str, Any]]) -> list[str]:
+    """The names of the questions that a task has asked."""
+    return [
+        each.id for each in asked_in(((channel, value) for id_, channel, value in writes if id_ == task_id), INTERRUPT)
+    ]
+
+
 def _is_of_an_earlier_call(run: Run, loaded: CheckpointTuple, above: Mapping[str, str]) -> bool:
     """Whether a subgraph was loaded at what a call in an earlier super-step left, and a task around it runs again."""
     made_in = by_namespace(loaded.metadata.get("parents") or {})
@@ -104,8 +115,11 @@ def _questions(run: Run, loaded: CheckpointTuple | None, paths: Sequence[str]) -
     checkpoint = loaded.checkpoint
     pending = zip(loaded.pending_writes, paths, strict=True)
     asked = {task_id: path for (task_id, channel, _), path in pending if channel == INTERRUPT}
+    writes = loaded.pending_writes
+    names = {task_id: _names(task_id, writes) for task_id in asked}
+    taken = {id_: len(value) for id_, channel, value in writes if channel == RESUME and id_ != NULL_TASK}
     renamed = checkpoint["v"] < FORMAT_OF_TASK_IDS
-    return Questions(checkpoint["id"], asked, rest_on_facts=run.has_shown_facts, renamed=renamed)
+    return Questions(checkpoint["id"], asked, run.has_shown_facts, renamed, names, taken)
 
 
 async def _load(
@@ -126,7 +140,9 @@ async def _load(
     schema = runs.database.schema
     row = await running.checkpoint(conn, schema, thread_id, ns, checkpoint_of(conf))
     if row and (row["write_tasks"] or row["tried_before"]):
-        await _hypothesize(conn, run, serde, ns, row["checkpoint_id"])
+        writes = zip(row["write_tasks"] or (), row["write_channels"] or (), strict=True)
+        answered = {task_id for task_id, channel in writes if channel == RESUME}
+        await _hypothesize(conn, run, serde, ns, row["checkpoint_id"], answered)
         step = run.steps.get((ns, row["checkpoint_id"]))
         if conf.get(DURABILITY) == "exit" and step is not None and step.rests_on_anything:
             raise no_barrier(thread_id)  # a task of this very super-step used its step, in the run that stopped here
@@ -185,7 +201,9 @@ async def _refuse_other_graph(runs: Registry, conn: Connection, thread_id: str, 
         )
 
 
-async def _hypothesize(conn: Connection, run: Run, serde: SerializerProtocol, ns: str, checkpoint_id: str) -> None:
+async def _hypothesize(
+    conn: Connection, run: Run, serde: SerializerProtocol, ns: str, checkpoint_id: str, answered: Collection[str]
+) -> None:
     """Load what the saved results of the super-step rest on, and what its earlier attempts cost."""
     rows = await running.hypotheses(conn, run.database.schema, run.thread_id, ns, checkpoint_id)
     effects = saved_effects(serde, Where(run.thread_id, ns, checkpoint_id), rows)
@@ -196,6 +214,7 @@ async def _hypothesize(conn: Connection, run: Run, serde: SerializerProtocol, ns
         effects,
         Costs(*(costs[k] for k in ("attempts", "repairs", "drifts", "llm_reused", "ms"))) if costs else None,
         costs["asked_again"] if costs else (),
+        answered,
     )
 
 

@@ -20,7 +20,7 @@ from superstep.checkpointer.threads.questions import NO_QUESTIONS
 from superstep.runtime.faults import StaleRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from superstep.checkpointer.langgraph.progress import Progress
     from superstep.checkpointer.threads.questions import Questions
@@ -84,6 +84,14 @@ class Namespace:
     def may_take_answers(self, checkpoint_id: str, task_id: str, path: str) -> bool:
         """Whether an answer that the run was entered with can be for this task."""
         return self._questions.may_be_answered_by(checkpoint_id, task_id, path)
+
+    def asked_by(self, task_id: str) -> Sequence[str]:
+        """The names of the questions of a task that were open when the graph was loaded."""
+        return self._questions.names.get(task_id, ())
+
+    def has_taken_another(self, task_id: str, answers: int) -> bool:
+        """Whether a task that has so many answers has taken one since the graph was loaded."""
+        return answers > self._questions.answers.get(task_id, 0)
 
     def advance(self, checkpoint: Checkpoint) -> set[str]:
         """A checkpoint is about to be committed: names of the nodes whose super-step it ends."""

@@ -67,6 +67,9 @@ class PendingWrites:
         Raises:
             StaleRun: the thread has another owner by now.
         """
+        if result.took_answer:  # by itself: with a commit, the answer would not go in the same statement
+            await self._database.autocommit(lambda conn: self.store(conn, ns, checkpoint_id, [result]))
+            return
         key = (ns, checkpoint_id)
         batch = self._batches.get(key)
         if batch is None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["NO_QUESTIONS", "Questions"]
 
@@ -16,6 +20,8 @@ class Questions:
         paths: by id of the task that asked, its path.
         rest_on_facts: they, or others of the run, rest on reads: their own, or those of tasks that their graph runs in.
         renamed: LangGraph gives the tasks other ids than the questions were saved for.
+        names: by id of the task that asked, the names of its questions.
+        answers: by id of a task, how many answers it had taken.
         fork_id: the fork of the checkpoint that the run has begun with.
     """
 
@@ -23,6 +29,8 @@ class Questions:
     paths: dict[str, str] | None = None
     rest_on_facts: bool = False
     renamed: bool = False
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    answers: Mapping[str, int] = field(default_factory=dict)
     fork_id: str | None = None
 
     def forked(self, checkpoint_id: str, parent_id: str | None) -> Questions:

@@ -26,6 +26,7 @@ class Result:
         effect: kind and bytes of the effect they rest on, serialized; `None` if on nothing.
         finished: these are the task's output: whatever is stored for it from before goes.
         forget_memo: it ended in an error: answers of language models were part of the failure.
+        took_answer: the task has taken the human's answer that names no question: it is there for no other.
     """
 
     task_id: str
@@ -33,6 +34,7 @@ class Result:
     effect: tuple[str, bytes] | None
     finished: bool
     forget_memo: bool
+    took_answer: bool = False
 
     @property
     def is_answer(self) -> bool:

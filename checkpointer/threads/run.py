@@ -22,7 +22,7 @@ from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from typing import Any
 
     from langgraph.checkpoint.base import Checkpoint
@@ -56,6 +56,7 @@ class Run:
         steps: open super-steps, by namespace and the checkpoint they started from.
         writes: results that are not stored yet.
         renamed: questions that this run has asked under another name than LangGraph's.
+        spent: names of questions that were open when it began, and whose answers have been taken, or taken back.
         has_shown_facts: a question that was open when it began rests on reads.
         poison: why no commit of this run may happen any more.
     """
@@ -85,6 +86,7 @@ class Run:
         self._running: dict[tuple[str, str], asyncio.Task[Any] | None] = {}  # by task id and the subgraph it runs
         self.writes = PendingWrites(database, thread_id, token)
         self.renamed: dict[str, str] = {}
+        self.spent: set[str] = set()
         self.has_shown_facts = False
         self.poison: RuntimeFault | None = None
 
@@ -200,13 +202,23 @@ class Run:
         return self.steps[key]
 
     def hypothesize(
-        self, ns: str, checkpoint_id: str, effects: Iterable[Effect], costs: Costs | None, asked_again: Iterable[str]
+        self,
+        ns: str,
+        checkpoint_id: str,
+        effects: Iterable[Effect],
+        costs: Costs | None,
+        asked_again: Iterable[str],
+        answered: Collection[str],
     ) -> None:
-        """Saved results were loaded with the checkpoint: they count only if what they rest on still holds."""
+        """Saved results were loaded with the checkpoint: they count only if what they rest on still holds.
+
+        So do the answers that a human has given to tasks.
+        """
         kept = [e for e in effects if not (e.asked and self.options.accept_stale_answers)]
         self.has_shown_facts = self.has_shown_facts or any(e.asked for e in kept)
         if kept or costs is not None:
-            self.step(ns, checkpoint_id).load(kept, costs, asked_again)
+            answered = () if self.options.accept_stale_answers else answered
+            self.step(ns, checkpoint_id).load(kept, costs, asked_again, answered)
 
     def callers(self, ns: str) -> list[Caller]:
         """The tasks in which a graph runs. See `Owner.callers`."""
@@ -249,8 +261,14 @@ class Run:
                 self.renamed[question.id] = masked(question.id, withdrawn)
             question.id = self.renamed[question.id]
 
+    def spend_answers(self, ns: str, task_ids: Iterable[str]) -> None:
+        """Answers to the open questions of these tasks are taken, or taken back: they are for nothing asked later."""
+        for task_id in task_ids:
+            self.spent.update(self.namespaces[ns].asked_by(task_id))
+
     async def take_back(self, what: Withdrawal, conn: Connection) -> None:
         """Discard results of drifted tasks, also those that are still on their way. See `discard`."""
+        self.spend_answers(what.ns, what.asked)
         await self.writes.withdraw(what)
         await discard(conn, self.database.schema, self.thread_id, self.token, what)
 

@@ -83,6 +83,7 @@ class Attempts:
         self._callers_control = options.pop("control", None) or RunControl()
         self._options = _durable(options)
         self._tried = Tries(flow.settings)
+        self._spent: set[str] = set()  # names of questions whose answers count no more
         self._lease: Lease | None = None
         self._key: object = None
         self._status = "unfinished"  # stands for a run that was cancelled, closed early or drained
@@ -184,6 +185,7 @@ class Attempts:
     async def rewind(self, pause: float) -> None:
         """Go back to the thread's last commit. On the saver's loop."""
         run = self._saver.runs.find(self._key, self._thread_id)
+        self._spent |= run.spent if run is not None else set()
         await self._saver.runs.end(self._key)
         await asyncio.sleep(pause)
         if run is not None and run.moved and self._to_latest:
@@ -197,13 +199,14 @@ class Attempts:
         """What to re-enter with: nothing new, except answers to interrupts that are not stored with the thread.
 
         LangGraph keeps a single answer among the pending writes, but a map of answers only in the run's memory. Those
-        whose questions were withdrawn, or that were taken already, are left out.
+        whose questions were withdrawn, or that were taken already, are left out, whatever has their names by now.
         """
         if not names_any(self._first):
             return None
         state = await self._flow.aget_state({"configurable": {"thread_id": self._thread_id}})
         withdrawn = await self._saver.awithdrawn(self._thread_id)
-        left = for_open_questions(self._first, state.interrupts, withdrawn)
+        given = {name: answer for name, answer in self._first.resume.items() if name not in self._spent}
+        left = for_open_questions(Command(resume=given), state.interrupts, withdrawn)
         return Command(resume=left.resume) if left is not None and left.resume else None
 
     async def _addressed(self) -> Any:

@@ -114,6 +114,7 @@ async def put_writes(
         *([effect[column] for effect in effects] for column in range(3)),
         [r.task_id for r in results if r.forget_memo],
         token,
+        any(r.took_answer for r in results),
     )
     return bool(owned)
 

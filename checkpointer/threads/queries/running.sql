@@ -57,11 +57,15 @@ FROM {schema}.step_attempt a WHERE a.thread_id = $1 AND a.ns = $2 AND a.checkpoi
 -- $1 thread $2 ns $3 checkpoint $4-$9 writes (task, idx, path, channel, kind, value)
 -- $10 tasks whose older output goes  $11 how many output rows each of them has now
 -- $12-$14 effects (task, kind, effect)  $15 tasks whose LLM memo goes
+-- $17 whether one has taken the answer that names no question: it is for no other (see `discard` for where it is kept)
 WITH own AS (SELECT 1 WHERE $16::bigint IS NULL OR EXISTS (
         SELECT 1 FROM {schema}.thread WHERE thread_id = $1 AND token = $16 FOR SHARE)),
 gone AS (
     DELETE FROM {schema}.task_write w USING own, unnest($10::text[], $11::integer[]) AS k (task_id, kept)
     WHERE w.thread_id = $1 AND w.ns = $2 AND w.checkpoint_id = $3 AND w.task_id = k.task_id AND w.idx >= k.kept
+), answer AS (
+    DELETE FROM {schema}.task_write w USING own
+    WHERE $17::boolean AND w.thread_id = $1 AND w.idx = -4 AND w.task_id = '00000000-0000-0000-0000-000000000000'
 ), old_effects AS (
     DELETE FROM {schema}.task_effect e USING own
     WHERE e.thread_id = $1 AND e.ns = $2 AND e.checkpoint_id = $3 AND e.task_id = ANY ($10::text[])
