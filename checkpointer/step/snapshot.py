@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -40,6 +39,8 @@ from superstep.checkpointer.database.session import RESET, RESET_ALL
 from superstep.checkpointer.step.answers import Answer, rejected, returned
 from superstep.checkpointer.step.log_order import key_of, rests_on_settings
 from superstep.checkpointer.step.order import still_holds
+from superstep.checkpointer.step.snapshot_state import ALLOWED, SnapshotState
+from superstep.checkpointer.step.staged_statement import execute_staged
 from superstep.checkpointer.step.statements import sets_session, writes_rows
 from superstep.checkpointer.step.transitions import check_transition
 from superstep.runtime.faults import StatementRefused
@@ -62,23 +63,6 @@ _MEND = f"{_UNPROTECTED}; {_PROTECTED}"
 # From here on the transaction takes locks. A process that is paused now must not keep others out for ever.
 _WRITES = f"{_UNPROTECTED}; SET LOCAL idle_in_transaction_session_timeout = '60s'"
 _ROLLBACK_SECONDS = 5.0  # on a connection that was perhaps dropped; the server rolls back by itself when it is cut
-
-
-class SnapshotState(Enum):
-    """See the diagram above."""
-
-    CLOSED = "closed"  # no connection
-    BARE = "bare"  # a connection, and no transaction in it
-    OPEN = "open"
-    DIRTY = "dirty"
-
-
-_ALLOWED = {
-    SnapshotState.CLOSED: frozenset({SnapshotState.BARE, SnapshotState.CLOSED}),
-    SnapshotState.BARE: frozenset({SnapshotState.OPEN, SnapshotState.CLOSED}),
-    SnapshotState.OPEN: frozenset(SnapshotState) - {SnapshotState.OPEN},
-    SnapshotState.DIRTY: frozenset(SnapshotState),
-}
 
 
 class Snapshot:
@@ -269,7 +253,7 @@ class Snapshot:
         """Apply a staged write in the open transaction: the command tag."""
         if not writes_rows(staged.sql):
             self._reset = RESET_ALL
-        return await _execute_staged(self._connection(), staged)
+        return await execute_staged(self._connection(), staged)
 
     @property
     def commit(self) -> str:
@@ -403,17 +387,5 @@ class Snapshot:
             self._timer = None
 
     def _become(self, state: SnapshotState) -> None:
-        check_transition(_ALLOWED, self.state, state, "A snapshot")
+        check_transition(ALLOWED, self.state, state, "A snapshot")
         self.state = state
-
-
-async def _execute_staged(conn: Connection, staged: Staged) -> str:
-    """Apply a staged write: the command tag.
-
-    Always by the extended protocol, which takes one statement: no "...; COMMIT" gets through.
-    """
-    if staged.args:
-        return await conn.execute(staged.sql, *staged.args)
-    statement = await conn.prepare(staged.sql)
-    await statement.fetch()
-    return statement.get_statusmsg() or ""

@@ -1,0 +1,24 @@
+"""The states of a snapshot, see the diagram in `snapshot`."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["ALLOWED", "SnapshotState"]
+
+
+class SnapshotState(Enum):
+    """See the module."""
+
+    CLOSED = "closed"  # no connection
+    BARE = "bare"  # a connection, and no transaction in it
+    OPEN = "open"
+    DIRTY = "dirty"
+
+
+ALLOWED = {
+    SnapshotState.CLOSED: frozenset({SnapshotState.BARE, SnapshotState.CLOSED}),
+    SnapshotState.BARE: frozenset({SnapshotState.OPEN, SnapshotState.CLOSED}),
+    SnapshotState.OPEN: frozenset(SnapshotState) - {SnapshotState.OPEN},
+    SnapshotState.DIRTY: frozenset(SnapshotState),
+}
