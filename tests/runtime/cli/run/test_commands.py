@@ -1,4 +1,5 @@
 import json
+import shlex
 from pathlib import Path
 
 import psycopg
@@ -210,10 +211,20 @@ def test_an_answered_question_is_asked_again_by_a_fork(on_db: Runtime) -> None:
 
 def test_another_turn_on_a_thread_needs_an_input(on_db: Runtime) -> None:
     on_db("run", f"{GRAPHS}.counting", "--thread", "t")
-    assert on_db("run", f"{GRAPHS}.counting", "--thread", "t").code == 3
+    refused = on_db("run", f"{GRAPHS}.counting", "--thread", "t")
+    assert (refused.code, "or see it with: runtime show t\n" in refused.err) == (3, True)
     turn = on_db("run", f"{GRAPHS}.counting", "--thread", "t", "--input", '{"number": 0}', "--json")
     assert turn.json["values"] == {"number": 2, "seen": ["first", "second", "first", "second"]}
     assert [step["nodes"] for step in turn.json["steps"] if step["nodes"]] == [["first"], ["second"]]
+
+
+def test_what_an_error_says_to_do_instead_can_be_done(on_db: Runtime) -> None:
+    on_db("run", f"{GRAPHS}.asking", "--input", '{"amount": 5}', "--thread", "a thread")
+    for code in (10, 0):
+        refused = on_db("run", f"{GRAPHS}.counting", "--thread", "a thread")
+        said = refused.err.rstrip().rpartition("with: runtime ")[2]
+        assert (refused.code, on_db(*shlex.split(said)).code) == (3, code)
+        on_db("resume", "a thread", "--value", '"yes"')
 
 
 def test_a_thread_keeps_its_graph(on_db: Runtime, tmp_path: Path) -> None:
