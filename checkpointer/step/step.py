@@ -53,7 +53,11 @@ class Step:
 
     @property
     def facts_changed(self) -> bool:
-        """Whether this task asked a human before, about facts that have moved since: it is about to ask again."""
+        """Whether this task is about to ask a human again.
+
+        Because facts that its question was about have moved since, or the answer does not count: it was given to
+        another question, or led to a staged write that the database rejected.
+        """
         return self._step.asked_before(self._attempt.task_id)
 
     @property

@@ -43,11 +43,12 @@ class Common:
     on_json: Callable[[], None] | None = None
     warn: Callable[[str], None] | None = None
 
-    def settings(self, *, runs: bool = False) -> CommandSettings:
+    def settings(self, *, runs: bool = False, imports: bool = False) -> CommandSettings:
         """Resolve the settings, after setting the variables of `langgraph.json`.
 
         Args:
             runs: Whether the command runs a graph, so that it may be given a LangGraph config.
+            imports: Whether it imports modules of the project without running a graph.
 
         Raises:
             ConfigError: A file or a value is wrong.
@@ -65,7 +66,7 @@ class Common:
         project = read_project()
         project.set_variables()
         if self.warn:
-            for warning in project.warnings:
+            for warning in project.warnings(imports=imports, runs=runs):
                 self.warn(warning)
         return load_settings(file=self.config, flags={"url": self.db, "schema": self.schema})
 

@@ -45,7 +45,7 @@ class RunReport:
         status: "completed", "interrupted", "failed", or "unfinished" for a run that was stopped or killed.
         values: the state after the last committed super-step.
         interrupts: open questions: `id`, `value`, and `facts_changed` if the question was asked before about facts
-            that have moved since.
+            that have moved since, or its answer led to a write that the database rejected.
         steps: the committed super-steps of the run.
         usage: `llm_paid`, `llm_reused`, `input_tokens`, `output_tokens`, `usd`, and `offline` if no real model was
             called. `usd` is the sum of what is known; 0 for offline models, `None` where no price is known.

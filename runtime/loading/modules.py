@@ -135,7 +135,8 @@ def import_file(path: Path, *roots: Path, entry: str | None = None) -> ModuleTyp
     path = path.resolve()
     if not path.is_file():
         if entry is None:
-            raise GraphNotFound(f"There is no file {path}, and langgraph.json has no graph of that name.")
+            near = closest(path.name, (each.name for each in path.parent.glob("*.py")))
+            raise GraphNotFound(f"There is no file {path}, and langgraph.json has no graph of that name.{near}")
         raise GraphNotFound(f"langgraph.json says that {entry!r} is in {path}, but there is no such file.")
     # The innermost root first: `src/agent/flow.py` is `agent.flow`, not `src.agent.flow`, to the modules beside it.
     for root in sorted((root.resolve() for root in roots), key=lambda root: -len(root.parts)):

@@ -35,7 +35,9 @@ class Project:
         graphs: import targets by graph name.
         dependencies: folders to import from.
         env: variables to set unless they are set already.
-        warnings: what is amiss and stops nothing.
+        env_warnings: what is amiss with the variables, and stops nothing.
+        import_warnings: the same of what modules of the project are imported from.
+        run_warnings: what a run will not use.
         refused: what a run is refused for, or `None`.
     """
 
@@ -43,8 +45,15 @@ class Project:
     graphs: dict[str, str] = field(default_factory=dict)
     dependencies: tuple[Path, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    env_warnings: tuple[str, ...] = ()
+    import_warnings: tuple[str, ...] = ()
+    run_warnings: tuple[str, ...] = ()
     refused: str | None = None
+
+    def warnings(self, *, imports: bool, runs: bool) -> tuple[str, ...]:
+        """What concerns a command: one that imports modules of the project, or runs a graph of it, or does neither."""
+        of_imports = self.import_warnings if imports or runs else ()
+        return (*of_imports, *self.env_warnings, *(self.run_warnings if runs else ()))
 
     @property
     def import_folders(self) -> tuple[Path, ...]:
@@ -91,13 +100,17 @@ def read_project(folder: Path | None = None) -> Project:
         raise ConfigError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}.") from error
     if not isinstance(document, dict):
         raise ConfigError(f'{path} must hold a JSON object, such as {{"graphs": {{"agent": "./agent.py:graph"}}}}.')
-    warnings: list[str] = []
+    graphs = _graphs(path, document.get("graphs", {}))
+    dependencies, import_warnings = _dependencies(path, document)
+    env, env_warnings = _env(path, document.get("env"))
     return Project(
         folder,
-        _graphs(path, document.get("graphs", {})),
-        _dependencies(path, document, warnings),
-        _env(path, document.get("env"), warnings),
-        (*warnings, *_checkpointer(path, document.get("checkpointer"))),
+        graphs,
+        dependencies,
+        env,
+        env_warnings,
+        import_warnings,
+        _checkpointer(path, document.get("checkpointer")),
         _refused(path, document.get("store")),
     )
 
@@ -112,8 +125,8 @@ def _graphs(path: Path, table: Any) -> dict[str, str]:
     return found
 
 
-def _dependencies(path: Path, document: dict[str, Any], warnings: list[str]) -> tuple[Path, ...]:
-    """Return the local folders. Packages cannot be installed here, but it is said which are not there."""
+def _dependencies(path: Path, document: dict[str, Any]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Return the local folders, and which packages are not there: they cannot be installed here."""
     entries = document.get("dependencies", [])
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise ConfigError(f'{path}: "dependencies" must be a list of texts.')
@@ -122,21 +135,20 @@ def _dependencies(path: Path, document: dict[str, Any], warnings: list[str]) -> 
         if not (path.parent / entry).is_dir():
             raise ConfigError(f'{path}: "dependencies" names {entry!r}, which is no folder. Correct or remove it.')
     missing = [entry for entry in entries if entry not in folders and not _is_installed(entry)]
-    if missing:
-        warnings.append(
-            f'{path}: "dependencies" names {", ".join(missing)}, not installed here. If the graph needs it: '
-            f"pip install {shlex.join(missing)}"
-        )
-    return tuple(path.parent / entry for entry in folders)
+    warning = (
+        f'{path}: "dependencies" names {", ".join(missing)}, not installed here. If the graph needs it: '
+        f"pip install {shlex.join(missing)}"
+    )
+    return tuple(path.parent / entry for entry in folders), (warning,) if missing else ()
 
 
-def _checkpointer(path: Path, entry: Any) -> list[str]:
+def _checkpointer(path: Path, entry: Any) -> tuple[str, ...]:
     if not entry:
-        return []
-    return [
+        return ()
+    return (
         f'{path}: "checkpointer" is for the Agent Server and is not used here: threads are kept in the database of '
-        "--db, DATABASE_URL or runtime.toml."
-    ]
+        "--db, DATABASE_URL or runtime.toml.",
+    )
 
 
 def _refused(path: Path, store: Any) -> str | None:
@@ -162,24 +174,24 @@ def _is_installed(requirement: str) -> bool:
     return True
 
 
-def _env(path: Path, entry: Any, warnings: list[str]) -> dict[str, str]:
+def _env(path: Path, entry: Any) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the variables, and what is amiss."""
     if entry is None or entry == "":
-        return {}
+        return {}, ()
     if isinstance(entry, dict):
-        return {str(name): str(value) for name, value in entry.items()}
+        return {str(name): str(value) for name, value in entry.items()}, ()
     if not isinstance(entry, str):
         raise ConfigError(f'{path}: "env" must be the name of a file or a table of variables.')
     file = path.parent / entry
     if not file.is_file():
         # Such files hold keys and are not checked in: a fresh checkout has none, and may need none.
-        warnings.append(f'{path}: the "env" file {file} does not exist, so no variables are set from it.')
-        return {}
-    found = {}
+        return {}, (f'{path}: the "env" file {file} does not exist, so no variables are set from it.',)
+    found: dict[str, str] = {}
     for line in _text(file).splitlines():
         match = re.match(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*$", line)
         if match:
             found[match[1]] = _unquoted(match[2])
-    return found
+    return found, ()
 
 
 def _text(file: Path) -> str:

@@ -41,7 +41,7 @@ def models(common: Common, wanted: bool, as_json: bool) -> int:
     from superstep.runtime.loading.project import read_project
     from superstep.runtime.settings.models import catalog, use_models
 
-    settings = common.settings()
+    settings = common.settings(imports=True)
     use_models(settings)  # refuses what a run would refuse
     found = catalog(settings)
     if wanted:

@@ -241,7 +241,7 @@ def test(common: Common, name: str, number: int | None, label: str | None, route
     from superstep.runtime.loading.project import read_project
     from superstep.runtime.settings.models import use_models
 
-    settings = common.settings()
+    settings = common.settings(imports=True)
     use_models(settings)
     read_project().make_importable()  # a deployment may name a class of the project
     found = _found(settings, name, number, label)

@@ -36,6 +36,7 @@ STATUS_STYLES = {
     "unfinished": "cyan",
     "running": "cyan",
 }
+_ASKED_AGAIN = "asked again: facts have changed, or what was answered could not be written"
 LEAST_WIDTH = 160  # of a table that is written to a file: wrapping would break what reads it
 
 
@@ -143,7 +144,7 @@ def print_values(values: Any, out: Console) -> None:
 def print_questions(interrupts: Sequence[Mapping[str, Any]], thread: str, out: Console) -> None:
     """Print what a run waits for, and how to answer."""
     for interrupt in interrupts:
-        again = " (asked again: facts it was built on have changed)" if interrupt.get("facts_changed") else ""
+        again = f" ({_ASKED_AGAIN})" if interrupt.get("facts_changed") else ""
         out.print(f"? {interrupt['id']}{again}", style="yellow")
         print_values(interrupt["value"], out)
     if len(interrupts) > 1:

@@ -180,15 +180,18 @@ async def _is_known(request: RunRequest, loaded: LoadedGraph, saver: Transaction
     if summary is None:
         return False
     refuse_running(summary, take_over=request.take_over)
+    # What has finished cannot be continued, only looked at.
+    way = "see it with: runtime show" if summary.status == "completed" else "continue it with: runtime resume"
+    instead = f"{way} {shell_word(summary.thread_id)}"
     if summary.graph not in (None, loaded.name):
         raise ThreadMismatch(
-            f"The thread {request.thread} belongs to the graph {summary.graph}, not {loaded.name}. Use another "
-            f"--thread, or continue it with: runtime resume {shell_word(str(request.thread))}"
+            f"The thread {summary.thread_id} belongs to the graph {summary.graph}, not {loaded.name}. Use another "
+            f"--thread, or {instead}"
         )
     if request.given is None:
         raise InputInvalid(
-            f"The thread {request.thread} exists already ({summary.status}). Give --input for another turn, or "
-            f"continue it with: runtime resume {shell_word(str(request.thread))}"
+            f"The thread {summary.thread_id} exists already ({summary.status}). Give --input for another turn, or "
+            f"{instead}"
         )
     return True
 

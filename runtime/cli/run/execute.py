@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Turn", "prepared", "take_turn", "wrapped"]
 
-OFFLINE = "models: offline, deterministic answers ({why})"
+OFFLINE = "models: offline, deterministic ({why})"
 
 
 @dataclass(slots=True)

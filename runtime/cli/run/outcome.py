@@ -84,8 +84,9 @@ def _print_summary(report: Mapping[str, Any], out: Console) -> None:
         if (total := sum(step[key] for step in steps))
     ]
     if usage["llm_paid"] or usage["llm_reused"]:
-        model = " (offline model)" if usage.get("offline") else ""
-        parts.append(f"{count(usage['llm_paid'], 'LLM call')} paid, {usage['llm_reused']} reused{model}")
+        reused = f", {usage['llm_reused']} reused" if usage["llm_reused"] else ""
+        model = " (offline)" if usage.get("offline") else ""
+        parts.append(f"{count(usage['llm_paid'], 'LLM call')} paid{reused}{model}")
         parts.append(f"{usage['input_tokens']} tokens in, {usage['output_tokens']} out")
     if usage.get("usd"):
         parts.append(f"${usage['usd']:.4f}")

@@ -125,12 +125,12 @@ def test_what_langgraph_json_lacks_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "langgraph.json").write_text(
         '{"env": ".nowhere", "dependencies": ["click>=8", "rich[jupyter]", "no-such-package-of-ours[x]>=1", "git+https://x/y"]}'
     )
-    first, second = read_project(tmp_path).warnings
+    first, second = read_project(tmp_path).warnings(imports=True, runs=False)
     assert "no-such-package-of-ours[x]>=1, not installed here" in first
     assert re.search(r"pip install 'no-such-package-of-ours\[x\]>=1'$", first)
     assert ".nowhere does not exist" in second
-    err = run(tmp_path, "models")[1]
-    assert err.count("Warning: ") == 2
+    for command, warned_of in (("models", 2), ("threads", 1)):  # a listing imports nothing of the project
+        assert run(tmp_path, command)[1].count("Warning: ") == warned_of
 
 
 @pytest.mark.parametrize("entry", [{"index": {"embed": "openai:x", "dims": 3}}, {"path": "./s.py:store"}])
@@ -144,5 +144,7 @@ async def test_a_store_is_refused_by_name_where_a_graph_runs(tmp_path: Path, ent
 
 def test_a_checkpointer_of_langgraph_json_is_warned_of(tmp_path: Path) -> None:
     (tmp_path / "langgraph.json").write_text('{"checkpointer": {"path": "./app.py:saver"}}')
-    (warning,) = read_project(tmp_path).warnings
+    project = read_project(tmp_path)
+    assert project.warnings(imports=True, runs=False) == ()
+    (warning,) = project.warnings(imports=False, runs=True)
     assert '"checkpointer" is for the Agent Server and is not used here' in warning

@@ -115,6 +115,12 @@ async def test_names_of_langgraph_json_are_suggested(tmp_path: Path) -> None:
         await load_graph("support", folder=tmp_path)
 
 
+async def test_files_beside_one_that_is_not_there_are_suggested(tmp_path: Path) -> None:
+    (tmp_path / "desk.py").touch()
+    with pytest.raises(GraphNotFound, match=r"no file .*desc\.py.*Did you mean desk\.py\?"):
+        await load_graph("desc.py", folder=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -1,4 +1,5 @@
 import json
+import shlex
 from pathlib import Path
 
 import psycopg
@@ -40,8 +41,44 @@ def test_people_see_thread_steps_values_and_summary(on_db: Runtime) -> None:
 def test_offline_is_said_where_a_model_is_asked(on_db: Runtime) -> None:
     done = on_db("run", f"{GRAPHS}.asking_models", "--thread", "t")
     assert [line for line in done.out.splitlines() if "offline, deterministic" in line] == [
-        "models: offline, deterministic answers (no OPENAI_API_KEY or ANTHROPIC_API_KEY is set)"
+        "models: offline, deterministic (no OPENAI_API_KEY or ANTHROPIC_API_KEY is set)"
     ]
+    assert all(len(line) <= 80 for line in done.out.splitlines()), "each fits a terminal of 80 columns"
+
+
+REJECTED = """
+from typing import TypedDict
+from langgraph.graph import START, StateGraph
+from langgraph.types import interrupt
+from superstep import current_step
+
+class State(TypedDict, total=False):
+    drawn: int
+
+async def setup(saver):
+    async with saver.transaction() as tx:
+        await tx.execute("CREATE TABLE IF NOT EXISTS purse (id int PRIMARY KEY, held int CHECK (held >= 0))")
+        await tx.execute("INSERT INTO purse VALUES (1, 5) ON CONFLICT DO NOTHING")
+
+async def draw(state):
+    drawn = interrupt("how much?")
+    current_step().stage("UPDATE purse SET held = held - $1 WHERE id = 1", drawn, expect_rows=1)
+    return {"drawn": drawn}
+
+graph = StateGraph(State).add_node(draw).add_edge(START, "draw")
+"""
+
+
+def test_a_question_comes_again_when_its_answer_could_not_be_written(on_db: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "flow_of_test_purse.py").write_text(REJECTED)
+    assert on_db("run", "flow_of_test_purse", "--input", "{}", "--thread", "t").code == 10
+    assert "StagedWriteFailed" in on_db("resume", "t", "--value", "9").err
+    again = on_db("resume", "t")
+    assert (again.code, "asked again: facts have changed, or what was answered could not be written" in again.out) == (
+        10,
+        True,
+    )
+    assert on_db("resume", "t", "--value", "4", "--json").json["values"] == {"drawn": 4}
 
 
 def test_the_question_stands_before_the_state(on_db: Runtime) -> None:
@@ -174,10 +211,20 @@ def test_an_answered_question_is_asked_again_by_a_fork(on_db: Runtime) -> None:
 
 def test_another_turn_on_a_thread_needs_an_input(on_db: Runtime) -> None:
     on_db("run", f"{GRAPHS}.counting", "--thread", "t")
-    assert on_db("run", f"{GRAPHS}.counting", "--thread", "t").code == 3
+    refused = on_db("run", f"{GRAPHS}.counting", "--thread", "t")
+    assert (refused.code, "or see it with: runtime show t\n" in refused.err) == (3, True)
     turn = on_db("run", f"{GRAPHS}.counting", "--thread", "t", "--input", '{"number": 0}', "--json")
     assert turn.json["values"] == {"number": 2, "seen": ["first", "second", "first", "second"]}
     assert [step["nodes"] for step in turn.json["steps"] if step["nodes"]] == [["first"], ["second"]]
+
+
+def test_what_an_error_says_to_do_instead_can_be_done(on_db: Runtime) -> None:
+    on_db("run", f"{GRAPHS}.asking", "--input", '{"amount": 5}', "--thread", "a thread")
+    for code in (10, 0):
+        refused = on_db("run", f"{GRAPHS}.counting", "--thread", "a thread")
+        said = refused.err.rstrip().rpartition("with: runtime ")[2]
+        assert (refused.code, on_db(*shlex.split(said)).code) == (3, code)
+        on_db("resume", "a thread", "--value", '"yes"')
 
 
 def test_a_thread_keeps_its_graph(on_db: Runtime, tmp_path: Path) -> None:
