@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Spend", "Spent", "hidden", "record_call", "row_of_answer", "spent"]
 
+_CHANCE = random.SystemRandom()  # not the generator that programs seed
 _MOST = 2**63 - 1
 _EVER = 1e9  # seconds, more than thirty years; an interval in Postgres cannot be much longer
 
@@ -171,7 +173,7 @@ def _row(node: str, outcome: str, known: Mapping[str, Any], record: Mapping[str,
     """`known` fills the columns, and is the record itself unless that is given."""
     model = _text(known.get("model"))
     return queries.CallRow(
-        id=uuid6(),
+        id=uuid6(_CHANCE.getrandbits(48), _CHANCE.getrandbits(14)),
         node=_text(node) or "?",
         outcome=outcome,
         model=model,

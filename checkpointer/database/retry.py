@@ -16,6 +16,7 @@ __all__ = ["Outage", "retry"]
 
 T = TypeVar("T")
 
+_CHANCE = random.SystemRandom()  # not the generator that programs seed
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.25
 _OUTAGE = 10.0  # seconds that a server may take to come back: a restart, a failover
@@ -70,4 +71,4 @@ async def retry(
             outage.over()
             return result
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(failures - 1, 10))
-        await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - spreading retries is not cryptography
+        await asyncio.sleep(_CHANCE.uniform(0, longest))

@@ -60,6 +60,7 @@ __all__ = ["TransactionalSaver"]
 logger = logging.getLogger(__name__)
 
 _HOLD_MAX = 1.0
+_CHANCE = random.SystemRandom()  # not the generator that programs seed
 
 
 class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
@@ -165,9 +166,12 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         await super()._close()
 
     def get_next_version(self, current: str | None, channel: None) -> str:
-        """A version greater than `current`, and different from what a fork of the same checkpoint would get."""
+        """A version greater than `current`, and different from what a fork of the same checkpoint would get.
+
+        That holds in a program that seeds `random` too: forks with one version share the value that is stored by it.
+        """
         count = int(current[:8], 16) if current else 0
-        return f"{count + 1:08x}{random.getrandbits(32):08x}"
+        return f"{count + 1:08x}{_CHANCE.getrandbits(32):08x}"
 
     # -- loading -------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ class Worker:
     """
 
     def __init__(self, database: Database, is_busy: Callable[[], bool]) -> None:
-        self.id = uuid.uuid4()
+        self.id = uuid.UUID(bytes=os.urandom(16), version=4)  # tests of a program often replace `uuid.uuid4`
         self._database = database
         self._is_busy = is_busy
         self._entering = asyncio.Lock()

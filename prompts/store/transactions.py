@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 # SQLSTATEs of a transaction that met another: serialization failure, deadlock, unique violation.
 _RACES = frozenset({"40001", "40P01", "23505"})
+_CHANCE = random.SystemRandom()  # not the generator that programs seed
 _TRIES = 20
 _PAUSE = 0.005
 
@@ -64,7 +65,7 @@ async def in_transaction(begin: Begin, work: Callable[[Connection], Awaitable[T]
             if getattr(error, "sqlstate", None) not in _RACES:
                 raise
             met = error
-        await asyncio.sleep(random.uniform(0, _PAUSE * (attempt + 1)))  # noqa: S311 - spreads attempts out
+        await asyncio.sleep(_CHANCE.uniform(0, _PAUSE * (attempt + 1)))
     raise PromptConflict(
         f"Others kept changing the same prompts, {_TRIES} times over, and nothing was changed here. Try again."
     ) from met
