@@ -84,6 +84,9 @@ class Transactional(_Graph):
         flow.name = label or graph.name
         return flow
 
+    def __repr__(self) -> str:
+        return f"transactional({super().__repr__()})"
+
     @property
     def graph(self) -> _Graph:
         """The graph as LangGraph runs it: conflicts are raised."""
@@ -267,8 +270,9 @@ _WHOLE = "_whole"  # the stream's consumer is `invoke`, which comes back for sur
 
 @cache
 def _like(plain: type[_Graph]) -> type[Transactional]:
-    """The class of flows that are made of graphs of this class."""
-    return type(Transactional.__name__, (Transactional, plain), {"plain_class": plain, "__module__": __name__})
+    """The class of flows that are made of graphs of this class, with its name, which graphs around them show."""
+    names = {"__module__": plain.__module__, "__qualname__": plain.__qualname__}
+    return type(plain.__name__, (Transactional, plain), {"plain_class": plain, **names})
 
 
 def _saver_of(call: GraphCall) -> TransactionalSaver | None:

@@ -76,6 +76,23 @@ def test_a_flow_answers_about_itself_as_its_graph_does(question: str) -> None:
     assert ANSWERS[question](flow.with_config(tags=["t"])) == ANSWERS[question](graph)
 
 
+@pytest.mark.filterwarnings("ignore:This API is in beta")  # as_tool
+@pytest.mark.parametrize("question", [name for name in ANSWERS if name != "builder"])
+def test_a_graph_with_a_flow_in_it_answers_as_if_that_was_its_graph(question: str) -> None:
+    inner = described()
+
+    def around(node: Any) -> CompiledStateGraph[Any]:
+        return StateGraph(Described).add_node("part", node).add_edge(START, "part").compile()
+
+    assert ANSWERS[question](around(transactional(inner))) == ANSWERS[question](around(inner))
+
+
+def test_a_flow_shows_what_it_is() -> None:
+    flow = transactional(described())
+    assert repr(flow).startswith("transactional(<langgraph.graph.state.CompiledStateGraph object at ")
+    assert type(flow).__name__ == "CompiledStateGraph"
+
+
 async def test_a_flow_is_a_graph_of_the_class_of_its_graph(saver: TransactionalSaver) -> None:
     @entrypoint(checkpointer=saver)
     async def functional(given: int) -> int:
