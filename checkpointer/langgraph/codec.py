@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from langgraph.checkpoint.base import (
@@ -129,15 +130,17 @@ def checkpoint_row(
     new_versions: ChannelVersions,
     where: Where = NOWHERE,
     key: bytes | None = None,
+    standing: Mapping[str, str] = MappingProxyType({}),
 ) -> CheckpointRow:
     """Split a checkpoint into its payload, its references to channel values, and the values that are new.
 
     With encryption, `where` says which checkpoint it is, and `key` is that of keyed digests. See `encryption`.
+    `standing` are stored values, by channel and version, that belong to it and are not in it.
     """
     known = checkpoint["channel_versions"]
     inline: dict[str, Any] = {}
-    channels: list[str] = []
-    versions: list[str] = []
+    channels = list(standing)
+    versions = list(standing.values())
     for name, value in checkpoint["channel_values"].items():
         if _is_inline(value) or name not in known:
             inline[name] = value

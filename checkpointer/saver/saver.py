@@ -236,7 +236,8 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         try:
             where = Where(str(conf["thread_id"]), ns, checkpoint["id"])
             key = await self.database.home.call(digest_key(self.database, self.serde)) if encrypts(self.serde) else None
-            row = checkpoint_row(self.serde, checkpoint, full, new_versions, where, key)
+            standing = await delta_history.standing_snapshots(self.database, where, checkpoint, metadata, new_versions)
+            row = checkpoint_row(self.serde, checkpoint, full, new_versions, where, key, standing)
             if run is None:
                 new = NewCheckpoint(thread_of(conf), ns, checkpoint["id"], conf.get("checkpoint_id"), row)
                 await self._put_outside(config, new, metadata)

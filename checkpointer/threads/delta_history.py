@@ -9,6 +9,7 @@ from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 from superstep.checkpointer.langgraph.codec import load_payload, value_at, write_at
 from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.langgraph.ids import namespace_of, thread_of
+from superstep.checkpointer.langgraph.keys import DELTA_COUNTERS
 from superstep.checkpointer.threads.queries import history, running
 
 if TYPE_CHECKING:
@@ -16,12 +17,39 @@ if TYPE_CHECKING:
 
     import asyncpg
     from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.base import Checkpoint
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.errors import Connection
 
-__all__ = ["delta_history"]
+__all__ = ["delta_history", "standing_snapshots"]
+
+
+async def standing_snapshots(
+    database: Database,
+    where: Where,
+    checkpoint: Checkpoint,
+    metadata: Mapping[str, Any],
+    new_versions: Mapping[str, Any],
+) -> dict[str, str]:
+    """The delta channels whose last snapshot is their value still, with the version that it is stored by.
+
+    LangGraph does not give their values to the checkpoints after that which made the snapshot. One that has them is
+    loaded without the chain behind it.
+    """
+    versions = checkpoint["channel_versions"]
+    idle = {
+        channel: str(versions[channel])
+        for channel, (updates, _) in (metadata.get(DELTA_COUNTERS) or {}).items()
+        if not updates and channel in versions
+        if channel not in new_versions and channel not in checkpoint["channel_values"]
+    }
+    if not idle:
+        return {}
+    at = (database.schema, where.thread_id, where.ns, idle)
+    found = await database.home.call(database.autocommit(lambda conn: history.versions_at(conn, *at)))
+    return {row["channel"]: row["version"] for row in found}
 
 
 async def delta_history(

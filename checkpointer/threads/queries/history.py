@@ -71,6 +71,11 @@ async def values_at(conn: Connection, schema: str, thread_id: str, ns: str, vers
     return await conn.fetch(_sql(schema)["values_at"], thread_id, ns, list(versions), list(versions.values()))
 
 
+async def versions_at(conn: Connection, schema: str, thread_id: str, ns: str, versions: Mapping[str, str]) -> Rows:
+    """Those of the channels that have a stored value at their version."""
+    return await conn.fetch(_sql(schema)["versions_at"], thread_id, ns, list(versions), list(versions.values()))
+
+
 async def threads(conn: Connection, schema: str, thread_id: str | None, limit: int | None) -> Rows:
     """One thread or all, the most recently changed first."""
     return await conn.fetch(_sql(schema)["threads"], thread_id, limit)

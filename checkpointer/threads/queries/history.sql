@@ -37,6 +37,12 @@ SELECT x.channel, x.kind, x.value FROM unnest($3::text[], $4::text[]) AS ref (ch
 JOIN {schema}.channel_value x
   ON x.thread_id = $1 AND x.ns = $2 AND x.channel = ref.channel AND x.version = ref.version
 
+-- name: versions_at
+-- $1 thread $2 ns $3 channels $4 versions, pairwise
+SELECT x.channel, x.version FROM unnest($3::text[], $4::text[]) AS ref (channel, version)
+JOIN {schema}.channel_value x
+  ON x.thread_id = $1 AND x.ns = $2 AND x.channel = ref.channel AND x.version = ref.version
+
 -- name: threads
 SELECT t.thread_id, t.graph, t.status, t.error, t.created_at, t.updated_at, t.worker_id, t.running_since,
        w.host, w.machine, w.pid, w.mark, extract(epoch FROM now() - w.seen_at)::float8 AS silent,

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import pytest
 from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, StateGraph
 
 from superstep import transactional
+from superstep.checkpointer import TransactionalSaver
 from superstep.runtime.faults import StaleRun
 from tests.support.graphs import config_of
 from tests.support.race import Race
@@ -19,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.serde.base import SerializerProtocol
     from langgraph.graph.state import CompiledStateGraph
 
-    from superstep.checkpointer import TransactionalSaver
     from tests.support.bank import Bank
 
 
@@ -85,6 +88,51 @@ async def test_delta_channel_of_a_forked_thread(saver: TransactionalSaver, frequ
         ]
         histories.append((tips, await values_of(graph, config_of("t"))))
     assert histories[0] == histories[1]
+
+
+def idle_graph(saver: Any, frequency: int) -> CompiledStateGraph[Any]:
+    """A delta channel that is written once, and steps after that which write another one."""
+
+    kind = Annotated[list[str], DeltaChannel(extend, list, snapshot_frequency=frequency)]
+    state = TypedDict("state", {"log": kind, "idle": kind}, total=False)  # noqa: UP013 - resolved here
+
+    async def node(state: Any) -> Any:
+        return {"log": ["node"]}
+
+    builder = StateGraph(state)
+    for name in ("first", "second", "third"):
+        builder.add_node(name, node)
+    builder.add_edge(START, "first").add_edge("first", "second").add_edge("second", "third")
+    return builder.compile(checkpointer=saver)
+
+
+SERIALIZERS = [None, EncryptedSerializer.from_pycryptodome_aes(JsonPlusSerializer(), key=b"0123456789abcdef")]
+
+
+@pytest.mark.parametrize("serde", SERIALIZERS, ids=["plain", "encrypted"])
+@pytest.mark.parametrize("frequency", [1, 2, 1000])
+async def test_a_snapshot_belongs_to_every_checkpoint_until_the_channel_is_written(
+    database_url: str, frequency: int, serde: SerializerProtocol | None
+) -> None:
+    async with TransactionalSaver.from_conn_string(database_url, serde=serde) as saver:
+        stored = [await _idle_values(checkpointer, frequency) for checkpointer in (saver, InMemorySaver())]
+        assert stored[0] == stored[1]
+        assert any("idle" in values for values in stored[0]) == (frequency < 1000)
+        await saver.aprune(["t"], strategy="keep_latest")
+        await saver.acopy_thread("t", "copy")
+        for thread in ("t", "copy"):
+            assert (await idle_graph(saver, frequency).aget_state(config_of(thread))).values["idle"] == ["a", "b"]
+
+
+async def _idle_values(saver: Any, frequency: int) -> list[dict[str, Any]]:
+    """What each checkpoint of a thread has of its delta channels, newest first."""
+    graph = idle_graph(saver, frequency)
+    for given in ({"log": ["in"], "idle": ["a"]}, {"log": ["in"]}, {"idle": ["b"]}, {"log": ["in"]}):
+        await graph.ainvoke(given, config_of("t"))
+    listed = [found.checkpoint["channel_values"] async for found in saver.alist(config_of("t"))]
+    assert (await saver.aget_tuple(config_of("t"))).checkpoint["channel_values"] == listed[0]
+    assert (await graph.aget_state(config_of("t"))).values["idle"] == ["a", "b"]
+    return [{name: values[name] for name in ("log", "idle") if name in values} for values in listed]
 
 
 @pytest.mark.parametrize("frequency", [2, 4, 1000])
