@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -34,6 +35,7 @@ from superstep.checkpointer.langgraph.encryption import (
 from superstep.checkpointer.langgraph.fidelity import what_is_lost
 from superstep.checkpointer.langgraph.ids import usable
 from superstep.checkpointer.langgraph.metadata import restored, stored_json
+from superstep.checkpointer.langgraph.serializer import by_fields
 from superstep.runtime.faults import ValueNotAuthentic, ValueNotSerializable
 
 if TYPE_CHECKING:
@@ -105,18 +107,28 @@ def dump(serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes]:
     """
     try:
         stored = serde.dumps_typed(value)
+        if (lost := what_is_lost(serde, value, stored)) is not None:
+            stored, lost = _by_fields(serde, value) or (stored, lost)
     except (TypeError, ValueError) as e:  # ormsgpack.MsgpackEncodeError is a TypeError
         raise ValueNotSerializable(
             f"{what} holds a {type(value).__name__} that cannot be stored as msgpack: {e}. Keep plain data, messages, "
             f"dataclasses or pydantic models in the state, or give the saver a serde that knows the type."
         ) from e
-    if (lost := what_is_lost(serde, value, stored)) is not None:
+    if lost is not None:
         raise ValueNotSerializable(
             f"{what} cannot be stored: {lost}. Only classes that the graph's schemas name are rebuilt (a field of type "
             f"`Any` names none), and only from what msgpack keeps of them. Name the class in the state schema, keep "
             f"plain data instead, or give the saver a serde that knows it."
         )
     return stored
+
+
+def _by_fields(serde: SerializerProtocol, value: Any) -> tuple[tuple[str, bytes], None] | None:
+    """The value stored by the fields of its models, if it comes back as itself then."""
+    with suppress(TypeError, ValueError), by_fields():
+        stored = serde.dumps_typed(value)
+        return (stored, None) if what_is_lost(serde, value, stored) is None else None
+    return None
 
 
 def _is_inline(value: Any) -> bool:

@@ -96,6 +96,7 @@ class _Sealed:
 
     def __init__(self, serde: EncryptedSerializer, place: tuple[str | int | bytes, ...]) -> None:
         self._serde = serde
+        self.serde = serde.serde  # what is inside, under the name that an `EncryptedSerializer` has it by
         self._column = str(place[0])
         parts = [part.hex() if isinstance(part, bytes) else part for part in place]
         self._place = blake2b(json.dumps(parts).encode(), digest_size=16).digest()

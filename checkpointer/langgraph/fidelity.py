@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import ormsgpack
 from langgraph.checkpoint.serde._msgpack import SAFE_MSGPACK_TYPES
-from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import SendProtocol, _DeltaSnapshot
 from langgraph.types import Command, Interrupt, Overwrite
@@ -56,8 +55,7 @@ def what_is_lost(serde: SerializerProtocol, value: Any, stored: tuple[str, bytes
 
 
 def _is_langgraphs(serde: SerializerProtocol) -> bool:
-    inner = serde.serde if isinstance(serde, EncryptedSerializer) else serde
-    return isinstance(inner, JsonPlusSerializer)
+    return isinstance(getattr(serde, "serde", serde), JsonPlusSerializer)  # inside of an encrypting one, or itself
 
 
 def _has_objects(value: Any) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import Enum
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -19,18 +21,42 @@ from langgraph.checkpoint.serde.jsonplus import (
     EXT_PYDANTIC_V1,
     EXT_PYDANTIC_V2,
     JsonPlusSerializer,
+    _msgpack_default,
 )
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.types import Send
+from pydantic import BaseModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-__all__ = ["StateSerializer", "strict", "with_classes"]
+__all__ = ["StateSerializer", "by_fields", "strict", "with_classes"]
 
 _OPTION = ormsgpack.OPT_NON_STR_KEYS
+_PACK = (
+    ormsgpack.OPT_NON_STR_KEYS
+    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+    | ormsgpack.OPT_REPLACE_SURROGATES
+)
+_BY_FIELDS: ContextVar[bool] = ContextVar("models are stored by their fields", default=False)
+
+
+@contextmanager
+def by_fields() -> Iterator[None]:
+    """Store models of a graph's own by their fields, each as what it is.
+
+    LangGraph stores what pydantic dumps, where a message in a `list[BaseMessage]` is no longer one of a human.
+    """
+    token = _BY_FIELDS.set(True)
+    try:
+        yield
+    finally:
+        _BY_FIELDS.reset(token)
 
 
 def strict() -> JsonPlusSerializer:
@@ -78,6 +104,29 @@ class StateSerializer(JsonPlusSerializer):
         """See LangGraph."""
         base = self.base.with_msgpack_allowlist(extra_allowlist)
         return self if base is self.base else StateSerializer(base, self.classes.values())
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """See LangGraph; within `by_fields`, models of the classes are stored by their fields."""
+        return ("msgpack", self._pack(obj)) if _BY_FIELDS.get() else super().dumps_typed(obj)
+
+    def _pack(self, obj: Any) -> bytes:
+        return ormsgpack.packb(obj, default=self._packed, option=_PACK)
+
+    def _packed(self, obj: Any) -> Any:
+        cls = type(obj)
+        name = (cls.__module__, cls.__name__)
+        if isinstance(obj, Send) and obj.timeout is None:
+            return ormsgpack.Ext(EXT_CONSTRUCTOR_POS_ARGS, self._pack((*name, (obj.node, obj.arg))))
+        if self.classes.get(name) is cls and issubclass(cls, BaseModel):
+            kept = [field for field, info in cls.model_fields.items() if not info.exclude]
+            fields = {field: getattr(obj, field) for field in kept} | (obj.model_extra or {})
+            return ormsgpack.Ext(EXT_PYDANTIC_V2, self._pack((*name, fields, "model_validate_json")))
+        if isinstance(obj, _DeltaSnapshot):
+            return ormsgpack.Ext(EXT_DELTA_SNAPSHOT, self._pack(obj.value))
+        if dataclasses.is_dataclass(obj) and not hasattr(obj, "model_dump"):
+            made_from = {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
+            return ormsgpack.Ext(EXT_CONSTRUCTOR_KW_ARGS, self._pack((*name, made_from)))
+        return _msgpack_default(obj)
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         """See LangGraph."""

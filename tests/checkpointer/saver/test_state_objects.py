@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
 
 import pytest
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
+from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
+from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.func import entrypoint, task
-from langgraph.graph import START, StateGraph
+from langgraph.graph import START, StateGraph, add_messages
 from langgraph.prebuilt import create_react_agent
 from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel, create_model
@@ -203,6 +207,83 @@ async def test_a_state_that_is_a_model_with_classes_of_a_function(saver: Transac
     result = await flow.ainvoke(Command(resume=1), config_of("t"))
     assert result["more"] == [Inner(color=Color.RED)] * 2
     assert (await flow.aget_state(config_of("t"))).values["inner"] == Inner(color=Color.RED)
+
+
+class Talk(BaseModel):
+    """Pydantic dumps its messages, and its person, as what the annotations say, and not as what they are."""
+
+    messages: Annotated[list[BaseMessage], add_messages] = []
+    about: Person = Person(name="?")
+    nested: list[Talk] = []
+
+
+class Employee(Person):
+    boss: str
+
+
+@dataclasses.dataclass
+class Minutes:
+    talk: Talk
+    by: Employee
+
+
+ANN_SAID = Talk(messages=[HumanMessage("hi", id="1")], nested=[Talk(about=Employee(name="Ann", boss="Bob"))])
+
+
+class Meeting(TypedDict, total=False):
+    talk: Talk | None
+    minutes: Minutes | None
+    seen: Annotated[list[Talk], operator.add]
+    log: Annotated[list[Talk], DeltaChannel(lambda known, new: [*known, *(t for w in new for t in w)], list)]
+
+
+AES = EncryptedSerializer.from_pycryptodome_aes(
+    JsonPlusSerializer(allowed_msgpack_modules=None), key=b"0123456789abcdef"
+)
+
+
+@pytest.mark.parametrize("serde", [None, AES], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("wrap", [False, True])
+async def test_fields_of_models_come_back_as_what_they_are(
+    database_url: str, *, wrap: bool, serde: EncryptedSerializer | None
+) -> None:
+    async with TransactionalSaver.from_conn_string(database_url, serde=serde) as saver:
+        await _talk(saver, wrap=wrap)
+
+
+async def test_what_does_not_come_back_is_refused_with_encryption_too(database_url: str) -> None:
+    async def node(state: State) -> Any:
+        return {"by_name": {"x": Stranger(name="x")}}
+
+    async with TransactionalSaver.from_conn_string(database_url, serde=AES) as saver:
+        graph = StateGraph(State).add_node(node).add_edge(START, "node").compile(checkpointer=saver)
+        with pytest.raises(ValueNotSerializable, match=r"by_name.*Stranger"):
+            await graph.ainvoke({}, config_of("t"))
+
+
+async def _talk(saver: TransactionalSaver, *, wrap: bool) -> None:
+    async def plan(state: Meeting) -> Any:
+        minutes = Minutes(ANN_SAID, Employee(name="Ann", boss="Bob"))
+        update = {"talk": ANN_SAID, "minutes": minutes, "log": [ANN_SAID]}
+        return Command(goto=[Send("each", ANN_SAID), Send("each", {"talk": ANN_SAID})], update=update)
+
+    async def each(given: Any) -> Any:
+        return {"seen": [interrupt(given if isinstance(given, Talk) else given["talk"])]}
+
+    builder = StateGraph(Meeting).add_node(plan, destinations=("each",)).add_node(each, input_schema=Any)
+    graph = builder.add_edge(START, "plan").compile(checkpointer=saver)
+    flow = transactional(graph) if wrap else graph
+    asked = (await flow.ainvoke({}, config_of("t")))["__interrupt__"]
+    questions = (await flow.aget_state(config_of("t"))).interrupts
+    assert [question.value for question in asked] == [ANN_SAID] * 2
+    assert [question.value for question in questions] == [ANN_SAID] * 2
+    result = await flow.ainvoke(Command(resume={question.id: ANN_SAID for question in asked}), config_of("t"))
+    values = (await flow.aget_state(config_of("t"))).values
+    for state in (result, values):
+        assert state["seen"] == [ANN_SAID, ANN_SAID]
+        assert [state["talk"], state["minutes"].talk, *state["log"]] == [ANN_SAID] * 3
+        assert type(state["talk"].messages[0]) is HumanMessage
+        assert type(state["talk"].nested[0].about) is Employee
 
 
 @pytest.mark.parametrize("wrap", [False, True])
