@@ -26,9 +26,7 @@ async def refuse_updates(bank: Bank, state: str, *, at_commit: bool) -> None:
     body = f"BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END"
     await bank.do(f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$")
     kind, when = ("CONSTRAINT TRIGGER", "DEFERRABLE INITIALLY DEFERRED") if at_commit else ("TRIGGER", "")
-    await bank.do(
-        f"CREATE {kind} refuse AFTER UPDATE ON account {when} FOR EACH ROW EXECUTE FUNCTION refuse()"
-    )
+    await bank.do(f"CREATE {kind} refuse AFTER UPDATE ON account {when} FOR EACH ROW EXECUTE FUNCTION refuse()")
 
 
 @pytest.mark.parametrize("at_commit", [False, True])
