@@ -24,6 +24,11 @@ COMMIT. It holds the lock of the thread's row until it has ended, so the look-up
 commit of one statement queues behind the first one on that row, and then finds the head moved; the look-up that
 follows finds the checkpoint. So a commit is applied once whatever the network does.
 
+*A caller drifts while a super-step of its subgraph commits.* What the subgraph has stored is forgotten then, and would
+be there again if that commit landed later, on what the caller had read before. So a commit of a subgraph looks whether
+a caller has drifted when it begins to write, and whoever lets a caller drift waits, before forgetting, for the commits
+below it that are writing. Those have a connection in hand, and wait for nothing that the waiting one holds.
+
 *A step without reads and staged writes* needs no snapshot: its only read is the thread's row, which it updates. It is
 one READ COMMITTED statement, atomic by itself, and serializable because that one row orders it.
 """
@@ -189,13 +194,16 @@ class Barrier:
                 raise self._not_owned()
             return
 
+        callers = Callers(self.run, self.ns)
+
         async def insert(conn: Connection) -> None:
-            await self._insert(conn, record, batch)
+            with self.run.commits_below(self.ns):
+                callers.refuse_drifted(step.costs.attempts if step is not None else 1)
+                self.noted = callers.to_note()
+                await self._note_callers(conn)
+                await self._insert(conn, record, batch)
             await failpoints.hit("commit.committed")
 
-        self.noted = Callers(self.run, self.ns).to_note()
-        if self.noted:
-            await self.run.database.autocommit(self._note_callers)
         await self.run.database.autocommit(insert)
 
     # -- with reads or staged writes -----------------------------------------------------------------------------
@@ -226,7 +234,12 @@ class Barrier:
         kind: CommitKind = "direct" if step.snapshot.is_held or not step.has_reads else "replay"
         conn = await step.pin(for_commit=True)
         await failpoints.hit("commit.begun")
-        self._refuse_drift(step)
+        with self.run.commits_below(self.ns):
+            self._refuse_drift(step)
+            return await self._write(conn, step, batch, kind)
+
+    async def _write(self, conn: Connection, step: SuperStep, batch: Batch | None, kind: CommitKind) -> Moved:
+        """Everything that is written, and COMMIT, in the transaction in which everything that was read holds."""
         await failpoints.hit("commit.validated")
         await step.snapshot.begin_writes()
         effects = step.effects()

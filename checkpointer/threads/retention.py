@@ -22,6 +22,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from superstep.checkpointer.langgraph.channels import QUESTIONS
 from superstep.checkpointer.threads.queries import maintenance
 from superstep.checkpointer.threads.queries import retention as queries
 from superstep.runtime.faults import ConfigError
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["Retention", "Rule", "Sizes", "Swept", "sizes", "sweep"]
 
 _AT_ONCE = 100  # threads in one transaction
-_QUESTIONS = "__interrupt__"  # LangGraph's channel, as in `langgraph.keys`, which would import LangGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Retention:
         named = sorted(self.graphs)
         return [
             (
-                queries.Due(graph, named, rule.ttl, not rule.keep_interrupted, _QUESTIONS, rule.keep_latest),
+                queries.Due(graph, named, rule.ttl, not rule.keep_interrupted, QUESTIONS, rule.keep_latest),
                 rule,
             )
             for graph, rule in [*((name, self.graphs[name]) for name in named), (None, self.rule)]

@@ -6,7 +6,9 @@ What it owns the thread with is its fencing token, see `ownership`. Its graphs a
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.langgraph.keys import RunOptions
@@ -21,8 +23,7 @@ from superstep.checkpointer.threads.pending_writes import PendingWrites
 from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
     from typing import Any
 
     from langgraph.checkpoint.base import Checkpoint
@@ -84,6 +85,7 @@ class Run:
         self.namespaces: defaultdict[str, Namespace] = defaultdict(Namespace)
         self.steps: dict[tuple[str, str], SuperStep] = {}
         self._running: dict[tuple[str, str], asyncio.Task[Any] | None] = {}  # by task id and the subgraph it runs
+        self._below: dict[asyncio.Future[None], str] = {}  # commits that are writing, with their namespaces
         self.writes = PendingWrites(database, thread_id, token)
         self.renamed: dict[str, str] = {}
         self.spent: set[str] = set()
@@ -266,10 +268,27 @@ class Run:
         for task_id in task_ids:
             self.spent.update(self.namespaces[ns].asked_by(task_id))
 
+    @contextmanager
+    def commits_below(self, ns: str) -> Iterator[None]:
+        """A commit of a graph is writing. Who forgets what subgraphs of a task have stored waits for those first."""
+        end = asyncio.get_running_loop().create_future()
+        self._below[end] = ns
+        try:
+            yield
+        finally:
+            del self._below[end]
+            end.set_result(None)
+
     async def take_back(self, what: Withdrawal, conn: Connection) -> None:
-        """Discard results of drifted tasks, also those that are still on their way. See `discard`."""
+        """Discard results of drifted tasks, also those that are still on their way. See `discard`.
+
+        And what their subgraphs have stored: when the tasks are marked as drifted, no commit of those begins to write.
+        """
         self.spend_answers(what.ns, what.asked)
         await self.writes.withdraw(what)
+        below = [end for end, ns in self._below.items() if any(self._runs_in(task_id, ns) for task_id in what.tasks)]
+        if below:
+            await asyncio.wait(below)
         await discard(conn, self.database.schema, self.thread_id, self.token, what)
 
     def drift(self) -> Drift | None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import langgraph._internal._constants as theirs
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.config import get_config
 
 import superstep
-from superstep.checkpointer.langgraph import keys
+from superstep.checkpointer.langgraph import channels, keys
 from superstep.checkpointer.langgraph.place import graph_namespace, node_of_callback, path_text, task_place
 from tests.support.graphs import chain
 
@@ -62,6 +63,10 @@ def _files_of(package: str) -> Iterator[Path]:
     assert spec is not None
     for folder in spec.submodule_search_locations or ():
         yield from Path(folder).rglob("*.py")
+
+
+def test_the_name_for_listings_is_langgraphs() -> None:
+    assert channels.QUESTIONS == INTERRUPT
 
 
 def test_no_private_name_stands_outside_of_its_room() -> None:
