@@ -57,6 +57,8 @@ async def save_result(
         run.spend_answers(at[0], [task_id])
     if took_answer and not run.namespaces[at[0]].may_take_answers(at[1], task_id, task_path):
         await _refuse_answer(run, at, task_id)
+    if took_answer:
+        run.step(*at).answer(task_id)
     run.name_questions(at[0], task_id, asked_in(clean, INTERRUPT))
     finished = is_output(clean)
     took_another = took_another and not (finished and run.options.accept_stale_answers)

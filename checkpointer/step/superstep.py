@@ -109,6 +109,10 @@ class SuperStep:
         self._handed_in.set()
         return effect
 
+    def answer(self, task_id: str) -> None:
+        """The task has taken a human's answer. If nothing of it counts in the end, it asks again."""
+        self._task(task_id).answered = True
+
     def fail(self, task_id: str) -> None:
         """The task ended in an error: nothing of it counts."""
         if task_id in self.tasks:

@@ -119,6 +119,7 @@ class Task:
             subgraph goes on from there, so it must hold, too.
         noted: the reads that are stored as that, of this run.
         answers_since: the execution, counted over all runs, that the first one of this run has answers of models from.
+        answered: it has taken a human's answer in this run.
         withdrawn: how often it has asked before, about facts that have moved since.
     """
 
@@ -132,6 +133,7 @@ class Task:
     built_on: Effect | None = None
     noted: list[Read] = field(default_factory=list)
     answers_since: int | None = None
+    answered: bool = False
     withdrawn: int = 0
 
     def load(self, saved: Effect, *, answered: bool = False) -> None:
@@ -212,7 +214,7 @@ class Task:
 
     def drift(self) -> bool:
         """Facts of it have changed: nothing of it counts. Whether it had asked a human, who must be asked again."""
-        asked = self.shown is not None
+        asked = self.shown is not None or self.answered
         self._become(TaskState.DRIFTED)
         self.attempt = self.shown = self.built_on = None
         self.withdrawn += asked

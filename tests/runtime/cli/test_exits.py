@@ -78,7 +78,7 @@ def test_help_names_what_there_is_and_nothing_else(runtime: Runtime) -> None:
     for later in ("metrics", "dashboard"):
         assert later not in done.out
     assert "--isolation" not in runtime("run", "--help").out
-    assert "prune" not in runtime("db", "--help").out
+    assert "prune" in runtime("db", "--help").out
 
 
 def test_values_json_has_no_form_for() -> None:
