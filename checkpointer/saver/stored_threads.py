@@ -140,6 +140,10 @@ class StoredThreads:
         """How many questions to a human of a thread were withdrawn because their facts had moved."""
         return await self.database.home.call(listings.withdrawn(self.database, thread_id))
 
+    async def acount(self) -> int:
+        """How many threads there are."""
+        return await self.database.home.call(retention.count(self.database))
+
     async def asizes(self, most: int = 10) -> Sizes:
         """How much room threads take, and which are the largest."""
         return await self.database.home.call(retention.sizes(self.database, most))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.errors import Connection
 
-__all__ = ["Retention", "Rule", "Sizes", "Swept", "sizes", "sweep"]
+__all__ = ["Retention", "Rule", "Sizes", "Swept", "count", "sizes", "sweep"]
 
 _AT_ONCE = 100  # threads in one transaction
 
@@ -135,8 +135,13 @@ async def sizes(database: Database, most: int) -> Sizes:
         {row["of_table"]: row["bytes"] for row in tables},
         [(row["graph"], row["threads"], row["bytes"]) for row in graphs],
         [ThreadSize(*row) for row in threads],
-        await database.autocommit(lambda conn: queries.count_threads(conn, schema)),
+        await count(database),
     )
+
+
+async def count(database: Database) -> int:
+    """How many threads there are."""
+    return await database.autocommit(lambda conn: queries.count_threads(conn, database.schema))
 
 
 async def sweep(
@@ -187,7 +192,7 @@ async def _take(
     ids: Sequence[str],
     dry_run: bool,
 ) -> Swept:
-    """Take what is old of these threads, in one transaction; a dry run does it too, and rolls it back."""
+    """Take what is old of these threads, in one transaction. A dry run shortens them too, and rolls back."""
     transaction = conn.transaction(isolation="read_committed")
     await transaction.start()
     try:
@@ -200,7 +205,8 @@ async def _take(
                 await keep_latest(conn, schema, serde, thread_id)
             taken = Swept(0, len(locked), before - await queries.bytes_of_threads(conn, schema, locked))
         else:
-            await maintenance.delete_threads(conn, schema, locked)
+            if not dry_run:  # what goes as a whole is known without that
+                await maintenance.delete_threads(conn, schema, locked)
             taken = Swept(len(locked), 0, before)
     except BaseException:
         await transaction.rollback()

@@ -110,7 +110,7 @@ def prune(
     async def main(_: Stop) -> Swept:
         async with _opened(settings, rules) as threads:
             if not (dry_run or yes):
-                would, all_threads = await threads.asweep(rules, dry_run=True), (await threads.asizes(1)).all_threads
+                would, all_threads = await threads.asweep(rules, dry_run=True), await threads.acount()
                 if would.deleted and would.deleted == all_threads:
                     raise InputInvalid(
                         f"That would delete every thread there is ({all_threads}). Nothing was deleted. Look with "
