@@ -145,6 +145,8 @@ class Barrier:
                 async with step.snapshot.lock:
                     callers = await self._with_step(step, batch)
                 await step.callers.move_on(callers)
+                if any(effect.staged for effect in step.effects()):
+                    step.callers.lead()
         except BaseException as e:
             try:
                 if step is not None:
@@ -234,6 +236,8 @@ class Barrier:
         kind: CommitKind = "direct" if step.snapshot.is_held or not step.has_reads else "replay"
         conn = await step.pin(for_commit=True)
         await failpoints.hit("commit.begun")
+        if (on_uncommitted := step.callers.on_uncommitted()) and any(effect.staged for effect in step.effects()):
+            await step.callers.must_lead(on_uncommitted, await step.snapshot.roll_back(), step.costs.attempts)
         with self.run.commits_below(self.ns):
             self._refuse_drift(step)
             return await self._write(conn, step, batch, kind)
@@ -243,8 +247,8 @@ class Barrier:
         await failpoints.hit("commit.validated")
         await step.snapshot.begin_writes()
         effects = step.effects()
-        await apply_staged(conn, step, effects)
         wrote = any(effect.staged for effect in effects)
+        await apply_staged(conn, step, effects)
         callers = await step.callers.after_writes(conn) if wrote and step.callers.have_read else []
         self.noted = step.callers.to_note(callers)
         await self._note_callers(conn)

@@ -7,6 +7,11 @@ A task reads a balance, and the agent that it calls draws on it: that is no chan
 what callers' reads say in the nested transaction, once its writes are applied, is what the callers' own commits will
 compare with.
 
+What a subgraph commits is before all of the super-steps around it. So a caller whose subgraph commits writes comes
+before its siblings in the order of its super-step (it leads). A caller that runs after a sibling, on top of what that
+one has staged, has read what is not committed, and may never be, for the sibling may drift. A commit of writes cannot
+rest on that: it is refused, and the caller runs again, leading.
+
 A caller may never end: its process dies, it fails, it is cancelled. The next run starts it anew, and its subgraph goes
 on from what is committed. So what that rests on is stored with the nested commit, and must hold then.
 """
@@ -21,6 +26,7 @@ from superstep.checkpointer.step.after_writes import answers_after_writes
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.step.read_set import Effect, Read
 from superstep.checkpointer.step.task import TaskState
+from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -71,6 +77,36 @@ class Callers:
                 tasks=names,
                 attempts=attempts,
             )
+
+    def on_uncommitted(self) -> list[Task]:
+        """Those that have read on top of a sibling's staged writes, which are not committed yet."""
+        return [caller.task for caller in self.all() if any(read.after for log in caller.task.logs() for read in log)]
+
+    async def must_lead(self, tasks: Collection[Task], conn: Connection, attempts: int) -> None:
+        """Let these callers run again, before their siblings: their subgraph is about to commit writes.
+
+        On a connection that is in no transaction.
+
+        Raises:
+            Drift: always, unless one of them does so already.
+            ConfigError: then it is a sibling that leads too on whose writes it rests.
+        """
+        for caller in [caller for caller in self.all() if caller.task in tasks]:
+            if caller.task.id in caller.step.leading:
+                raise ConfigError(
+                    f"In thread {self._owner.thread_id!r}, {caller.task.node!r} has read what another task of its own "
+                    f"super-step stages, and both call subgraphs that commit writes. Neither can come first, so this "
+                    f"subgraph was not written. Put {caller.task.node!r} into a super-step of its own (by an edge from "
+                    f"the other task), or see docs/hot-rows.md for reads that do not conflict."
+                )
+            caller.step.leading.add(caller.task.id)
+        await self.drift(tasks, conn)
+        self.refuse_drifted(attempts)
+
+    def lead(self) -> None:
+        """This super-step has committed writes: its callers come before their siblings."""
+        for caller in self.all():
+            caller.step.leading.add(caller.task.id)
 
     async def drift(self, moved: Collection[Task], conn: Connection) -> None:
         """Let those among these tasks run again. On a connection that is in no transaction."""

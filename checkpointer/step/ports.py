@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.errors import Connection
@@ -30,6 +30,7 @@ class Withdrawal:
         costs: attempts, repairs, drifts and reused answers of the super-step so far, kept with the withdrawal so that
             its next attempt counts on.
         ms: milliseconds of all its attempts, this one included.
+        leading: tasks that come before the others in its next attempt, see `SuperStep.leading`.
     """
 
     ns: str
@@ -38,6 +39,7 @@ class Withdrawal:
     asked: Sequence[str]
     costs: Costs
     ms: float
+    leading: Collection[str] = ()
 
 
 class CallerStep(Protocol):
@@ -46,10 +48,12 @@ class CallerStep(Protocol):
     Attributes:
         ns: the namespace.
         checkpoint_id: the checkpoint that it started from.
+        leading: ids of its tasks that come before the others.
     """
 
     ns: str
     checkpoint_id: str
+    leading: set[str]
 
     @property
     def snapshot(self) -> Snapshot:

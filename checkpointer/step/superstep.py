@@ -51,6 +51,8 @@ class SuperStep:
         callers: the tasks in which its graph runs as a subgraph.
         snapshot: the transaction that all its reads see.
         collided: a staged write has violated a constraint between rows, in a snapshot that is gone.
+        leading: ids of tasks whose subgraphs commit writes. Those commits come before all of this super-step, so in its
+            order these tasks come before the others.
     """
 
     def __init__(self, owner: Owner, ns: str, checkpoint_id: str) -> None:
@@ -62,6 +64,7 @@ class SuperStep:
         self.callers = Callers(owner, ns)
         self.snapshot = Snapshot(owner.database)
         self.collided = False
+        self.leading: set[str] = set()
         self._ended = False
         self._handed_in = asyncio.Event()
         self._started = time.perf_counter()
@@ -73,9 +76,11 @@ class SuperStep:
         effects: Iterable[Effect],
         costs: Costs | None,
         asked_again: Iterable[str] = (),
+        leading: Iterable[str] = (),
         answered: Collection[str] = (),
     ) -> None:
         """What earlier attempts of this super-step left behind: hypotheses until validated."""
+        self.leading.update(leading)
         for effect in effects:
             self._task(effect.task_id).load(effect, answered=effect.task_id in answered)
         for task_id in asked_again:
@@ -154,12 +159,14 @@ class SuperStep:
                 ) from e
 
     def check(self, attempt: Attempt) -> None:
-        """Raise `Drift` if the facts of the attempt's task have changed, `NoActiveStep` if the super-step is over."""
-        if self._ended:
+        """Raise `Drift` if facts of the attempt's task have changed, `NoActiveStep` if it or the super-step is over."""
+        own = self.tasks[attempt.task_id]
+        if self._ended or own.has_ended(attempt):
             raise NoActiveStep(
-                f"The super-step of {attempt.node!r} has ended: what outlives its node cannot read or write in it."
+                f"The super-step of {attempt.node!r} has ended, or {attempt.node!r} has returned: what outlives its "
+                f"node cannot read or write there. Await in the node what it starts."
             )
-        for task in (self.tasks[attempt.task_id], *self.callers.drifted()):
+        for task in (own, *self.callers.drifted()):
             if task.state is TaskState.DRIFTED:
                 raise Drift(
                     f"The facts that {task.node!r} had read changed before its super-step could commit. "
@@ -182,9 +189,15 @@ class SuperStep:
         return {task.id: task.node for task in self.tasks.values() if task.state is TaskState.DRIFTED}
 
     def effects(self) -> list[Effect]:
-        """What a commit of this step must validate, apply and record, in task-path order."""
+        """What a commit of this step must validate, apply and record, in the order of its tasks: that of their paths.
+
+        Tasks that lead come before the others.
+        """
         rested = [task.effect for task in self.tasks.values() if task.effect is not None and not task.effect.empty]
-        return sorted(rested, key=lambda effect: (effect.path, effect.task_id))
+        return sorted(rested, key=self._place)
+
+    def _place(self, of: Effect | Attempt) -> tuple[bool, str, str]:
+        return of.task_id not in self.leading, of.path, of.task_id
 
     @property
     def has_reads(self) -> bool:
@@ -228,10 +241,10 @@ class SuperStep:
         if task.attempt is not None and task.attempt.view is not None:
             return task.attempt.view
         saved = task.effect or task.shown or task.built_on
-        return self._writes_before((saved.path, task.id)) if saved is not None else ()
+        return self._writes_before(saved) if saved is not None else ()
 
-    def _writes_before(self, place: tuple[str, str]) -> tuple[Staged, ...]:
-        before = [effect for effect in self.effects() if (effect.path, effect.task_id) < place]
+    def _writes_before(self, of: Effect) -> tuple[Staged, ...]:
+        before = [effect for effect in self.effects() if self._place(effect) < self._place(of)]
         return tuple(staged for effect in before for staged in effect.staged)
 
     # -- reads ---------------------------------------------------------------------------------------------------
@@ -286,9 +299,8 @@ class SuperStep:
         A super-step has the effect of its tasks one after the other. Tasks that run side by side do not see each other;
         the commit tells which of them could not have run after the others, and those run again here, after them.
         """
-        place = (attempt.path, attempt.task_id)
         saved = {task.id for task in self.tasks.values() if task.state is TaskState.HYPOTHESIS}
-        before = [e for e in self.effects() if e.task_id in saved and (e.path, e.task_id) < place]
+        before = [e for e in self.effects() if e.task_id in saved and self._place(e) < self._place(attempt)]
         return tuple(staged for effect in before for staged in effect.staged)
 
     async def moved_by_siblings(self, effect: Effect) -> bool:
@@ -347,8 +359,7 @@ class SuperStep:
 
     async def withdraw_answer(self, task: Task, conn: Connection) -> None:
         """Take the answers on their way back, with all that drifted tasks have left."""
-        what = Withdrawal(self.ns, self.checkpoint_id, self.drifted, [task.id], self.costs, self.elapsed_ms())
-        await self.owner.take_back(what, conn)
+        await self._take_back([task.id], conn)
 
     async def reject(self, effect: Effect) -> None:
         """The commit cannot apply what a task staged: roll it back, and let the task run again."""
@@ -373,7 +384,11 @@ class SuperStep:
                 if drifted.drift():
                     asked.append(each)
         self._handed_in.set()
-        what = Withdrawal(self.ns, self.checkpoint_id, self.drifted, asked, self.costs, self.elapsed_ms())
+        await self._take_back(asked, conn)
+
+    async def _take_back(self, asked: Sequence[str], conn: Connection) -> None:
+        ms = self.elapsed_ms()
+        what = Withdrawal(self.ns, self.checkpoint_id, self.drifted, asked, self.costs, ms, self.leading)
         await self.owner.take_back(what, conn)
 
     @property

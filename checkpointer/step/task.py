@@ -224,6 +224,12 @@ class Task:
         """Whether the marked execution happened in this attempt of the super-step."""
         return self.attempt is not None and self.attempt.mark == mark
 
+    def has_ended(self, attempt: Attempt) -> bool:
+        """Whether this execution is over, as LangGraph says: it returned, asked a human, or failed."""
+        if self.state is TaskState.FAILED:
+            return self.attempt is None
+        return self.state in (TaskState.FINISHED, TaskState.ASKED) and self.attempt is attempt
+
     @property
     def awaited(self) -> bool:
         """Whether an execution that used its step has not been handed in yet."""

@@ -214,6 +214,7 @@ async def _hypothesize(
         effects,
         Costs(*(costs[k] for k in ("attempts", "repairs", "drifts", "llm_reused", "ms"))) if costs else None,
         costs["asked_again"] if costs else (),
+        costs["comes_first"] if costs else (),
         answered,
     )
 

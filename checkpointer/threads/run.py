@@ -210,6 +210,7 @@ class Run:
         effects: Iterable[Effect],
         costs: Costs | None,
         asked_again: Iterable[str],
+        leading: Iterable[str],
         answered: Collection[str],
     ) -> None:
         """Saved results were loaded with the checkpoint: they count only if what they rest on still holds.
@@ -220,7 +221,7 @@ class Run:
         self.has_shown_facts = self.has_shown_facts or any(e.asked for e in kept)
         if kept or costs is not None:
             answered = () if self.options.accept_stale_answers else answered
-            self.step(ns, checkpoint_id).load(kept, costs, asked_again, answered)
+            self.step(ns, checkpoint_id).load(kept, costs, asked_again, leading, answered)
 
     def callers(self, ns: str) -> list[Caller]:
         """The tasks in which a graph runs. See `Owner.callers`."""

@@ -127,6 +127,7 @@ async def discard(conn: Connection, schema: str, thread_id: str, token: int | No
         *(thread_id, what.ns, what.checkpoint_id, token, list(what.tasks)),
         *(costs.attempts, costs.repairs, costs.drifts, costs.llm_reused, what.ms),
         list(what.asked),
+        sorted(what.leading),
     )
     return bool(owned)
 

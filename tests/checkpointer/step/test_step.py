@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langgraph.graph import START, StateGraph
+from langgraph.types import interrupt
 
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.runtime.faults import NoActiveStep, ReadFailed, ReadRefused, StepConflict
 from tests.support.bank import BALANCE, LOG
-from tests.support.graphs import chain
+from tests.support.graphs import State, chain
 from tests.support.internals import pinned
 
 if TYPE_CHECKING:
@@ -31,6 +34,53 @@ async def test_a_step_that_is_over_says_so(saver: TransactionalSaver, bank: Bank
     with pytest.raises(NoActiveStep):
         await kept[0].fetchval(BALANCE, 1)
     assert pinned(saver) == 0
+
+
+@pytest.mark.parametrize("how", ["returned", "asked", "failed"])
+async def test_what_outlives_its_node_is_told_while_siblings_are_at_work(
+    how: str, saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    left: list[Any] = []
+    over = asyncio.Event()
+
+    async def leaves(state: Any) -> Any:
+        left.append(current_step())
+        await left[0].fetchval(BALANCE, 1)
+        if how == "asked":
+            interrupt("go on?")
+        if how == "failed":
+            raise ValueError(how)
+        return {"n": 1}
+
+    async def sibling(state: Any) -> Any:
+        await over.wait()
+        return {"seen": ["sibling"]}
+
+    put = saver.aput_writes
+
+    async def watched(*args: Any) -> None:
+        await put(*args)
+        with pytest.raises(NoActiveStep, match="has returned"):
+            left[0].stage(LOG, "late")
+        with pytest.raises(NoActiveStep, match="has returned"):
+            await left[0].fetchval(BALANCE, 1)
+        with pytest.raises(NoActiveStep, match="has returned"):
+            left[0].uses("verify@3")
+        told.append(how)
+        over.set()
+
+    told: list[str] = []
+    builder = StateGraph(State).add_node("leaves", leaves).add_node("sibling", sibling)
+    builder.add_edge(START, "leaves").add_edge(START, "sibling")
+    graph = builder.compile(checkpointer=saver)
+    saver.aput_writes = watched  # type: ignore[method-assign]
+    try:
+        await graph.ainvoke({"n": 0, "seen": []}, thread)
+    except ValueError:
+        assert how == "failed"
+    saver.aput_writes = put  # type: ignore[method-assign]
+    assert told
+    assert await bank.journal() == []
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from langgraph.types import Send
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database import failpoints
-from superstep.runtime.faults import StepConflict
+from superstep.runtime.faults import ConfigError, StepConflict
 from tests.support.bank import BALANCE, LOG, Bank
 from tests.support.graphs import State, chain, config_of, steps_of
 from tests.support.race import Race
@@ -314,3 +314,94 @@ async def test_a_run_addressed_to_an_older_checkpoint_ends(
     await bank.set(7)
     async with asyncio.timeout(30):
         assert (await flow.ainvoke(None, middle[0].config))["seen"] == [100, 7]
+
+
+@pytest.mark.parametrize("call", [as_subgraph, as_subgraph_with_a_memory, with_a_memory_below_one_without])
+async def test_a_sibling_that_drifts_takes_nothing_back_that_was_committed_on_its_writes(
+    call: Callable[[int], Awaitable[None]], saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    """The second task runs again after the first, whose write it sees, and calls its agent on it. The first drifts."""
+    ran: list[tuple[int, int]] = []
+
+    async def pay(state: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1)
+        ran.append((state["n"], balance))
+        if state["n"] == 1:
+            doubled = balance if await current_step().fetchval(BALANCE, 2) == 100 else 0
+            current_step().stage("UPDATE account SET balance = balance + $1 WHERE id = 1", doubled)
+        elif balance > 100:
+            await bank.set(0, account=2)  # the first task would decide otherwise now
+            await call(150)
+        return {"seen": [balance]}
+
+    builder = StateGraph(State).add_node("pay", pay)
+    builder.add_conditional_edges(START, lambda _: [Send("pay", {"n": n}) for n in (1, 2)], ["pay"])
+    await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
+    assert await bank.balance() == 100  # nothing was drawn from what never was there
+    assert ran == [(1, 100), (2, 100), (2, 200), (2, 100), (1, 100)]
+
+
+@pytest.mark.parametrize("call", [as_subgraph, as_subgraph_with_a_memory])
+async def test_tasks_whose_agents_commit_come_before_their_siblings(
+    call: Callable[[int], Awaitable[None]], saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    """What the agent draws is committed first, so its caller has not read too early: only the sibling runs again."""
+    ran: list[tuple[int, int]] = []
+
+    async def pay(state: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1)
+        ran.append((state["n"], balance))
+        if state["n"] == 1:
+            current_step().stage("UPDATE account SET balance = $1 WHERE id = 1", balance - 20, expect_rows=1)
+        else:
+            await call(70)
+        return {"seen": [balance]}
+
+    builder = StateGraph(State).add_node("pay", pay)
+    builder.add_conditional_edges(START, lambda _: [Send("pay", {"n": n}) for n in (1, 2)], ["pay"])
+    await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
+    assert await bank.balance() == 10
+    assert ran == [(1, 100), (2, 100), (1, 30)]
+
+
+async def test_two_tasks_cannot_both_come_first(saver: TransactionalSaver, bank: Bank, thread: RunnableConfig) -> None:
+    """Both have agents that commit, and the second decides on what the first itself stages."""
+
+    async def pay(state: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1)
+        if state["n"] == 1:
+            current_step().stage("UPDATE account SET balance = 60 WHERE id = 1")
+            await as_subgraph(0)
+        elif balance == 60:
+            await as_subgraph(50)
+        return {"seen": [balance]}
+
+    builder = StateGraph(State).add_node("pay", pay)
+    builder.add_conditional_edges(START, lambda _: [Send("pay", {"n": n}) for n in (1, 2)], ["pay"])
+    flow = transactional(builder.compile(checkpointer=saver))
+    given: dict[str, Any] | None
+    for given in ({"seen": []}, None):  # and so does resuming it
+        with pytest.raises(ConfigError, match="Neither can come first"):
+            await flow.ainvoke(given, thread)
+        assert await bank.balance() == 100
+
+
+async def test_a_subgraph_that_writes_nothing_runs_on_top_of_a_siblings_write(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    async def look(state: Any) -> Any:
+        return {"seen": [await current_step().fetchval(BALANCE, 1)]}
+
+    async def pay(state: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1)
+        if state["n"] == 1:
+            current_step().stage("UPDATE account SET balance = 60 WHERE id = 1")
+        elif balance < 100:
+            await chain(None, look).ainvoke({"seen": []})
+        return {"seen": [balance]}
+
+    builder = StateGraph(State).add_node("pay", pay)
+    builder.add_conditional_edges(START, lambda _: [Send("pay", {"n": n}) for n in (1, 2)], ["pay"])
+    result = await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
+    assert result["seen"] == [100, 60]
+    assert await bank.balance() == 60
