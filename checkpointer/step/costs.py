@@ -16,6 +16,8 @@ class Costs:
         repairs: commits that were repeated although no fact had changed.
         drifts: tasks whose facts had changed.
         llm_reused: answers of language models that were served again.
+        escalated: it took turns, see `turns`.
+        waited_ms: milliseconds that it waited for them.
         ms: milliseconds of the attempts before this one.
     """
 
@@ -23,4 +25,6 @@ class Costs:
     repairs: int = 0
     drifts: int = 0
     llm_reused: int = 0
+    escalated: bool = False
+    waited_ms: float = 0.0
     ms: float = 0.0

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.step.costs import Costs
-    from superstep.checkpointer.step.read_set import Staged
+    from superstep.checkpointer.step.read_set import Read, Staged
     from superstep.checkpointer.step.snapshot import Snapshot
     from superstep.checkpointer.step.task import Task
+    from superstep.checkpointer.turns import Holder, Turns
 
 __all__ = ["Caller", "CallerStep", "Owner", "Withdrawal"]
 
@@ -62,6 +63,9 @@ class CallerStep(Protocol):
     def view_of(self, task: Task) -> Sequence[Staged]:
         """The staged writes that reads of the task were made on top of."""
 
+    def contended(self, moved: Iterable[tuple[Task, Read]]) -> None:
+        """Reads of these tasks have moved, as far as they are its own."""
+
     async def drift(self, moved: Iterable[Task], conn: Connection) -> None:
         """These tasks of it must run again. On a connection that is in no transaction."""
 
@@ -84,6 +88,17 @@ class Owner(Protocol):
     @property
     def database(self) -> Database:
         """Where the thread is."""
+
+    @property
+    def turns(self) -> Turns:
+        """Of the saver."""
+
+    @property
+    def holder(self) -> Holder:
+        """The run as one that takes turns."""
+
+    async def name_of_line(self, question: bytes) -> bytes:
+        """Where turns on what a read asks are waited for: the same name in every process."""
 
     async def begun(self, ns: str, checkpoint_id: str) -> None:
         """Wait until the checkpoint that a super-step started from is committed, and those of its callers."""

@@ -52,6 +52,14 @@ class Read:
         except NoExactForm:
             return self.sql, b"only itself:%x" % id(self)
 
+    @property
+    def question(self) -> bytes | None:
+        """The same for the same statement with the same arguments, in every process; `None` if nothing tells."""
+        try:
+            return _hash(value_bytes((self.sql, self.args)))
+        except NoExactForm:
+            return None
+
 
 @dataclass(frozen=True, slots=True)
 class Staged:

@@ -72,6 +72,7 @@ class Snapshot:
         lock: one user of the transaction at a time.
         state: see `SnapshotState`.
         conn: the connection, unless CLOSED.
+        moved: the reads that said something else when the log was last replayed.
         asks_again: something in the log rests on what no transaction covers (`Answer.of_catalog`): the commit must not
             be that of the transaction it was read in.
     """
@@ -80,6 +81,7 @@ class Snapshot:
         self.lock = asyncio.Lock()
         self.state = SnapshotState.CLOSED
         self.conn: Connection | None = None
+        self.moved: list[tuple[Task, Read]] = []
         self.asks_again = False
         self._database = database
         self._connections = database.connections
@@ -293,6 +295,7 @@ class Snapshot:
         log = list(log)
         in_order = rests_on_settings(log)
         moved: list[Task] = []
+        self.moved = []
         for task, reads, view in log:
             for read in reads:
                 if task in moved:
@@ -302,6 +305,7 @@ class Snapshot:
                     self._seen[key] = await self._ask_again(read, view if read.after else ())
                 if not await still_holds(self._connection(), read, self._seen[key]):
                     moved.append(task)
+                    self.moved.append((task, read))
         self._seen = {key: replace(answer, rows=()) for key, answer in self._seen.items()}
         return moved
 

@@ -19,6 +19,7 @@ from superstep.checkpointer.step.callers import Callers
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.step.order import still_holds
+from superstep.checkpointer.step.own_turns import OwnTurns
 from superstep.checkpointer.step.ports import Withdrawal
 from superstep.checkpointer.step.read_set import Effect, Read, Staged
 from superstep.checkpointer.step.snapshot import Snapshot
@@ -65,6 +66,7 @@ class SuperStep:
         self.snapshot = Snapshot(owner.database)
         self.collided = False
         self.leading: set[str] = set()
+        self._turns = OwnTurns(owner, (owner.thread_id, ns, checkpoint_id))
         self._ended = False
         self._handed_in = asyncio.Event()
         self._started = time.perf_counter()
@@ -104,14 +106,14 @@ class SuperStep:
         """What the task rests on that has finished with the writes of this mark. See `Task.finish`."""
         task = self.tasks.get(task_id)
         effect = task.finish(mark, path) if task is not None else None
-        self._handed_in.set()
+        self._handed()
         return effect
 
     def ask(self, task_id: str, path: str) -> Effect | None:
         """What a human is shown who is asked by the task. See `Task.ask`."""
         task = self.tasks.get(task_id)
         effect = task.ask(path) if task is not None else None
-        self._handed_in.set()
+        self._handed()
         return effect
 
     def answer(self, task_id: str) -> None:
@@ -122,7 +124,15 @@ class SuperStep:
         """The task ended in an error: nothing of it counts."""
         if task_id in self.tasks:
             self.tasks[task_id].fail()
+        self._handed()
+
+    def _handed(self) -> None:
+        """The result of a task is here. If the super-step cannot commit in this run any more, others have the turns."""
         self._handed_in.set()
+        if self._turns.has_any:
+            states = {task.state for task in self.tasks.values()}
+            if TaskState.RUNNING not in states and states & {TaskState.ASKED, TaskState.FAILED}:
+                self._turns.give_back()
 
     def adopt(self, task_id: str, path: str, stray: SuperStep) -> Effect:
         """Take over what a subgraph's task did whose own super-step never ends: it left with a `Command.PARENT`.
@@ -280,6 +290,8 @@ class SuperStep:
             await self.snapshot.lost(error)
 
         await self.begun()
+        if not self.owner.turns.hot.is_quiet:
+            await self._take_turns(Read(sql, args, b"").question if validate else None)
         async with self.snapshot.lock:
             try:
                 answer = await retry(once, failed, tries=_READ_TRIES, outage=self.owner.database.outage)
@@ -292,6 +304,19 @@ class SuperStep:
         if answer.error is not None:
             raise answer.error
         return list(answer.rows)
+
+    async def _take_turns(self, question: bytes | None) -> None:
+        """With nothing in hand: the snapshot is given back, and what was read is validated when it is taken again."""
+        if wanted := await self._turns.wanted(question):
+            await self.snapshot.release()
+            self.costs.waited_ms += await self._turns.take(wanted) * 1000
+            self.costs.escalated = self.costs.escalated or self._turns.has_any
+
+    def contended(self, moved: Iterable[tuple[Task, Read]]) -> None:
+        """Reads of these tasks have moved, as far as they are its own: the next attempt takes turns on them."""
+        own = [(task, read) for task, read in moved if self.tasks.get(task.id) is task]
+        tasks = {task.id: task for task, _ in own}.values()
+        self._turns.moved([read for _, read in own], [read for task in tasks for log in task.logs() for read in log])
 
     def _saved_writes_before(self, attempt: Attempt) -> tuple[Staged, ...]:
         """What a task reads on top of: writes of tasks before it whose results are saved from an earlier attempt.
@@ -344,6 +369,9 @@ class SuperStep:
         Raises:
             Drift: a caller is among them: this super-step is part of what runs again.
         """
+        self.contended(self.snapshot.moved)
+        for caller in self.callers.all():
+            caller.step.contended(self.snapshot.moved)
         if own := [task for task in moved if self.tasks.get(task.id) is task]:
             await self.drift(own, conn)
         await self.callers.drift(moved, conn)
@@ -362,7 +390,12 @@ class SuperStep:
         await self._take_back([task.id], conn)
 
     async def reject(self, effect: Effect) -> None:
-        """The commit cannot apply what a task staged: roll it back, and let the task run again."""
+        """The commit cannot apply what a task staged: roll it back, and let the task run again.
+
+        What it had read may hold, and yet not be what its write finds: it takes turns on all of it.
+        """
+        task = self.tasks[effect.task_id]
+        self.contended((task, read) for read in effect.reads)
         await self.reject_all([effect])
 
     async def reject_all(self, effects: Iterable[Effect]) -> None:
@@ -402,3 +435,4 @@ class SuperStep:
         """The step is over, one way or the other: no task may use it any more."""
         self._ended = True
         await self.snapshot.close()
+        self._turns.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from langgraph.checkpoint.serde.types import RESUME
@@ -26,12 +27,14 @@ from superstep.checkpointer.langgraph.keys import (
 from superstep.checkpointer.langgraph.questions import asked_in
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.read_set import Effect
+from superstep.checkpointer.threads.current import paying_task
 from superstep.checkpointer.threads.ownership import busy
 from superstep.checkpointer.threads.queries import running, workers
 from superstep.checkpointer.threads.questions import NO_QUESTIONS, Questions
 from superstep.checkpointer.threads.run import Run, no_barrier
 from superstep.checkpointer.threads.summaries import runner_of
-from superstep.runtime.faults import ThreadBusy, ThreadMismatch
+from superstep.checkpointer.turns import Holder
+from superstep.runtime.faults import RuntimeFault, ThreadBusy, ThreadMismatch
 
 if TYPE_CHECKING:
     import asyncio
@@ -174,9 +177,20 @@ async def _claim(
         head=owner["head"],
         options=options,
         serde=serde,
+        turns=runs.turns,
+        holder=Holder(within=_run_around(runs)),
     )
     runs.register(run)
     return run
+
+
+def _run_around(runs: Registry) -> Holder | None:
+    """The run of this saver whose node starts this one here."""
+    try:
+        around = paying_task()
+    except RuntimeFault:
+        return None
+    return around.run.holder if around.runs is runs else None
 
 
 async def _found_at(runs: Registry, conn: Connection, thread_id: str) -> tuple[UUID | None]:
@@ -212,7 +226,7 @@ async def _hypothesize(
         ns,
         checkpoint_id,
         effects,
-        Costs(*(costs[k] for k in ("attempts", "repairs", "drifts", "llm_reused", "ms"))) if costs else None,
+        Costs(**{field.name: costs[field.name] for field in fields(Costs)}) if costs else None,
         costs["asked_again"] if costs else (),
         costs["comes_first"] if costs else (),
         answered,

@@ -75,7 +75,11 @@ async def steps(
             usd=row["usd"],
             calls=[_call(serde, thread_id, row["ns"], call) for call in json.loads(row["calls"])],
             committed_at=row["created_at"],
-            **{"prompts": [], **_json(serde, json.loads(row["stats"]), "stats", thread_id, *_at(row))},
+            **{
+                "prompts": [],
+                "waited_ms": 0.0,
+                **_json(serde, json.loads(row["stats"]), "stats", thread_id, *_at(row)),
+            },
         )
         for row in rows
     ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from superstep.checkpointer.collections.embedder import TextEmbedder
 from superstep.checkpointer.threads.lease import Leases
 from superstep.checkpointer.threads.worker import Worker
+from superstep.checkpointer.turns import Turns
 from superstep.runtime.faults import StaleRun
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Registry:
         embedder: embeds texts for `nearest(text=...)`.
         leases: the threads that transactional flows of this process are running.
         worker: this process, in the rows of those threads.
+        turns: which flows of this process take turns, and on what.
     """
 
     def __init__(self, database: Database) -> None:
@@ -34,6 +36,7 @@ class Registry:
         self.embedder = TextEmbedder()
         self.leases = Leases()
         self.worker = Worker(database, lambda: bool(self.leases.threads()))
+        self.turns = Turns(database)
         self._runs: OrderedDict[tuple[int, str], Run] = OrderedDict()
 
     def find(self, key: object, thread_id: str) -> Run | None:
@@ -78,4 +81,5 @@ class Registry:
         for run in list(self._runs.values()):
             await run.close()
         self._runs.clear()
+        await self.turns.close()
         await self.worker.leave()

@@ -11,15 +11,18 @@ from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from superstep.checkpointer.langgraph.encryption import keyed
 from superstep.checkpointer.langgraph.keys import RunOptions
 from superstep.checkpointer.langgraph.questions import masked
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.step.ports import Caller
 from superstep.checkpointer.step.superstep import SuperStep
+from superstep.checkpointer.threads.digest_key import digest_key
 from superstep.checkpointer.threads.discard import discard
 from superstep.checkpointer.threads.namespace import Namespace
 from superstep.checkpointer.threads.ownership import stale
 from superstep.checkpointer.threads.pending_writes import PendingWrites
+from superstep.checkpointer.turns import Holder, Turns
 from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
@@ -51,6 +54,8 @@ class Run:
         head: the root checkpoint the run believes to be the thread's latest.
         options: what its caller has set.
         serde: the saver's serializer.
+        turns: the saver's.
+        holder: the run as one that takes them.
         moved: the run has stored a root checkpoint of its own.
         commits: super-steps it has committed.
         namespaces: by name, the graph "" and its subgraphs.
@@ -72,6 +77,8 @@ class Run:
         head: str | None,
         options: RunOptions,
         serde: SerializerProtocol,
+        turns: Turns | None = None,
+        holder: Holder | None = None,
     ) -> None:
         self.database = database
         self.key = key
@@ -80,6 +87,8 @@ class Run:
         self.head = head
         self.options = options
         self.serde = serde
+        self.turns = turns or Turns(database)
+        self.holder = holder or Holder()
         self.moved = False
         self.commits = 0
         self.namespaces: defaultdict[str, Namespace] = defaultdict(Namespace)
@@ -233,6 +242,10 @@ class Run:
             for task_id in ids
             if task_id in step.tasks
         ]
+
+    async def name_of_line(self, question: bytes) -> bytes:
+        """See `Owner.name_of_line`. With encryption, it says nothing of the question."""
+        return keyed(await digest_key(self.database, self.serde), question)
 
     def caller_ids(self, ns: str) -> list[str]:
         """Ids of the tasks in which a graph runs, whether they have used their step or not.

@@ -81,7 +81,8 @@ class StepRecord:
         attempts: how often it was tried, 1 without conflicts.
         repairs: commits that had to be repeated although no fact had changed.
         drifts: tasks that had to run again because their facts had changed.
-        escalated: it took exclusive turns.
+        escalated: it took turns on facts that had moved, or that move often.
+        waited_ms: milliseconds that it waited for them.
         commit: "direct" in the transaction of its reads, or "replay" in a later one that repeated them.
         reads: reads that the commit validated.
         writes: staged writes that it applied.
@@ -105,6 +106,7 @@ class StepRecord:
     repairs: int
     drifts: int
     escalated: bool
+    waited_ms: float
     commit: str
     reads: int
     writes: int

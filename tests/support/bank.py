@@ -45,8 +45,16 @@ class Bank:
         """Wait until a statement waits for a lock, or until the task has ended."""
         async with asyncio.timeout(20):
             while not (unless is not None and unless.done()):
-                if await self.do("SELECT 1 FROM pg_locks WHERE NOT granted"):
+                if await self.waiting_for_locks():
                     return
+
+    async def waiting_for_locks(self) -> int:
+        """How many sessions of this database wait for a lock; others may be those of other tests."""
+        (row,) = await self.do(
+            "SELECT count(DISTINCT pid) AS waiting FROM pg_locks JOIN pg_stat_activity USING (pid) "
+            "WHERE NOT granted AND datname = current_database()"
+        )
+        return int(row["waiting"])
 
     async def do(self, sql: str, *args: Any) -> Any:
         async with self.saver.transaction() as tx:

@@ -18,8 +18,9 @@ T = TypeVar("T")
 
 
 def pinned(saver: TransactionalSaver) -> int:
-    """How many connections of the pool are lent to runs."""
-    return saver.database.connections.lent
+    """How many connections of the pool are lent to runs: not for telling, after one, that its turn is free."""
+    leaving = sum(len(line.leaving) for line in saver.runs.turns._lines._lines.values())
+    return max(0, saver.database.connections.lent - leaving)
 
 
 def active(saver: TransactionalSaver) -> set[Any]:

@@ -1,6 +1,6 @@
 """The order in which waits may nest, checked while tests run.
 
-    wait for a commit   before   a snapshot's lock   before   a connection
+    wait for a commit   before   a turn   before   a snapshot's lock   before   a connection
 
 Whatever waits for an earlier thing with a later one in hand could wait for ever: the holder of the one may need the
 other. Two connections are never in one task's hands either.
@@ -19,6 +19,7 @@ from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.leases import Connections
 from superstep.checkpointer.step.snapshot import Snapshot
 from superstep.checkpointer.threads.namespace import Namespace
+from superstep.checkpointer.turns import Turns
 
 _held: Counter[tuple[asyncio.Task[Any] | None, str]] = Counter()
 
@@ -45,7 +46,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check every wait until the test ends."""
     _held.clear()
     init, borrow, committed = Snapshot.__init__, Connections.borrow, Namespace.committed
-    autocommit = Database.autocommit
+    autocommit, take = Database.autocommit, Turns.take
 
     def ordered(self: Snapshot, database: Any) -> None:
         init(self, database)
@@ -71,6 +72,12 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not _in_hand("lock"), "waits for a commit with a snapshot's lock in hand"
         await committed(self, checkpoint_id)
 
+    async def took(self: Turns, *args: Any) -> Any:
+        assert not _in_hand("connection"), "waits for a turn with a connection in hand"
+        assert not _in_hand("lock"), "waits for a turn with a snapshot's lock in hand"
+        return await take(self, *args)
+
+    monkeypatch.setattr(Turns, "take", took)
     monkeypatch.setattr(Snapshot, "__init__", ordered)
     monkeypatch.setattr(Connections, "borrow", counted)
     monkeypatch.setattr(Database, "autocommit", single)

@@ -128,6 +128,7 @@ async def discard(conn: Connection, schema: str, thread_id: str, token: int | No
         *(costs.attempts, costs.repairs, costs.drifts, costs.llm_reused, what.ms),
         list(what.asked),
         sorted(what.leading),
+        *(costs.escalated, costs.waited_ms),
     )
     return bool(owned)
 

@@ -45,10 +45,12 @@ FROM (SELECT * FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2 AND che
 -- What the saved results of a super-step rest on, and what its earlier attempts cost.
 -- $1 thread $2 ns $3 checkpoint
 SELECT e.task_id, e.kind, e.effect, NULL::integer AS attempts, NULL::integer AS repairs, NULL::integer AS drifts,
-       NULL::integer AS llm_reused, NULL::double precision AS ms, NULL::text[] AS asked_again, NULL::text[] AS comes_first
+       NULL::integer AS llm_reused, NULL::double precision AS ms, NULL::text[] AS asked_again, NULL::text[] AS comes_first,
+       NULL::boolean AS escalated, NULL::double precision AS waited_ms
 FROM {schema}.task_effect e WHERE e.thread_id = $1 AND e.ns = $2 AND e.checkpoint_id = $3
 UNION ALL
-SELECT NULL, NULL, NULL, a.attempts, a.repairs, a.drifts, a.llm_reused, a.ms, a.asked_again, a.comes_first
+SELECT NULL, NULL, NULL, a.attempts, a.repairs, a.drifts, a.llm_reused, a.ms, a.asked_again, a.comes_first, a.escalated,
+       a.waited_ms
 FROM {schema}.step_attempt a WHERE a.thread_id = $1 AND a.ns = $2 AND a.checkpoint_id = $3
 
 -- name: put_writes
@@ -91,6 +93,7 @@ SELECT count(*) FROM own
 -- $1 thread $2 ns $3 checkpoint $4 token or null $5 tasks  $6 attempts $7 repairs $8 drifts $9 llm_reused $10 ms
 -- $11 tasks that had asked a human: with any, the answers on their way go too (the null task's RESUME, index -4, which
 -- is kept with the root's checkpoint also when the question came from a subgraph)  $12 tasks that come before the others
+-- $13 whether turns were taken  $14 ms waited for them
 WITH own AS (SELECT 1 WHERE $4::bigint IS NULL OR EXISTS (
         SELECT 1 FROM {schema}.thread WHERE thread_id = $1 AND token = $4 FOR SHARE)),
 writes AS (
@@ -103,12 +106,13 @@ writes AS (
     WHERE e.thread_id = $1 AND e.ns = $2 AND e.checkpoint_id = $3 AND e.task_id = ANY ($5::text[])
 )
 INSERT INTO {schema}.step_attempt AS a
-    (thread_id, ns, checkpoint_id, attempts, repairs, drifts, llm_reused, ms, asked_again, comes_first)
-SELECT $1, $2, $3, $6, $7, $8, $9, $10, $11, $12 FROM own
+    (thread_id, ns, checkpoint_id, attempts, repairs, drifts, llm_reused, ms, asked_again, comes_first, escalated,
+     waited_ms)
+SELECT $1, $2, $3, $6, $7, $8, $9, $10, $11, $12, $13, $14 FROM own
 ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE
     SET attempts = EXCLUDED.attempts, repairs = EXCLUDED.repairs, drifts = EXCLUDED.drifts,
         llm_reused = EXCLUDED.llm_reused, ms = EXCLUDED.ms, asked_again = a.asked_again || EXCLUDED.asked_again,
-        comes_first = EXCLUDED.comes_first
+        comes_first = EXCLUDED.comes_first, escalated = EXCLUDED.escalated, waited_ms = EXCLUDED.waited_ms
 RETURNING 1
 
 -- name: nested_domain_writes

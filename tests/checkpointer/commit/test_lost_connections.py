@@ -111,7 +111,7 @@ SLOW = (
 
 async def locks_waited_for(bank: Bank, at_least: int) -> None:
     async with asyncio.timeout(20):
-        while len(await bank.do("SELECT 1 FROM pg_locks WHERE NOT granted")) < at_least:
+        while await bank.waiting_for_locks() < at_least:
             pass
 
 

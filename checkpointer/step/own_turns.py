@@ -1,0 +1,72 @@
+"""The turns of one super-step: those it needs before a read, and those it has until it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping
+
+    from superstep.checkpointer.step.ports import Owner
+    from superstep.checkpointer.step.read_set import Read
+    from superstep.checkpointer.turns import Turn
+
+__all__ = ["OwnTurns"]
+
+
+class OwnTurns:
+    """Of the super-step that is, whenever it is tried again, the same `place`."""
+
+    def __init__(self, owner: Owner, place: Hashable) -> None:
+        self._owner = owner
+        self._place = place
+        self._owed: frozenset[bytes] | None = None  # not asked for yet
+        self._has: list[Turn] = []
+        self._ended = False
+
+    @property
+    def has_any(self) -> bool:
+        """Whether it has a turn."""
+        return bool(self._has)
+
+    async def wanted(self, question: bytes | None) -> Mapping[bytes, bytes]:
+        """The turns to take before a read: on what moved in the attempt before, and on its own question if it is hot.
+
+        Returns:
+            Questions with the names of their lines; nothing if the run has them all.
+        """
+        hot = self._owner.turns.hot
+        if self._owed is None:
+            self._owed = hot.owed(self._place)
+        wanted = set(self._owed)
+        if question is not None and hot.is_hot(question):
+            wanted.add(question)
+        names = {each: await self._owner.name_of_line(each) for each in wanted}
+        has = set(self._owner.holder.names())
+        return {each: name for each, name in names.items() if name not in has}
+
+    async def take(self, wanted: Mapping[bytes, bytes]) -> float:
+        """Wait for them; the seconds it took. With no connection, lock or transaction in hand."""
+        got, seconds = await self._owner.turns.take(self._owner.holder, wanted.items())
+        self._owed = frozenset()
+        self._has += got
+        if self._ended:
+            self.give_back()
+        return seconds
+
+    def moved(self, reads: Iterable[Read], log: Iterable[Read]) -> None:
+        """These reads have moved, of a log of which nothing counts now: the next attempt takes turns."""
+        keys = {question for read in reads if (question := read.question) is not None}
+        if keys:
+            asked = {question for read in log if (question := read.question) is not None}
+            self._owner.turns.hot.moved(self._place, keys, asked)
+
+    def end(self) -> None:
+        """The super-step has committed, or is given up: others may go on."""
+        self._ended = True
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Others may go on."""
+        self._owner.turns.leave(self._owner.holder, self._has)
+        self._has = []

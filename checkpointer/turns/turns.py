@@ -1,0 +1,102 @@
+"""Optimism pays a call of a model for every lost race, so it is used where races are rare; elsewhere there are turns.
+
+A super-step that drifted takes a turn on the keys that moved, before its next snapshot, and keeps it until it has
+committed. Before a key that is hot is read, its turn is waited for as well.
+
+*No deadlock.* A run takes turns in the order of their names, and does not wait for one that comes before any that it
+has: that key it reads without. Super-steps of its subgraphs are the same run, and share its turns. A run that a node
+of another one started and waits for does not wait for turns of that one, nor for any before those.
+
+*Nothing depends on it.* What a commit validates is the same with a turn and without. Whoever waits has no connection,
+no lock and no transaction, so it keeps nobody from committing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from superstep.checkpointer.turns.hot import Hot
+from superstep.checkpointer.turns.lines import Lines, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from superstep.checkpointer.database.database import Database
+
+__all__ = ["Holder", "Turn", "Turns"]
+
+
+class Holder:
+    """A run as one that takes turns.
+
+    Attributes:
+        within: the run that one of its nodes started this one in, and waits for it.
+        has: the turns that it has, by name.
+    """
+
+    def __init__(self, within: Holder | None = None) -> None:
+        self.within = within
+        self.has: dict[bytes, Turn] = {}
+        self.lock = asyncio.Lock()  # one of its tasks at a time takes turns, or their order would mean nothing
+
+    def names(self) -> Iterator[bytes]:
+        """The names of all turns that it need not wait for."""
+        yield from self.has
+        if self.within is not None:
+            yield from self.within.names()
+
+
+class Turns:
+    """Of one saver. Lives on its event loop.
+
+    Attributes:
+        hot: which keys are worth a turn.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.hot = Hot()
+        self._lines = Lines(database)
+
+    async def take(self, holder: Holder, wanted: Iterable[tuple[bytes, bytes]]) -> tuple[list[Turn], float]:
+        """Wait for turns. Call with no connection, lock or transaction in hand.
+
+        Args:
+            holder: the run.
+            wanted: keys, each with the name of its line.
+
+        Returns:
+            Those it got, to be given back with `leave`, and the seconds that took. There are fewer if some can only be
+            waited for out of order.
+        """
+        began = time.monotonic()
+        got: list[Turn] = []
+        try:
+            async with holder.lock:
+                for name, key in sorted((name, key) for key, name in wanted):
+                    if any(name <= other for other in holder.names()):
+                        continue
+                    turn = await self._lines.wait(name)
+                    if turn is not None:
+                        holder.has[name] = turn
+                        got.append(turn)
+                    if time.monotonic() - began > _WAITED:
+                        self.hot.heat(key)
+        except BaseException:
+            self.leave(holder, got)
+            raise
+        return got, time.monotonic() - began
+
+    def leave(self, holder: Holder, turns: Iterable[Turn]) -> None:
+        """Give turns back."""
+        for turn in turns:
+            holder.has.pop(turn.name, None)
+            self._lines.leave(turn)
+
+    async def close(self) -> None:
+        """Whoever waits goes on without."""
+        await self._lines.close()
+
+
+_WAITED = 0.01  # seconds: longer than a turn takes that nobody else wants

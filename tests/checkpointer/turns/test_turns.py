@@ -1,0 +1,200 @@
+"""Flows that collide take turns: every decision is made at most twice, and once where it is known to be contended."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
+
+from superstep import transactional
+from superstep.checkpointer import TransactionalSaver, current_step
+from tests.support.bank import BALANCE, Bank
+from tests.support.graphs import State, chain, steps_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_core.runnables import RunnableConfig
+
+SET = "UPDATE account SET balance = $1 WHERE id = $2"
+
+
+class Contention:
+    """Flows of a node that reads accounts in an order, meets all others the first time, and draws 1 from each."""
+
+    def __init__(self, many: int) -> None:
+        self.ran = 0
+        self._all_have_read = asyncio.Barrier(many)
+
+    def flow(self, saver: TransactionalSaver, *accounts: int, meets: bool = True) -> Any:
+        async def draw(state: Any) -> Any:
+            self.ran += 1
+            step = current_step()
+            balances = [await step.fetchval(BALANCE, account) for account in accounts]
+            if meets and self.ran <= self._all_have_read.parties:
+                await self._all_have_read.wait()
+            for account, balance in zip(accounts, balances, strict=True):
+                step.stage(SET, balance - 1, account, expect_rows=1)
+            return {"seen": balances}
+
+        return transactional(chain(saver, draw))
+
+
+async def run_all(flows: list[Any], new_thread: Callable[[], RunnableConfig]) -> list[RunnableConfig]:
+    threads = [new_thread() for _ in flows]
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(flow.ainvoke({"seen": []}, thread) for flow, thread in zip(flows, threads, strict=True)))
+    return threads
+
+
+@pytest.mark.parametrize("hold_idle", [0, 0.25, "forever"])
+async def test_who_has_drifted_takes_turns_and_who_comes_later_takes_them_at_once(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    contention = Contention(8)
+    flow = contention.flow(saver, 1)
+    threads = await run_all([flow] * 8, new_thread)
+    assert await bank.balance() == 92
+    assert contention.ran == 8 + 7
+    records = [(await steps_of(saver, thread))[-1] for thread in threads]
+    assert sorted((record.attempts, record.escalated) for record in records) == [(1, False), *[(2, True)] * 7]
+    assert all((record.waited_ms > 0) == record.escalated for record in records)
+
+    contention.ran = 8
+    await run_all([flow] * 8, new_thread)
+    assert await bank.balance() == 84
+    assert contention.ran == 8 + 8  # the key is hot: nobody read it before it was their turn
+
+
+async def test_a_pool_of_one_will_do(
+    database_url: str, saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    async with TransactionalSaver.from_conn_string(database_url, pool_max=1) as one:
+        contention = Contention(6)
+        await run_all([contention.flow(one, 1)] * 6, new_thread)
+    assert await bank.balance() == 94
+    assert contention.ran == 6 + 5
+
+
+async def test_two_rows_in_opposite_orders_in_two_processes(
+    database_url: str, saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    """Each waits in the order of the keys, or not at all: nobody for one who waits for it."""
+    contention = Contention(8)
+    async with AsyncExitStack() as stack:
+        savers = [await stack.enter_async_context(TransactionalSaver.from_conn_string(database_url)) for _ in range(2)]
+        flows = [contention.flow(savers[n % 2], *((1, 2) if n < 4 else (2, 1))) for n in range(8)]
+        for _ in range(3):
+            await run_all(flows, new_thread)
+    assert [await bank.balance(1), await bank.balance(2)] == [76, 76]
+
+
+async def test_subgraphs_share_the_turns_of_their_run(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    await run_all([Contention(4).flow(saver, 1)] * 4, new_thread)  # the key is hot now
+
+    async def pay(state: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1)
+        current_step().stage(SET, balance - 1, 1)
+        return {"seen": [balance]}
+
+    agent = chain(None, pay)
+
+    async def node(state: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1)
+        return {"seen": [balance, *(await agent.ainvoke({"seen": []}))["seen"]]}
+
+    flow = transactional(chain(saver, node))
+    await run_all([flow] * 4, new_thread)
+    assert await bank.balance() == 92
+
+
+async def test_a_run_that_a_node_waits_for_does_not_wait_for_its_turn(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    await run_all([Contention(4).flow(saver, 1)] * 4, new_thread)
+    inner = Contention(1).flow(saver, 1, meets=False)
+
+    async def node(state: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1)
+        if balance == 96:
+            await inner.ainvoke({"seen": []}, new_thread())
+        current_step().stage(SET, balance - 1, 1)
+        return {"seen": [balance]}
+
+    async with asyncio.timeout(20):
+        result = await transactional(chain(saver, node)).ainvoke({"seen": []}, new_thread())
+    assert result["seen"] == [95]
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+@pytest.mark.parametrize("how", ["asks", "fails"])
+async def test_who_cannot_commit_gives_its_turn_back(
+    wrap: bool, how: str, saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    await run_all([Contention(4).flow(saver, 1)] * 4, new_thread)
+
+    async def node(state: Any) -> Any:
+        await current_step().fetchval(BALANCE, 1)
+        if how == "fails":
+            raise ValueError(how)
+        return {"seen": [interrupt("sure?")]}
+
+    graph = chain(saver, node)
+    thread = new_thread()
+    try:
+        await (transactional(graph) if wrap else graph).ainvoke({"seen": []}, thread)
+    except ValueError:
+        assert how == "fails"
+    async with asyncio.timeout(20):
+        await run_all([Contention(1).flow(saver, 1)], new_thread)
+    if how == "asks":  # the answer was about a balance that has moved
+        result = await (transactional(graph) if wrap else graph).ainvoke(Command(resume="yes"), thread) if wrap else {}
+        assert not wrap or "__interrupt__" in result
+
+
+async def test_relative_writes_on_a_condition_take_no_turns(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    ran = 0
+    meet = asyncio.Barrier(8)
+
+    async def draw(state: Any) -> Any:
+        nonlocal ran
+        ran += 1
+        step = current_step()
+        enough = await step.fetchval("SELECT balance >= $2 FROM account WHERE id = $1", 1, 10)
+        await step.fetchval(BALANCE, 1, validate=False)
+        await meet.wait()
+        step.stage("UPDATE account SET balance = balance - 1 WHERE id = 1")
+        return {"seen": [enough]}
+
+    threads = await run_all([transactional(chain(saver, draw))] * 8, new_thread)
+    assert (ran, await bank.balance()) == (8, 92)
+    assert not any([(await steps_of(saver, thread))[-1].escalated for thread in threads])
+
+
+async def test_a_write_that_touched_too_few_rows_waits_for_its_turn_next_time(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    """What it had read still held: `expect_rows` is the whole condition."""
+    ran = 0
+
+    async def draw(state: Any) -> Any:
+        nonlocal ran
+        ran += 1
+        if ran == 2:
+            await bank.set(50)
+        await current_step().fetchval("SELECT 1")
+        current_step().stage(SET + " AND balance = 50", 1, 1, expect_rows=1)
+        return {}
+
+    builder = StateGraph(State).add_node("draw", draw).add_edge(START, "draw")
+    await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
+    assert (ran, await bank.balance()) == (2, 1)
+    assert (await steps_of(saver, thread))[-1].escalated
