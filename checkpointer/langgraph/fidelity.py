@@ -8,10 +8,12 @@ Objects of other classes come back as themselves, their fields as well, or they 
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections import Counter, deque
 from enum import Enum
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import ormsgpack
 from langgraph.checkpoint.serde._msgpack import SAFE_MSGPACK_TYPES
@@ -20,7 +22,7 @@ from langgraph.checkpoint.serde.types import SendProtocol, _DeltaSnapshot
 from langgraph.types import Command, Interrupt, Overwrite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
@@ -64,22 +66,43 @@ def _has_objects(value: Any) -> bool:
 
     def look(item: Any) -> Any:
         nonlocal found
-        if type(item) in _GROUPS:
-            return tuple(item)
-        if isinstance(item, _DeltaSnapshot | Interrupt | Overwrite):
-            return item.value
-        if isinstance(item, Command):
-            return (item.update, item.resume, item.goto)
-        if isinstance(item, SendProtocol):
-            return item.arg
-        found = found or _name(item) not in SAFE_MSGPACK_TYPES
-        return None
+        cls = type(item)
+        inside = _insides.get(cls)
+        if inside is None:
+            inside = _insides[cls] = _inside(item)
+        if inside is _opaque:
+            found = True
+        return inside(item)
 
     try:
         ormsgpack.packb(value, default=look, option=_SCAN)
     except (TypeError, ValueError):  # a key that is no text, a number that does not fit: look closely
         return True
     return found
+
+
+def _inside(value: Any) -> Callable[[Any], Any]:
+    """What is to be looked at inside of values of this one's class. Asked once a class: some of it is slow to tell."""
+    if type(value) in _GROUPS:
+        return tuple
+    if isinstance(value, _DeltaSnapshot | Interrupt | Overwrite):
+        return operator.attrgetter("value")
+    if isinstance(value, Command):
+        return operator.attrgetter("update", "resume", "goto")
+    if isinstance(value, SendProtocol):
+        return operator.attrgetter("arg")
+    return _nothing if _name(value) in SAFE_MSGPACK_TYPES else _opaque
+
+
+def _nothing(_: Any) -> None:
+    """Of a value that always comes back."""
+
+
+def _opaque(_: Any) -> None:
+    """Of a value that may not."""
+
+
+_insides: WeakKeyDictionary[type, Callable[[Any], Any]] = WeakKeyDictionary()
 
 
 def _name(value: Any) -> tuple[str, str]:
