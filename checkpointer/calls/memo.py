@@ -8,6 +8,8 @@ n-th identical request has its own answer, so asking a model several times for t
 answers. Requests that failed do not count. A retry by LangGraph's `RetryPolicy` has another attempt number and samples
 anew.
 
+A call of a routed model is stopped when a commit of this process moves the facts that it rests on (`in_flight`).
+
 The record of a call (`records`) is stored with its answer, in one statement. An answer that is served again was not
 paid again, and nothing is recorded.
 
@@ -21,7 +23,7 @@ leave nothing behind that could be resumed. Their calls are recorded, and paid a
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,12 +46,14 @@ from superstep.checkpointer.calls.requests import answered, number, request_dige
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.encryption import answer_at, keyed
 from superstep.checkpointer.langgraph.place import nodes_around
+from superstep.checkpointer.step.in_flight import Call
 from superstep.checkpointer.threads.current import paying_task
 from superstep.checkpointer.threads.digest_key import digest_key
 from superstep.runtime.faults import NoActiveStep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import asyncio
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     import asyncpg
     from langchain_core.outputs import Generation
@@ -157,6 +161,37 @@ class StepMemo(BaseCache):
             with _harmless(call):
                 await self.outer.aupdate(prompt, llm_string, return_val)
 
+    @asynccontextmanager
+    async def in_flight(self, work: asyncio.Task[Any] | None = None) -> AsyncIterator[Callable[[], None]]:
+        """Around what is paid for an answer that `alookup` did not have, in the task that has asked it.
+
+        Yields:
+            What raises `StepConflict` once a commit has moved the facts that the call rests on: to be called when
+            `work` was cancelled, which happens then, or between the pieces of a stream.
+        """
+        call = _call.get()
+        if call is None or call.place is None:
+            yield _never
+            return
+        run, place = call.run, call.place
+        flying = Call(place.step, place.attempt, work)
+
+        async def begin() -> None:
+            run.in_flight.begins(flying)
+
+        async def end() -> None:
+            run.in_flight.ends(flying)
+
+        def check() -> None:
+            if flying.stopped:
+                place.step.check(place.attempt)
+
+        await run.database.home.call(begin())
+        try:
+            yield check
+        finally:
+            await run.database.home.call(end())
+
     async def _store(self, call: _Call, answer: Sequence[Generation]) -> None:
         await failpoints.hit("memo.before_store")
         run, database = call.run, call.run.database
@@ -214,6 +249,10 @@ def install() -> None:
     cache = get_llm_cache()
     if not isinstance(cache, StepMemo):
         set_llm_cache(StepMemo(cache))
+
+
+def _never() -> None:
+    """Of calls that nobody stops."""
 
 
 def _begin(prompt: str, llm_string: str) -> _Call | None:

@@ -147,6 +147,7 @@ class Barrier:
                 await step.callers.move_on(callers)
                 if any(effect.staged for effect in step.effects()):
                     step.callers.lead()
+                    self.run.in_flight.moved_by(step)
         except BaseException as e:
             try:
                 if step is not None:

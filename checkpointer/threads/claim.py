@@ -178,6 +178,7 @@ async def _claim(
         options=options,
         serde=serde,
         turns=runs.turns,
+        in_flight=runs.in_flight,
         holder=Holder(within=_run_around(runs)),
     )
     runs.register(run)

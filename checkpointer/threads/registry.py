@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.collections.embedder import TextEmbedder
+from superstep.checkpointer.step.in_flight import InFlight
 from superstep.checkpointer.threads.lease import Leases
 from superstep.checkpointer.threads.worker import Worker
 from superstep.checkpointer.turns import Turns
@@ -28,6 +29,7 @@ class Registry:
         embedder: embeds texts for `nearest(text=...)`.
         leases: the threads that transactional flows of this process are running.
         worker: this process, in the rows of those threads.
+        in_flight: calls of models by its runs.
         turns: which flows of this process take turns, and on what.
     """
 
@@ -36,6 +38,7 @@ class Registry:
         self.embedder = TextEmbedder()
         self.leases = Leases()
         self.worker = Worker(database, lambda: bool(self.leases.threads()))
+        self.in_flight = InFlight()
         self.turns = Turns(database)
         self._runs: OrderedDict[tuple[int, str], Run] = OrderedDict()
 

@@ -15,6 +15,7 @@ from superstep.checkpointer.langgraph.encryption import keyed
 from superstep.checkpointer.langgraph.keys import RunOptions
 from superstep.checkpointer.langgraph.questions import masked
 from superstep.checkpointer.step.drift import Drift
+from superstep.checkpointer.step.in_flight import InFlight
 from superstep.checkpointer.step.ports import Caller
 from superstep.checkpointer.step.superstep import SuperStep
 from superstep.checkpointer.threads.digest_key import digest_key
@@ -55,6 +56,7 @@ class Run:
         options: what its caller has set.
         serde: the saver's serializer.
         turns: the saver's.
+        in_flight: calls of models by the saver's runs.
         holder: the run as one that takes them.
         moved: the run has stored a root checkpoint of its own.
         commits: super-steps it has committed.
@@ -78,6 +80,7 @@ class Run:
         options: RunOptions,
         serde: SerializerProtocol,
         turns: Turns | None = None,
+        in_flight: InFlight | None = None,
         holder: Holder | None = None,
     ) -> None:
         self.database = database
@@ -88,6 +91,7 @@ class Run:
         self.options = options
         self.serde = serde
         self.turns = turns or Turns(database)
+        self.in_flight = in_flight or InFlight()
         self.holder = holder or Holder()
         self.moved = False
         self.commits = 0

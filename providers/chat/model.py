@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence  # noqa: TC003 - see below
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache
@@ -21,6 +21,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
 from superstep.providers.chat.call import ChatRequest
+from superstep.providers.chat.stoppable import chunks_unless_stopped, unless_stopped
 from superstep.providers.chat.stream_replay import cached_stream
 from superstep.providers.offline import qualified_name
 from superstep.providers.policy.estimate import tokens
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from superstep.providers.chat.service import Service
+    from superstep.providers.chat.stoppable import StopsCalls
 
 __all__ = ["RoutedChatModel"]
 
@@ -260,7 +262,9 @@ class RoutedChatModel(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
         service: Service = self.service
-        return await service.answer(self._request(messages, stop, kwargs))
+        work = service.answer(self._request(messages, stop, kwargs))
+        cache = self._stopping
+        return await (work if cache is None else unless_stopped(cache, work))
 
     def _generate(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
@@ -278,6 +282,8 @@ class RoutedChatModel(BaseChatModel):
             request = dumps([message.model_copy(update={"id": None}) for message in messages])
             model = self._get_llm_string(stop, **kwargs)
             chunks = cached_stream(cache, request, model, chunks, output_version=self.output_version)
+        elif (stopping := self._stopping) is not None:
+            chunks = chunks_unless_stopped(stopping, chunks)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -292,6 +298,12 @@ class RoutedChatModel(BaseChatModel):
         """The cache of this model's calls, if it keeps records with answers."""
         cache = self.cache if isinstance(self.cache, BaseCache) else None if self.cache is False else get_llm_cache()
         return cache if getattr(cache, "memoises_streams", False) else None
+
+    @property
+    def _stopping(self) -> StopsCalls | None:
+        """The cache of this model's calls, if it knows when they are of no use any more."""
+        cache = self._memo
+        return cast("StopsCalls", cache) if hasattr(cache, "in_flight") else None
 
     def _request(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> ChatRequest:
         context = _call_context.get()
