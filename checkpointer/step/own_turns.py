@@ -61,6 +61,10 @@ class OwnTurns:
             asked = {question for read in log if (question := read.question) is not None}
             self._owner.turns.hot.moved(self._place, keys, asked)
 
+    def times_moved(self, read: Read) -> int:
+        """How often this fact has moved under the super-step, over all its attempts in this process."""
+        return self._owner.turns.hot.times(self._place, read.question)
+
     def end(self) -> None:
         """The super-step has committed, or is given up: others may go on."""
         self._ended = True

@@ -19,6 +19,7 @@ from superstep.checkpointer.step.callers import Callers
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.step.order import still_holds
+from superstep.checkpointer.step.order_of_tasks import OrderOfTasks
 from superstep.checkpointer.step.own_turns import OwnTurns
 from superstep.checkpointer.step.ports import Withdrawal
 from superstep.checkpointer.step.read_set import Effect, Read, Staged
@@ -26,6 +27,7 @@ from superstep.checkpointer.step.snapshot import Snapshot
 from superstep.checkpointer.step.statements import reads_only
 from superstep.checkpointer.step.stored_args import copied
 from superstep.checkpointer.step.task import Attempt, Task, TaskState
+from superstep.checkpointer.step.volatile import never_holds
 from superstep.runtime.faults import NoActiveStep, ReadRefused, StaleRun
 
 if TYPE_CHECKING:
@@ -52,8 +54,7 @@ class SuperStep:
         callers: the tasks in which its graph runs as a subgraph.
         snapshot: the transaction that all its reads see.
         collided: a staged write has violated a constraint between rows, in a snapshot that is gone.
-        leading: ids of tasks whose subgraphs commit writes. Those commits come before all of this super-step, so in its
-            order these tasks come before the others.
+        leading: ids of tasks that come before the others, see `order_of_tasks`.
     """
 
     def __init__(self, owner: Owner, ns: str, checkpoint_id: str) -> None:
@@ -66,6 +67,7 @@ class SuperStep:
         self.snapshot = Snapshot(owner.database)
         self.collided = False
         self.leading: set[str] = set()
+        self._order = OrderOfTasks(self.tasks, self.leading)
         self._turns = OwnTurns(owner, (owner.thread_id, ns, checkpoint_id))
         self._ended = False
         self._handed_in = asyncio.Event()
@@ -199,15 +201,8 @@ class SuperStep:
         return {task.id: task.node for task in self.tasks.values() if task.state is TaskState.DRIFTED}
 
     def effects(self) -> list[Effect]:
-        """What a commit of this step must validate, apply and record, in the order of its tasks: that of their paths.
-
-        Tasks that lead come before the others.
-        """
-        rested = [task.effect for task in self.tasks.values() if task.effect is not None and not task.effect.empty]
-        return sorted(rested, key=self._place)
-
-    def _place(self, of: Effect | Attempt) -> tuple[bool, str, str]:
-        return of.task_id not in self.leading, of.path, of.task_id
+        """What a commit of this step must validate, apply and record, in the order of its tasks."""
+        return self._order.effects()
 
     @property
     def has_reads(self) -> bool:
@@ -248,14 +243,7 @@ class SuperStep:
 
     def view_of(self, task: Task) -> Sequence[Staged]:
         """The staged writes of tasks before this one that its reads marked `after` were made on top of."""
-        if task.attempt is not None and task.attempt.view is not None:
-            return task.attempt.view
-        saved = task.effect or task.shown or task.built_on
-        return self._writes_before(saved) if saved is not None else ()
-
-    def _writes_before(self, of: Effect) -> tuple[Staged, ...]:
-        before = [effect for effect in self.effects() if self._place(effect) < self._place(of)]
-        return tuple(staged for effect in before for staged in effect.staged)
+        return self._order.view_of(task)
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
@@ -275,7 +263,7 @@ class SuperStep:
         self.check(attempt)
 
         if attempt.view is None:
-            attempt.view = self._saved_writes_before(attempt)
+            attempt.view = self._order.saved_writes_before(attempt)
         view = attempt.view
 
         async def once() -> Answer:
@@ -318,16 +306,6 @@ class SuperStep:
         tasks = {task.id: task for task, _ in own}.values()
         self._turns.moved([read for _, read in own], [read for task in tasks for log in task.logs() for read in log])
 
-    def _saved_writes_before(self, attempt: Attempt) -> tuple[Staged, ...]:
-        """What a task reads on top of: writes of tasks before it whose results are saved from an earlier attempt.
-
-        A super-step has the effect of its tasks one after the other. Tasks that run side by side do not see each other;
-        the commit tells which of them could not have run after the others, and those run again here, after them.
-        """
-        saved = {task.id for task in self.tasks.values() if task.state is TaskState.HYPOTHESIS}
-        before = [e for e in self.effects() if e.task_id in saved and self._place(e) < self._place(attempt)]
-        return tuple(staged for effect in before for staged in effect.staged)
-
     async def moved_by_siblings(self, effect: Effect) -> bool:
         """Whether writes that are applied by now, of tasks before this one, have changed what it rests on.
 
@@ -368,13 +346,17 @@ class SuperStep:
 
         Raises:
             Drift: a caller is among them: this super-step is part of what runs again.
+            ReadRefused: what they have read changes by itself, and has kept doing so.
         """
+        in_vain = await never_holds(self.snapshot.moved, self._turns.times_moved, conn)
         self.contended(self.snapshot.moved)
         for caller in self.callers.all():
             caller.step.contended(self.snapshot.moved)
         if own := [task for task in moved if self.tasks.get(task.id) is task]:
             await self.drift(own, conn)
         await self.callers.drift(moved, conn)
+        if in_vain is not None:
+            raise in_vain
         self.callers.refuse_drifted(self.costs.attempts)
 
     def asks_anew(self, task_id: str) -> Task:

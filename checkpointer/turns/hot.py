@@ -29,6 +29,7 @@ class Hot:
         self._clock = clock
         self._until: OrderedDict[bytes, float] = OrderedDict()  # the one that is hot for longest comes last
         self._owed: OrderedDict[Hashable, frozenset[bytes]] = OrderedDict()
+        self._times: OrderedDict[Hashable, int] = OrderedDict()
 
     @property
     def is_quiet(self) -> bool:
@@ -57,7 +58,12 @@ class Hot:
         """
         for key in keys:
             self.heat(key)
+            _put(self._times, (step, key), self.times(step, key) + 1)
         _put(self._owed, step, frozenset(keys).union(key for key in read if self.is_hot(key)))
+
+    def times(self, step: Hashable, key: bytes | None) -> int:
+        """How often a key has moved under the super-step so far."""
+        return self._times.get((step, key), 0)
 
     def owed(self, step: Hashable) -> frozenset[bytes]:
         """What the super-step takes turns on before it reads anything. Asked once."""
