@@ -9,6 +9,8 @@ committing transaction and compared, and from then on it is the same case.
 *An abort that is nobody's fault* (false positives of SSI, a deadlock, a lost connection): nothing is recomputed. The
 read log is run again in a fresh transaction; if it says the same, the very same results are committed there (repair).
 
+Flows whose commits keep aborting each other for nothing commit one after the other for a while (`order`).
+
 *Another transaction inserts the row that a task had looked for and stages*, or deletes its parent: the constraint is
 violated by what the snapshot does not show. Whatever violates one is tried once more in a fresh snapshot. What the task
 had read is validated there first: it has moved, and that is the conflict. If it holds, the write itself is at fault.
@@ -38,6 +40,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from superstep.checkpointer.commit.order import CommitOrder
 from superstep.checkpointer.commit.queries import NewCheckpoint, Put, checkpoint_exists, put_as_owner, put_outside
 from superstep.checkpointer.commit.staged_writes import apply_staged
 from superstep.checkpointer.commit.step_record import step_record
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from superstep.checkpointer.commit.group import Group
+    from superstep.checkpointer.commit.order import Turn
     from superstep.checkpointer.langgraph.codec import CheckpointRow
     from superstep.checkpointer.step.callers import Moved
     from superstep.checkpointer.step.ports import Caller
@@ -142,8 +146,7 @@ class Barrier:
             if step is None or not step.rests_on_anything:
                 await self._alone(step, batch)
             else:
-                async with step.snapshot.lock:
-                    callers = await self._with_step(step, batch)
+                callers = await self._in_turn(step, batch)
                 await step.callers.move_on(callers)
                 if any(effect.staged for effect in step.effects()):
                     step.callers.lead()
@@ -211,7 +214,17 @@ class Barrier:
 
     # -- with reads or staged writes -----------------------------------------------------------------------------
 
-    async def _with_step(self, step: SuperStep, batch: Batch | None) -> Moved:
+    async def _in_turn(self, step: SuperStep, batch: Batch | None) -> Moved:
+        """As `_with_step`, after the commits before it if those keep meeting."""
+        order = self.group.order if self.group is not None else CommitOrder()
+        async with order.turn() as turn:
+            if order.is_contended:
+                await step.snapshot.release()
+                await turn.take()
+            async with step.snapshot.lock:
+                return await self._with_step(step, batch, turn)
+
+    async def _with_step(self, step: SuperStep, batch: Batch | None, turn: Turn) -> Moved:
         """Direct commit if the step's transaction is still open, else replay commit; repair until either holds.
 
         Returns what callers' reads say after it.
@@ -229,6 +242,8 @@ class Barrier:
             step.costs.repairs += 1
             if not left:
                 raise self._unreachable() if lost else self._contended(step)
+            if not lost:
+                await turn.aborted()
 
         return await retry(lambda: self._try(step, batch), failed, tries=_REPAIRS, outage=self.run.database.outage)
 
@@ -237,7 +252,9 @@ class Barrier:
         kind: CommitKind = "direct" if step.snapshot.is_held or not step.has_reads else "replay"
         conn = await step.pin(for_commit=True)
         await failpoints.hit("commit.begun")
-        if (on_uncommitted := step.callers.on_uncommitted()) and any(effect.staged for effect in step.effects()):
+        if any(effect.staged for effect in step.effects()) and (
+            on_uncommitted := await step.callers.on_uncommitted(step.snapshot, conn)
+        ):
             await step.callers.must_lead(on_uncommitted, await step.snapshot.roll_back(), step.costs.attempts)
         with self.run.commits_below(self.ns):
             self._refuse_drift(step)

@@ -25,6 +25,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from superstep.checkpointer.commit.order import CommitOrder
 from superstep.checkpointer.commit.queries import Put, checkpoint_exists, put_as_owner, put_roots
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
@@ -57,9 +58,14 @@ class _Waiting:
 
 
 class Group:
-    """The checkpoints of one saver's flows. Use on the home loop."""
+    """The checkpoints of one saver's flows. Use on the home loop.
+
+    Attributes:
+        order: of the commits that have something to validate or apply.
+    """
 
     def __init__(self, database: Database) -> None:
+        self.order = CommitOrder()
         self._database = database
         self._queue: list[_Waiting] = []
         self._busy = False

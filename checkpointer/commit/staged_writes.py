@@ -108,6 +108,8 @@ async def _apply(conn: Connection, step: SuperStep, effect: Effect, staged: Stag
     await step.snapshot.check_open(staged.sql)
     touched = int(status.rsplit(" ", 1)[-1]) if status[-1:].isdigit() else 0
     if staged.expect_rows is not None and touched != staged.expect_rows:
+        # What it had read may hold, and yet not be what its write finds: it takes turns on all of it.
+        step.contended((step.tasks[effect.task_id], read) for read in effect.reads)
         await step.reject(effect)
         raise MismatchedRows(
             f"A write staged by {effect.node!r} was to touch {staged.expect_rows} row(s) and touched {touched}. "

@@ -143,7 +143,7 @@ async def _effect(
         for stray in strays:
             effect = step.adopt(task_id, path, stray)
         for stray in strays:
-            await stray.snapshot.close()
+            await stray.end()
         await step.snapshot.release()  # what was adopted is of another snapshot: the commit has to read it all again
     return effect
 

@@ -166,7 +166,8 @@ class Connections:
             await self._release(self._free.pop()[0])
 
     async def close(self) -> None:
-        """Give kept connections back, and look after none any more."""
+        """Give kept connections back, those too that come later, and look after none any more."""
+        self._keep = False
         await self.watch.close()
         await self.drop_free()
 

@@ -19,7 +19,7 @@ import ormsgpack
 from langgraph.checkpoint.serde._msgpack import SAFE_MSGPACK_TYPES
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import SendProtocol, _DeltaSnapshot
-from langgraph.types import Command, Interrupt, Overwrite
+from langgraph.types import Command, Interrupt, Overwrite, Send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -69,7 +69,9 @@ def _has_objects(value: Any) -> bool:
         cls = type(item)
         inside = _insides.get(cls)
         if inside is None:
-            inside = _insides[cls] = _inside(item)
+            inside = _inside(item)
+            if cls is Send or not isinstance(item, SendProtocol):  # what is only like one may not be, the next time
+                _insides[cls] = inside
         if inside is _opaque:
             found = True
         return inside(item)

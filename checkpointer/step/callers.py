@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from superstep.checkpointer.step.after_writes import answers_after_writes
 from superstep.checkpointer.step.drift import Drift
+from superstep.checkpointer.step.order import still_holds
 from superstep.checkpointer.step.read_set import Effect, Read
 from superstep.checkpointer.step.task import TaskState
 from superstep.runtime.faults import ConfigError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.step.ports import Caller, Owner
     from superstep.checkpointer.step.read_set import Staged
+    from superstep.checkpointer.step.snapshot import Snapshot
     from superstep.checkpointer.step.task import Task
 
     Moved = Iterable[tuple[list[Read], int, Read]]
@@ -78,9 +80,23 @@ class Callers:
                 attempts=attempts,
             )
 
-    def on_uncommitted(self) -> list[Task]:
-        """Those that have read on top of a sibling's staged writes, which are not committed yet."""
-        return [caller.task for caller in self.all() if any(read.after for log in caller.task.logs() for read in log)]
+    async def on_uncommitted(self, snapshot: Snapshot, conn: Connection) -> list[Task]:
+        """Those that have read what only a sibling's staged writes say, which are not committed yet.
+
+        What reads on top of such writes say without them as well was read on what is committed, and is noted as that.
+        """
+        resting = []
+        for caller in self.all():
+            found = [(log, n, read) for log in caller.task.logs() for n, read in enumerate(log) if read.after]
+            answers = [await snapshot.ask(read.sql, read.args) for _, _, read in found]
+            said = zip(found, answers, strict=True)
+            if not all([await still_holds(conn, read, answer) for (_, _, read), answer in said]):
+                resting.append(caller.task)
+            elif found and caller.task.attempt is not None:
+                caller.task.attempt.view = ()
+                for log, n, read in found:
+                    log[n] = replace(read, after=False)
+        return resting
 
     async def must_lead(self, tasks: Collection[Task], conn: Connection, attempts: int) -> None:
         """Let these callers run again, before their siblings: their subgraph is about to commit writes.

@@ -23,6 +23,7 @@ class OwnTurns:
         self._owed: frozenset[bytes] | None = None  # not asked for yet
         self._has: list[Turn] = []
         self._ended = False
+        self.took: set[bytes] = set()
 
     @property
     def has_any(self) -> bool:
@@ -50,6 +51,7 @@ class OwnTurns:
         got, seconds = await self._owner.turns.take(self._owner.holder, wanted.items())
         self._owed = frozenset()
         self._has += got
+        self.took |= wanted.keys()
         if self._ended:
             self.give_back()
         return seconds

@@ -94,6 +94,10 @@ class Owner(Protocol):
         """Of the saver."""
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether it says when it is over, so that no turn is kept for nothing."""
+
+    @property
     def holder(self) -> Holder:
         """The run as one that takes turns."""
 

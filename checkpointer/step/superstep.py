@@ -267,6 +267,7 @@ class SuperStep:
         view = attempt.view
 
         async def once() -> Answer:
+            self.check(attempt)  # it may have ended while this waited: nothing is opened then
             await self.pin()
             self.check(attempt)
             return await self.snapshot.ask(sql, args, view)
@@ -278,8 +279,9 @@ class SuperStep:
             await self.snapshot.lost(error)
 
         await self.begun()
-        if not self.owner.turns.hot.is_quiet:
+        if self.owner.takes_turns and not self.owner.turns.hot.is_quiet:
             await self._take_turns(Read(sql, args, b"").question if validate else None)
+            self.check(attempt)
         async with self.snapshot.lock:
             try:
                 answer = await retry(once, failed, tries=_READ_TRIES, outage=self.owner.database.outage)
@@ -287,8 +289,11 @@ class SuperStep:
                     read = Read(sql, args, answer.digest, after=bool(view))
                     self.snapshot.note(read, answer, view)
                     attempt.reads.append(read)
+                    if self._turns.took and (question := read.question) in self._turns.took:
+                        self._turns.took.discard(question)
+                        self.owner.turns.hot.answered(question, answer.digest)
             finally:
-                await self.snapshot.rest()
+                await (self.snapshot.lost() if self._ended else self.snapshot.rest())
         if answer.error is not None:
             raise answer.error
         return list(answer.rows)
@@ -297,7 +302,8 @@ class SuperStep:
         """With nothing in hand: the snapshot is given back, and what was read is validated when it is taken again."""
         if wanted := await self._turns.wanted(question):
             await self.snapshot.release()
-            self.costs.waited_ms += await self._turns.take(wanted) * 1000
+            seconds = await self._turns.take(wanted)
+            self.costs.waited_ms += seconds * 1000
             self.costs.escalated = self.costs.escalated or self._turns.has_any
 
     def contended(self, moved: Iterable[tuple[Task, Read]]) -> None:
@@ -372,12 +378,7 @@ class SuperStep:
         await self._take_back([task.id], conn)
 
     async def reject(self, effect: Effect) -> None:
-        """The commit cannot apply what a task staged: roll it back, and let the task run again.
-
-        What it had read may hold, and yet not be what its write finds: it takes turns on all of it.
-        """
-        task = self.tasks[effect.task_id]
-        self.contended((task, read) for read in effect.reads)
+        """The commit cannot apply what a task staged: roll it back, and let the task run again."""
         await self.reject_all([effect])
 
     async def reject_all(self, effects: Iterable[Effect]) -> None:
@@ -416,5 +417,5 @@ class SuperStep:
     async def end(self) -> None:
         """The step is over, one way or the other: no task may use it any more."""
         self._ended = True
-        await self.snapshot.close()
         self._turns.end()
+        await self.snapshot.close()

@@ -179,19 +179,19 @@ async def _claim(
         serde=serde,
         turns=runs.turns,
         in_flight=runs.in_flight,
-        holder=Holder(within=_run_around(runs)),
+        holder=Holder(within=_run_around()),
     )
     runs.register(run)
     return run
 
 
-def _run_around(runs: Registry) -> Holder | None:
-    """The run of this saver whose node starts this one here."""
+def _run_around() -> Holder | None:
+    """The run whose node starts this one here, be it of another saver: it waits for this one."""
     try:
         around = paying_task()
     except RuntimeFault:
         return None
-    return around.run.holder if around.runs is runs else None
+    return around.run.holder
 
 
 async def _found_at(runs: Registry, conn: Connection, thread_id: str) -> tuple[UUID | None]:

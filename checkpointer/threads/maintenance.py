@@ -3,7 +3,8 @@
 Everything that a run stores, it stores in a statement that holds a lock on the row of its thread: FOR SHARE, or by
 updating it. So what deletes takes that lock first, in a statement of its own; when it has it, whatever the run was
 storing is committed, and the statements after it see that, since each takes a new snapshot (READ COMMITTED). What the
-run stores later finds no row with its token.
+run stores later finds no row with its token. A thread that is deleted may be about to begin: its row is made first, so
+that there is one to lock.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ async def delete_threads(database: Database, thread_ids: Sequence[str]) -> None:
 
     async def delete(conn: Connection) -> None:
         async with conn.transaction(isolation="read_committed"):
-            await maintenance.lock_threads(conn, database.schema, thread_ids)
+            await maintenance.hold_threads(conn, database.schema, thread_ids)
             await maintenance.delete_threads(conn, database.schema, thread_ids)
 
     await database.autocommit(delete)

@@ -247,6 +247,11 @@ class Run:
             if task_id in step.tasks
         ]
 
+    @property
+    def takes_turns(self) -> bool:
+        """See `Owner.takes_turns`."""
+        return self.options.tells_its_end
+
     async def name_of_line(self, question: bytes) -> bytes:
         """See `Owner.name_of_line`. With encryption, it says nothing of the question."""
         return keyed(await digest_key(self.database, self.serde), question)
@@ -351,6 +356,7 @@ class Run:
         for step in list(self.steps.values()):
             await step.end()
         self.steps.clear()
+        self.holder.within = None
 
 
 def no_barrier(thread_id: str) -> ConfigError:

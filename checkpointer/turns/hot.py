@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HOT", "Hot"]
 
-HOT = 10.0  # seconds that a key stays hot after it has moved, or after somebody had to wait for it
+HOT = 10.0  # seconds that a key stays hot after it has moved
 _MOST = 8_192  # of keys, and of super-steps
 
 
@@ -28,6 +28,7 @@ class Hot:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._until: OrderedDict[bytes, float] = OrderedDict()  # the one that is hot for longest comes last
+        self._said: OrderedDict[bytes, bytes] = OrderedDict()
         self._owed: OrderedDict[Hashable, frozenset[bytes]] = OrderedDict()
         self._times: OrderedDict[Hashable, int] = OrderedDict()
 
@@ -44,8 +45,19 @@ class Hot:
         return key in self._until
 
     def heat(self, key: bytes) -> None:
-        """The key has moved under somebody, or somebody had to wait for it."""
+        """The key has moved."""
         _put(self._until, key, self._clock() + HOT)
+
+    def answered(self, key: bytes, digest: bytes) -> None:
+        """What a read said whose turn was taken: if that is what the one before read, turns on it are for nothing."""
+        last = self._said.get(key)
+        if last == digest:
+            self._until.pop(key, None)
+            self._said.pop(key)
+            return
+        _put(self._said, key, digest)
+        if last is not None:
+            self.heat(key)
 
     def moved(self, step: Hashable, keys: Collection[bytes], read: Collection[bytes]) -> None:
         """Facts of a super-step have moved: it is given up, and tried again.

@@ -229,6 +229,8 @@ class Lines:
 
     def _give_up(self) -> None:
         for line in list(self._lines.values()):
+            for ticket in set(line.waiting):
+                self._send_leave(line, ticket)
             self._drop(line, set(line.waiting))
 
     async def close(self) -> None:

@@ -31,11 +31,8 @@ async def join(conn: Connection, schema: str, name: bytes, ticket: str) -> async
 
 
 async def leave(conn: Connection, schema: str, name: bytes, ticket: str) -> asyncpg.Record | None:
-    """Leave the line, which goes when it is empty; `None` if the ticket is not in it."""
-    row = await conn.fetchrow(_sql(schema)["leave"], name, ticket)
-    if row is not None and row["head"] is None:
-        await conn.execute(_sql(schema)["clear"], name)
-    return row
+    """Leave the line; `None` if the ticket is not in it, or was its last."""
+    return await conn.fetchrow(_sql(schema)["leave"], name, ticket)
 
 
 async def beat(conn: Connection, schema: str, names: Sequence[bytes], tickets: Sequence[str]) -> None:

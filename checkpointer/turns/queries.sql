@@ -5,13 +5,11 @@ ON CONFLICT (name) DO UPDATE SET queue = CASE WHEN $2 = ANY (t.queue) THEN t.que
 RETURNING t.queue[1] AS head, t.beat
 
 -- name: leave
--- Harmless when repeated. $1 name $2 ticket
-UPDATE {schema}.turn SET queue = array_remove(queue, $2::text), beat = beat + 1 WHERE name = $1 AND $2 = ANY (queue)
+-- The last one takes the line along. Harmless when repeated. $1 name $2 ticket
+WITH gone AS (DELETE FROM {schema}.turn WHERE name = $1 AND array_remove(queue, $2::text) = '{}' RETURNING 1)
+UPDATE {schema}.turn SET queue = array_remove(queue, $2::text), beat = beat + 1
+WHERE name = $1 AND $2 = ANY (queue) AND NOT EXISTS (SELECT 1 FROM gone)
 RETURNING queue[1] AS head, beat
-
--- name: clear
--- $1 name
-DELETE FROM {schema}.turn WHERE name = $1 AND queue = '{}'
 
 -- name: beat
 -- Say that the process of these turns is alive. $1 names $2 tickets

@@ -3,9 +3,11 @@
 A super-step that drifted takes a turn on the keys that moved, before its next snapshot, and keeps it until it has
 committed. Before a key that is hot is read, its turn is waited for as well.
 
-*No deadlock.* A run takes turns in the order of their names, and does not wait for one that comes before any that it
-has: that key it reads without. Super-steps of its subgraphs are the same run, and share its turns. A run that a node
-of another one started and waits for does not wait for turns of that one, nor for any before those.
+*Waits in no circle that it knows of.* A run takes turns in the order of their names, and does not wait for one that
+comes before any that it has: that key it reads without. Super-steps of its subgraphs are the same run, and share its
+turns. A run that a node of another one started and waits for does not wait for turns of that one, nor for any before
+those. What is not known (a flow that a node starts in a thread of its own making, flows that wait for each other's
+events) ends with the turn: see `lines.MOST`. Runs that never say that they are over take none.
 
 *Nothing depends on it.* What a commit validates is the same with a turn and without. Whoever waits has no connection,
 no lock and no transaction, so it keeps nobody from committing.
@@ -43,9 +45,10 @@ class Holder:
 
     def names(self) -> Iterator[bytes]:
         """The names of all turns that it need not wait for."""
-        yield from self.has
-        if self.within is not None:
-            yield from self.within.names()
+        holder: Holder | None = self
+        while holder is not None:
+            yield from holder.has
+            holder = holder.within
 
 
 class Turns:
@@ -74,15 +77,13 @@ class Turns:
         got: list[Turn] = []
         try:
             async with holder.lock:
-                for name, key in sorted((name, key) for key, name in wanted):
+                for name in sorted({name for _, name in wanted}):
                     if any(name <= other for other in holder.names()):
                         continue
                     turn = await self._lines.wait(name)
                     if turn is not None:
                         holder.has[name] = turn
                         got.append(turn)
-                    if time.monotonic() - began > _WAITED:
-                        self.hot.heat(key)
         except BaseException:
             self.leave(holder, got)
             raise
@@ -97,6 +98,3 @@ class Turns:
     async def close(self) -> None:
         """Whoever waits goes on without."""
         await self._lines.close()
-
-
-_WAITED = 0.01  # seconds: longer than a turn takes that nobody else wants

@@ -24,6 +24,7 @@ __all__ = [
     "delete_threads",
     "encrypted_texts",
     "encrypted_values",
+    "hold_threads",
     "lock_threads",
     "replace",
 ]
@@ -32,13 +33,18 @@ _sql = beside(__file__)
 
 
 async def delete_threads(conn: Connection, schema: str, thread_ids: Sequence[str]) -> None:
-    """Delete threads with all that belongs to them. Call it in a transaction, after `lock_threads`."""
+    """Delete threads with all that belongs to them. Call it in a transaction, after `hold_threads`."""
     await conn.execute(_sql(schema)["delete_thread"], list(thread_ids))
 
 
 async def lock_threads(conn: Connection, schema: str, thread_ids: Sequence[str]) -> None:
     """Keep every writer of these threads out until the transaction ends; wait for those that are at it."""
     await conn.fetchval(_sql(schema)["lock_threads"], list(thread_ids))
+
+
+async def hold_threads(conn: Connection, schema: str, thread_ids: Sequence[str]) -> None:
+    """As `lock_threads`, also for threads that are not there, so that none begins. To be deleted in the transaction."""
+    await conn.execute(_sql(schema)["hold_threads"], list(thread_ids))
 
 
 async def checkpoints_of_runs(conn: Connection, schema: str, run_ids: Sequence[str]) -> Sequence[asyncpg.Record]:

@@ -16,6 +16,11 @@ DELETE FROM {schema}.thread WHERE thread_id = ANY ($1::text[])
 SELECT count(*) FROM (
     SELECT 1 FROM {schema}.thread WHERE thread_id = ANY ($1::text[]) ORDER BY thread_id FOR UPDATE) AS locked
 
+-- name: hold_threads
+-- As lock_threads, also for threads that are not there: whoever begins one waits as well.
+INSERT INTO {schema}.thread AS t (thread_id) SELECT x FROM unnest($1::text[]) AS x GROUP BY x ORDER BY x
+ON CONFLICT (thread_id) DO UPDATE SET thread_id = EXCLUDED.thread_id
+
 -- name: checkpoints_of_runs
 SELECT DISTINCT thread_id, ns, checkpoint_id FROM {schema}.checkpoint WHERE metadata ->> 'run_id' = ANY ($1::text[])
 

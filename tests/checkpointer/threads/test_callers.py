@@ -9,14 +9,14 @@ import pytest
 from langchain_core.tools import tool
 from langgraph.func import entrypoint, task
 from langgraph.graph import START, StateGraph
-from langgraph.types import Send
+from langgraph.types import Command, Send, interrupt
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database import failpoints
 from superstep.runtime.faults import ConfigError, StepConflict
 from tests.support.bank import BALANCE, LOG, Bank
-from tests.support.graphs import State, chain, config_of, steps_of
+from tests.support.graphs import State, chain, config_of, fan, steps_of
 from tests.support.race import Race
 
 if TYPE_CHECKING:
@@ -405,3 +405,50 @@ async def test_a_subgraph_that_writes_nothing_runs_on_top_of_a_siblings_write(
     result = await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
     assert result["seen"] == [100, 60]
     assert await bank.balance() == 60
+
+
+async def test_what_a_sibling_stages_elsewhere_stops_no_agent(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    """Both have agents that commit. One runs again beside the saved result of the other, and does not rest on it."""
+    left = [55]
+
+    async def pay(state: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, state["n"] + 1)
+        current_step().stage(LOG, f"pay {state['n']}")
+        if state["n"] == 2 and left:
+            await bank.set(left.pop(), account=3)
+        await as_subgraph(10)
+        return {"seen": [balance]}
+
+    builder = StateGraph(State).add_node("pay", pay)
+    builder.add_conditional_edges(START, lambda _: [Send("pay", {"n": n}) for n in (1, 2)], ["pay"])
+    result = await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
+    assert result["seen"] == [100, 55]
+    assert await bank.balance() == 80
+    assert sorted(await bank.journal()) == ["pay 1", "pay 2"]
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+async def test_nobody_is_asked_twice_because_a_sibling_stages_something_else(
+    wrap: bool, saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    changed: list[bool] = []
+
+    async def logs(state: Any) -> Any:
+        current_step().stage(LOG, "started")
+        return {}
+
+    async def zasks(state: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1)
+        changed.append(current_step().facts_changed)
+        answer = interrupt(f"spend of {balance}?")
+        await as_subgraph(10)
+        return {"seen": [answer]}
+
+    graph = fan(saver, logs, zasks)
+    flow = transactional(graph) if wrap else graph
+    await flow.ainvoke({"seen": []}, thread)
+    result = await flow.ainvoke(Command(resume="yes"), thread)
+    assert (result["seen"], changed) == (["yes"], [False, False])
+    assert (await bank.balance(), await bank.journal()) == (90, ["started"])

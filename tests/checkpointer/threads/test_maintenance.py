@@ -12,6 +12,7 @@ from langgraph.types import interrupt
 
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.threads.queries import maintenance
 from superstep.runtime.faults import InputInvalid, StaleRun, StepConflict
 from tests.support.bank import BALANCE
 from tests.support.databases import tables
@@ -178,3 +179,26 @@ async def test_a_copy_does_not_mix_two_histories(saver: TransactionalSaver) -> N
     await saver.acopy_thread("one", "third")
     counts = await rows_of(saver, "third")
     assert counts == {**await rows_of(saver, "one")}
+
+
+async def test_a_thread_that_begins_while_it_is_deleted_leaves_nothing_behind(
+    saver: TransactionalSaver, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deletion finds no row of it; the run is as far as its first checkpoint when the rest goes."""
+    delete = maintenance.delete_threads
+    runs: list[asyncio.Task[Any]] = []
+
+    async def meanwhile(conn: Any, schema: str, thread_ids: Any) -> None:
+        if not runs:
+            runs.append(asyncio.create_task(chain(saver, plain).ainvoke({"n": 0}, config_of("new"))))
+            await bank.lock_waited_for(unless=runs[0])
+        await delete(conn, schema, thread_ids)
+
+    async def plain(state: Any) -> Any:
+        return {"n": 1}
+
+    monkeypatch.setattr(maintenance, "delete_threads", meanwhile)
+    await saver.adelete_thread("new")
+    (ended,) = await asyncio.gather(*runs, return_exceptions=True)
+    rows = await rows_of(saver, "new")
+    assert bool(rows["checkpoint"]) == bool(rows["thread"]) == (not isinstance(ended, StaleRun))

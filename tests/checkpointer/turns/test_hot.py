@@ -22,10 +22,24 @@ def test_a_key_that_moved_is_hot_for_a_while() -> None:
     hot.moved("step", [b"a"], [b"a", b"b"])
     assert (hot.is_hot(b"a"), hot.is_hot(b"b"), hot.is_quiet) == (True, False, False)
     clock.now += HOT - 1
-    hot.heat(b"a")  # somebody had to wait for it
+    hot.heat(b"a")
     clock.now += HOT - 1
     assert hot.is_hot(b"a")
     clock.now += 1
+    assert not hot.is_hot(b"a")
+
+
+def test_a_key_is_hot_only_as_long_as_it_moves() -> None:
+    clock = Clock()
+    hot = Hot(clock)
+    hot.heat(b"a")
+    hot.answered(b"a", b"1")
+    assert hot.is_hot(b"a")
+    clock.now += HOT - 1
+    hot.answered(b"a", b"2")  # from one who had the turn to the next it has moved
+    clock.now += HOT - 1
+    assert hot.is_hot(b"a")
+    hot.answered(b"a", b"2")
     assert not hot.is_hot(b"a")
 
 

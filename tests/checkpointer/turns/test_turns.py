@@ -158,6 +158,124 @@ async def test_who_cannot_commit_gives_its_turn_back(
         assert not wrap or "__interrupt__" in result
 
 
+async def lines(bank: Bank) -> int:
+    return int((await bank.do("SELECT count(*) AS n FROM runtime.turn"))[0]["n"])
+
+
+async def test_a_subgraph_that_leaves_to_its_parent_leaves_its_turn(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    await run_all([Contention(4).flow(saver, 1)] * 4, new_thread)
+
+    async def hands_off(state: Any) -> Any:
+        await current_step().fetchval(BALANCE, 1)
+        return Command(graph=Command.PARENT, goto="after", update={"seen": ["handed off"]})
+
+    async def after(state: Any) -> Any:
+        return {"seen": ["after"]}
+
+    inner = StateGraph(State).add_node("hands_off", hands_off).add_edge(START, "hands_off").compile()
+    builder = StateGraph(State).add_node("inner", inner).add_node("after", after).add_edge(START, "inner")
+    await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, new_thread())
+    await saver.database.home.settle()
+    assert await lines(bank) == 0
+
+
+async def test_a_key_that_is_only_read_cools_down_at_once(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    """It has moved once, from outside. Readers must not queue for it as long as there are readers."""
+    await run_all([Contention(2).flow(saver, 1)] * 2, new_thread)
+    meet = asyncio.Barrier(8)
+
+    async def look(state: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1)
+        async with asyncio.timeout(20):
+            await meet.wait()  # all of them have read
+        return {"seen": [balance]}
+
+    for _ in range(2):
+        await transactional(Contention(1).flow(saver, 2, meets=False)).ainvoke({"seen": []}, new_thread())
+
+    async def glance(state: Any) -> Any:
+        return {"seen": [await current_step().fetchval(BALANCE, 1)]}
+
+    for _ in range(2):
+        await transactional(chain(saver, glance)).ainvoke({"seen": []}, new_thread())
+    await run_all([transactional(chain(saver, look))] * 8, new_thread)
+
+
+async def test_runs_that_never_say_that_they_are_over_take_no_turns(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    await run_all([Contention(4).flow(saver, 1)] * 4, new_thread)
+    begun = asyncio.Event()
+
+    async def node(state: Any) -> Any:
+        await current_step().fetchval(BALANCE, 1)
+        begun.set()
+        await asyncio.Event().wait()
+
+    left = asyncio.create_task(chain(saver, node).ainvoke({"seen": []}, new_thread()))
+    await begun.wait()
+    left.cancel()
+    await asyncio.wait([left])
+    await run_all([Contention(1).flow(saver, 1)], new_thread)
+    assert await bank.balance() == 95
+
+
+async def test_runs_that_start_one_another_for_ever_are_no_ever_longer_chain(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    await run_all([Contention(2).flow(saver, 1)] * 2, new_thread)
+    depths: list[int] = []
+    last = asyncio.Event()
+
+    async def node(state: Any) -> Any:
+        await current_step().fetchval(BALANCE, 2)
+        holder, depth = current_step()._step.owner.holder, 0
+        while holder is not None:
+            holder, depth = holder.within, depth + 1
+        depths.append(depth)
+        if len(depths) == 12:
+            last.set()
+        else:
+            later.append(asyncio.create_task(flow.ainvoke({"seen": []}, new_thread())))
+        return {}
+
+    flow = transactional(chain(saver, node))
+    later = [asyncio.create_task(flow.ainvoke({"seen": []}, new_thread()))]
+    await last.wait()
+    for each in later:
+        await each
+    assert max(depths) <= 4
+
+
+async def test_closing_waits_for_nobody_who_waits_for_a_turn(
+    database_url: str, saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    async with AsyncExitStack() as stack:
+        other = await stack.enter_async_context(TransactionalSaver.from_conn_string(database_url))
+        await run_all([Contention(2).flow(other, 1)] * 2, new_thread)
+        begun = asyncio.Event()
+
+        async def node(state: Any) -> Any:
+            await current_step().fetchval(BALANCE, 1)
+            begun.set()
+            await asyncio.Event().wait()
+
+        flow = transactional(chain(other, node))
+        waiting = [asyncio.create_task(flow.ainvoke({"seen": []}, new_thread())) for _ in range(4)]
+        await begun.wait()
+        async with asyncio.timeout(20):
+            while not await bank.do("SELECT 1 FROM runtime.turn WHERE cardinality(queue) = 4"):
+                pass
+    assert await lines(bank) == 0
+    for each in waiting:
+        each.cancel()
+    await asyncio.wait(waiting)
+
+
 async def test_relative_writes_on_a_condition_take_no_turns(
     saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
 ) -> None:
