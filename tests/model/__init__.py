@@ -10,5 +10,6 @@ counterexample is a shortest one. To look at one:
     python -m tests.model SCENARIO [SWITCH …]
 
 Left out: turns (hints, on which no guarantee rests), constraints and what else SQL can reject, relative writes, changes
-of a thread from outside of runs, time, pools, subgraphs in subgraphs and those that keep their state from call to call.
+of a thread from outside of runs, answers that come while another process asks anew, time, pools. And subgraphs in
+subgraphs, side by side, and with state that is kept from call to call.
 """
