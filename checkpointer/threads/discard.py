@@ -21,12 +21,17 @@ async def discard(conn: Connection, schema: str, thread_id: str, token: int | No
     unless those have committed domain writes: these stay, or running them again would write twice. What models have
     answered there is kept for the task: what it asks again in the same way is not paid again.
 
+    Takes a connection that is in no transaction, and does all of it in one. If what a task had read were taken back
+    without what its subgraphs have stored on that, they would go on from there in a run that knows no better. A worker
+    that is paused half way holds the thread's row, so that it forgets nothing of a run that comes after it.
+
     Raises:
         StaleRun: the run does not own the thread.
     """
-    if not await running.discard(conn, schema, thread_id, token, what):
-        raise stale(thread_id)
-    for task_id, node in what.tasks.items():
-        nested = running.Nested.of(what.ns, what.checkpoint_id, task_id, node)
-        if not await running.nested_domain_writes(conn, schema, thread_id, nested):
-            await running.forget_nested(conn, schema, thread_id, nested, task_id)
+    async with conn.transaction(isolation="read_committed"):
+        if not await running.discard(conn, schema, thread_id, token, what):
+            raise stale(thread_id)
+        for task_id, node in what.tasks.items():
+            nested = running.Nested.of(what.ns, what.checkpoint_id, task_id, node)
+            if not await running.nested_domain_writes(conn, schema, thread_id, nested):
+                await running.forget_nested(conn, schema, thread_id, nested, task_id)
