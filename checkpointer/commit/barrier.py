@@ -40,6 +40,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from superstep.checkpointer.commit.given_up import REPAIRS, contended, unreachable
 from superstep.checkpointer.commit.order import CommitOrder
 from superstep.checkpointer.commit.queries import NewCheckpoint, Put, checkpoint_exists, put_as_owner, put_outside
 from superstep.checkpointer.commit.staged_writes import apply_staged
@@ -65,7 +66,7 @@ from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.threads.ownership import moved_on
 from superstep.checkpointer.threads.queries.maintenance import lock_threads
 from superstep.checkpointer.threads.result import Result
-from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
+from superstep.runtime.faults import RuntimeFault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +86,6 @@ __all__ = ["Barrier"]
 
 CommitKind: TypeAlias = Literal["direct", "replay"]
 
-_REPAIRS = 12
 _PATIENT = "SET LOCAL lock_timeout = '60s'"
 
 
@@ -241,11 +241,13 @@ class Barrier:
             step.collided = step.collided or refused
             step.costs.repairs += 1
             if not left:
-                raise self._unreachable() if lost else self._contended(step)
+                raise (
+                    unreachable(self.checkpoint_id, self.run.thread_id) if lost else contended(self.run.thread_id, step)
+                )
             if not lost:
                 await turn.aborted()
 
-        return await retry(lambda: self._try(step, batch), failed, tries=_REPAIRS, outage=self.run.database.outage)
+        return await retry(lambda: self._try(step, batch), failed, tries=REPAIRS, outage=self.run.database.outage)
 
     async def _try(self, step: SuperStep, batch: Batch | None) -> Moved:
         self.sent = False
@@ -388,18 +390,3 @@ class Barrier:
             batch.settle(e)
         else:
             batch.settle()
-
-    def _contended(self, step: SuperStep) -> Drift:
-        return Drift(
-            f"Other transactions kept getting in the way of a super-step of thread {self.run.thread_id!r}: {_REPAIRS} "
-            f"commits failed although no fact had changed. All results are kept; run the thread again with input None "
-            f"(transactional(graph) does that).",
-            attempts=step.costs.attempts,
-        )
-
-    def _unreachable(self) -> DatabaseUnavailable:
-        return DatabaseUnavailable(
-            f"The database could not commit checkpoint {self.checkpoint_id} of thread {self.run.thread_id!r} in "
-            f"{_REPAIRS} tries (connection lost or persistent serialization failures). Nothing is half-written; "
-            f"continue with `runtime resume` when the database is back."
-        )

@@ -17,7 +17,7 @@ from superstep.checkpointer.database.retry import retry
 from superstep.checkpointer.step.after_writes import answers_after_writes
 from superstep.checkpointer.step.callers import Callers
 from superstep.checkpointer.step.costs import Costs
-from superstep.checkpointer.step.drift import Drift
+from superstep.checkpointer.step.drift import ended, facts_changed, never_arrived
 from superstep.checkpointer.step.order import still_holds
 from superstep.checkpointer.step.order_of_tasks import OrderOfTasks
 from superstep.checkpointer.step.own_turns import OwnTurns
@@ -28,7 +28,7 @@ from superstep.checkpointer.step.statements import reads_only
 from superstep.checkpointer.step.stored_args import copied
 from superstep.checkpointer.step.task import Attempt, Task, TaskState
 from superstep.checkpointer.step.volatile import never_holds
-from superstep.runtime.faults import NoActiveStep, ReadRefused, StaleRun
+from superstep.runtime.faults import ReadRefused
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -165,27 +165,16 @@ class SuperStep:
             try:
                 await asyncio.wait_for(self._handed_in.wait(), deadline - time.monotonic())
             except TimeoutError as e:
-                raise StaleRun(
-                    f"Tasks {sorted(awaited)} of thread {self.owner.thread_id!r} used their step, but their results "
-                    f"never arrived. Nothing was committed; continue with `runtime resume`."
-                ) from e
+                raise never_arrived(sorted(awaited), self.owner.thread_id) from e
 
     def check(self, attempt: Attempt) -> None:
         """Raise `Drift` if facts of the attempt's task have changed, `NoActiveStep` if it or the super-step is over."""
         own = self.tasks[attempt.task_id]
         if self._ended or own.has_ended(attempt):
-            raise NoActiveStep(
-                f"The super-step of {attempt.node!r} has ended, or {attempt.node!r} has returned: what outlives its "
-                f"node cannot read or write there. Await in the node what it starts."
-            )
+            raise ended(attempt.node)
         for task in (own, *self.callers.drifted()):
             if task.state is TaskState.DRIFTED:
-                raise Drift(
-                    f"The facts that {task.node!r} had read changed before its super-step could commit. "
-                    f"Nothing was written; run the thread again with input None, or wrap the graph in transactional().",
-                    tasks=[task.node],
-                    attempts=self.costs.attempts,
-                )
+                raise facts_changed(task.node, self.costs.attempts)
 
     def _task(self, task_id: str) -> Task:
         task = self.tasks.get(task_id)
