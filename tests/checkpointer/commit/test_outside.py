@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.graph import END, START, StateGraph
@@ -12,8 +13,9 @@ from langgraph.types import Send, StateUpdate, interrupt
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.checkpointer.commit import outside
 from superstep.checkpointer.database import failpoints
-from superstep.runtime.faults import StagedWriteFailed, StaleRun, StepConflict
+from superstep.runtime.faults import DatabaseUnavailable, StagedWriteFailed, StaleRun, StepConflict
 from tests.support.bank import BALANCE, LOG
 from tests.support.graphs import State, chain, config_of, fan
 
@@ -294,3 +296,61 @@ async def test_two_that_end_the_same_super_step_by_hand_write_once(
         await graph.aupdate_state(thread, None, as_node=END)
     assert await bank.journal() == ["saw 100"]
     assert (await graph.aget_state(thread)).values["seen"] == [100]
+
+
+END_OTHERS = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+)
+
+
+def lose_answers_of(times: int, database_url: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The server ends connections when it has stored a change from outside, before that is told: so often."""
+    left, put = [times], outside.put_outside
+
+    async def lost(conn: Any, *args: Any, **kwargs: Any) -> bool:
+        stored = await put(conn, *args, **kwargs)
+        if left[0]:
+            left[0] -= 1
+            with psycopg.connect(database_url, autocommit=True) as connection:
+                connection.execute(END_OTHERS)
+            await conn.execute("SELECT 1")
+        return stored
+
+    monkeypatch.setattr(outside, "put_outside", lost)
+    return left
+
+
+async def run_to_its_end(saver: TransactionalSaver, thread: RunnableConfig) -> list[str]:
+    await counting(saver).ainvoke({"n": 0}, thread)
+    return await fetch_ids(saver, thread)
+
+
+async def test_an_update_whose_answer_is_lost_is_stored_once(
+    saver: TransactionalSaver,
+    bank: Bank,
+    thread: RunnableConfig,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph, before = counting(saver), len(await run_to_its_end(saver, thread))
+    left = lose_answers_of(1, database_url, monkeypatch)
+    await graph.aupdate_state(thread, {"n": 7})
+    assert left == [0]
+    assert len(await fetch_ids(saver, thread)) == before + 1
+    assert (await graph.aget_state(thread)).values["n"] == 7
+
+
+async def test_a_fork_whose_answer_is_lost_is_not_repeated_and_it_is_said(
+    saver: TransactionalSaver,
+    bank: Bank,
+    thread: RunnableConfig,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph, before = counting(saver), await run_to_its_end(saver, thread)
+    left = lose_answers_of(1, database_url, monkeypatch)
+    with pytest.raises(DatabaseUnavailable, match="not known"):
+        await graph.aupdate_state(config_of(thread["configurable"]["thread_id"], checkpoint_id=before[-1]), {"n": 7})
+    assert left == [0]
+    assert len(await fetch_ids(saver, thread)) == len(before) + 1
