@@ -21,12 +21,16 @@ async def discard(conn: Connection, schema: str, thread_id: str, token: int | No
     unless those have committed domain writes: these stay, or running them again would write twice. What models have
     answered there is kept for the task: what it asks again in the same way is not paid again.
 
+    All of it or nothing, and nothing of it without the thread: what a subgraph was called on goes with the results, and
+    without that the next run would let what the subgraph has stored count on whatever the caller reads then.
+
     Raises:
         StaleRun: the run does not own the thread.
     """
-    if not await running.discard(conn, schema, thread_id, token, what):
-        raise stale(thread_id)
-    for task_id, node in what.tasks.items():
-        nested = running.Nested.of(what.ns, what.checkpoint_id, task_id, node)
-        if not await running.nested_domain_writes(conn, schema, thread_id, nested):
-            await running.forget_nested(conn, schema, thread_id, nested, task_id)
+    async with conn.transaction(isolation="read_committed"):
+        if not await running.discard(conn, schema, thread_id, token, what):
+            raise stale(thread_id)
+        for task_id, node in what.tasks.items():
+            nested = running.Nested.of(what.ns, what.checkpoint_id, task_id, node)
+            if not await running.nested_domain_writes(conn, schema, thread_id, nested):
+                await running.forget_nested(conn, schema, thread_id, nested, task_id)

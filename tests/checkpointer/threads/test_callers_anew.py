@@ -10,6 +10,7 @@ from langgraph.types import Command, interrupt
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.checkpointer.threads.queries import running
 from tests.support.bank import BALANCE, LOG, Bank
 from tests.support.graphs import chain, config_of, fan
 from tests.support.race import Race
@@ -101,6 +102,34 @@ async def test_a_subgraph_goes_on_in_another_process_only_if_what_it_was_called_
     await bank.set(30)
     async with TransactionalSaver.from_conn_string(database_url) as other:
         await transactional(chain(other, node)).ainvoke(None, config_of("t"))
+    assert await bank.journal() == ["paid 30"]
+
+
+async def test_what_a_subgraph_was_called_on_goes_only_together_with_what_it_has_stored(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run finds that its caller's facts have moved, and dies while it takes back what rests on them."""
+    ran: list[str] = []
+    stops, forget = [Stops, Stops], running.forget_nested
+
+    async def stop() -> None:
+        if len(stops) == 2:
+            raise stops.pop()
+
+    async def dies(conn: Any, *args: Any) -> None:
+        if stops:
+            raise stops.pop()
+        await forget(conn, *args)
+
+    flow = transactional(chain(saver, calling(agent(stop, ran, kept=False, levels=1), ran)))
+    with pytest.raises(Stops):
+        await flow.ainvoke({"seen": []}, thread)
+    await bank.set(30)
+    monkeypatch.setattr(running, "forget_nested", dies)
+    with pytest.raises(Stops):
+        await flow.ainvoke(None, thread)
+    await flow.ainvoke(None, thread)
+    assert stops == []
     assert await bank.journal() == ["paid 30"]
 
 
