@@ -7,7 +7,7 @@ LOCAL_LLM := $(VENV)/.local-llm
 PYTEST_WORKERS ?= 2
 PARTS := checkpointer graphs prompts providers runtime
 
-.PHONY: help demo test pgbouncer test-local-llm lint types layers bench clean links
+.PHONY: help demo test pgbouncer test-local-llm lint types layers bench soak clean links
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -62,5 +62,11 @@ layers: $(STAMP) ## import-linter
 bench: $(STAMP) ## side-by-side benchmarks, written to docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks
 
+# SOAK_SECONDS=600 stops after so long, and the next call goes on from there; SOAK_SEED=0 begins anew with that seed.
+SOAK_CRASHES ?= 10000
+SOAK_STEPS ?= 1000000
+soak: $(STAMP) ## many processes that crash, and long histories; hours, or as long as SOAK_SECONDS says
+	$(BIN)/python -m tests.soak --crashes $(SOAK_CRASHES) --steps $(SOAK_STEPS) $(if $(SOAK_SECONDS),--seconds $(SOAK_SECONDS)) $(if $(SOAK_SEED),--seed $(SOAK_SEED))
+
 clean: ## remove what the targets above made
-	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .bench .soak .pytest_cache .mypy_cache .ruff_cache

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     import asyncpg
     from langchain_core.outputs import Generation
 
+    from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.step.task import Attempt, Task
     from superstep.checkpointer.threads.current import CurrentTask
@@ -146,7 +147,18 @@ class StepMemo(BaseCache):
         checkpoints = [each for ns, each in place.checkpoint_map.items() if ns != place.ns]
         key = key.since(asked.task.answers_since or 1)
         where = nodes_around(place.ns), Callers(checkpoints, run.caller_ids(place.ns))
-        return await database.autocommit(lambda conn: take_over(conn, database.schema, key, request, asked.nth, *where))
+        tries = 0
+
+        async def taken(conn: Connection) -> asyncpg.Record | None:
+            nonlocal tries
+            tries += 1
+            row = await take_over(conn, database.schema, key, request, asked.nth, *where)
+            if row is None and tries > 1:  # a try before may have taken it, and lost the answer of the server
+                what = (request, asked.nth, asked.task.answers_since)
+                row = await remembered(conn, database.schema, CallKey.of(task), *what)
+            return row
+
+        return await database.autocommit(taken)
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Store a paid answer durably before the node gets it.

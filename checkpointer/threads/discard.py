@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from superstep.checkpointer.database.errors import cut
 from superstep.checkpointer.threads.ownership import stale
 from superstep.checkpointer.threads.queries import running
+from superstep.runtime.faults import StaleRun
 
 if TYPE_CHECKING:
     from superstep.checkpointer.database.errors import Connection
@@ -28,10 +30,20 @@ async def discard(conn: Connection, schema: str, thread_id: str, token: int | No
     Raises:
         StaleRun: the run does not own the thread.
     """
-    async with conn.transaction(isolation="read_committed"):
-        if not await running.discard(conn, schema, thread_id, token, what):
-            raise stale(thread_id)
-        for task_id, node in what.tasks.items():
-            nested = running.Nested.of(what.ns, what.checkpoint_id, task_id, node)
-            if not await running.nested_domain_writes(conn, schema, thread_id, nested):
-                await running.forget_nested(conn, schema, thread_id, nested, task_id)
+    try:
+        async with conn.transaction(isolation="read_committed"):
+            await _discard(conn, schema, thread_id, token, what)
+    except StaleRun:
+        raise
+    except BaseException:
+        cut(conn)  # failed or cancelled half way, perhaps before BEGIN was answered: nobody may go on in there
+        raise
+
+
+async def _discard(conn: Connection, schema: str, thread_id: str, token: int | None, what: Withdrawal) -> None:
+    if not await running.discard(conn, schema, thread_id, token, what):
+        raise stale(thread_id)
+    for task_id, node in what.tasks.items():
+        nested = running.Nested.of(what.ns, what.checkpoint_id, task_id, node)
+        if not await running.nested_domain_writes(conn, schema, thread_id, nested):
+            await running.forget_nested(conn, schema, thread_id, nested, task_id)

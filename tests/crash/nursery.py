@@ -1,21 +1,25 @@
 """Starts `runtime` commands in forked processes: the real command line, without a second of imports each.
 
-Run as `python -m tests.crash.nursery`. It imports everything once, and before any event loop, thread or connection
-exists it forks a child per request. Requests and replies are JSON, one a line:
+Run as `python -m tests.crash.nursery MODULE...`. It imports everything once, the modules named too, and before any
+event loop, thread or connection exists it forks a child per request. Requests and replies are JSON, one a line:
 
     {"arguments": [...], "variables": {...}, "folder": ".", "failpoint": "name:nth", "signal": 9, "count": false}
         -> {"pid": 1}          the child writes stdout and stderr (and hits, with `count`) into the folder, by its pid
+        With "program": MODULE it is that module's `main(arguments)` that runs.
     {"wait": 1} -> {"code": 0}  negative for a signal, as in `subprocess`
+    {"look": [1, 2]} -> {"1": -9, "2": "stopped"}  those that have ended, or stopped, since the last look
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import random
 import signal
 import sys
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -35,11 +39,15 @@ from tests.crash import graphs_for_crash  # noqa: F401 - the same
 
 
 def main() -> None:
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
     gc.freeze()  # what is shared with the children stays shared
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
-            reply = {"code": os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])}
+            reply: dict[str, Any] = {"code": os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])}
+        elif "look" in request:
+            reply = {str(pid): state for pid in request["look"] if (state := look(pid)) is not None}
         else:
             pid = os.fork()
             if pid == 0:
@@ -47,6 +55,13 @@ def main() -> None:
             reply = {"pid": pid}
         sys.stdout.write(json.dumps(reply) + "\n")
         sys.stdout.flush()
+
+
+def look(pid: int) -> int | str | None:
+    found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
+    if not found:
+        return None
+    return "stopped" if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
 
 
 def child(request: dict[str, Any]) -> None:
@@ -62,9 +77,13 @@ def child(request: dict[str, Any]) -> None:
             count(hits)
         if point := request.get("failpoint"):
             signal_at(point, request["signal"])
-        code = superstep.runtime.cli.main(request["arguments"])
+        program = request.get("program")
+        called = importlib.import_module(program).main if program else superstep.runtime.cli.main
+        code = called(request["arguments"])
         if request.get("count"):
             Path(f"{os.getpid()}.hits").write_text(json.dumps(hits))
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -32,11 +32,11 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 class Nursery:
-    """The process of `nursery`, which forks commands."""
+    """The process of `nursery`, which forks commands, and the `main` of the modules that it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, *modules: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.nursery"],
+            [sys.executable, "-m", "tests.crash.nursery", *modules],
             cwd=ROOT,
             env=environment(),
             stdin=subprocess.PIPE,

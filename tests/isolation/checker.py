@@ -155,11 +155,14 @@ def _of_lists(
 
 
 def _of_sets(history: Sequence[Transaction]) -> Iterable[tuple[int, int, str]]:
-    added = [(key, value, at) for at, each in enumerate(history) for key, value in each.added]
+    added: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for at, each in enumerate(history):
-        for key, value, adder in added:
-            if key in each.sets:
-                yield (adder, at, "wr") if value in each.sets[key] else (at, adder, "rw")
+        for key, value in each.added:
+            added[key].append((value, at))
+    for at, each in enumerate(history):
+        for key, seen in each.sets.items():
+            for value, adder in added[key]:
+                yield (adder, at, "wr") if value in seen else (at, adder, "rw")
 
 
 def _cycles(history: Sequence[Transaction], graph: nx.DiGraph) -> Iterable[Anomaly]:

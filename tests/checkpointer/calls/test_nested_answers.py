@@ -9,6 +9,7 @@ from langgraph.graph import START, StateGraph
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.checkpointer.calls import memo
 from superstep.runtime.faults import StepConflict
 from tests.support.bank import BALANCE, DEBIT
 from tests.support.graphs import AGAIN, State, chain, fan
@@ -67,6 +68,38 @@ async def test_a_caller_that_drifts_pays_only_for_what_is_asked_otherwise(
     assert await bank.balance() == 79
     usage = (await flow.areport(thread)).usage
     assert (usage["llm_paid"], usage["llm_reused"]) == (len(model.calls), 1 if reads_first else 2)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+async def test_nor_if_the_connection_is_lost_when_the_answer_has_been_found(
+    saver: TransactionalSaver,
+    bank: Bank,
+    thread: RunnableConfig,
+    model: CountingModel,
+    monkeypatch: pytest.MonkeyPatch,
+    depth: int,
+) -> None:
+    race = Race(bank, 80)
+    inner = agent(model, "hello", depth=depth)
+    take, lost = memo.take_over, []
+
+    async def loses(conn: Any, *args: Any) -> Any:
+        row = await take(conn, *args)
+        if row is not None:
+            lost.append(row)
+            conn.terminate()
+            await conn.execute("SELECT 1")
+        return row
+
+    async def caller(state: Any) -> Any:
+        said = (await inner.ainvoke({"n": 0, "seen": []}))["seen"]
+        n = await race.read()
+        current_step().stage(DEBIT, 1)
+        return {"n": n, "seen": said}
+
+    monkeypatch.setattr(memo, "take_over", loses)
+    result = await transactional(chain(saver, caller)).ainvoke({"seen": []}, thread)
+    assert (len(lost), model.calls, result["seen"]) == (1, ["hello"], ["answer 1"])
 
 
 async def test_so_it_is_after_several_drifts_of_callers_at_several_levels(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
+from asyncpg.transaction import Transaction
 from langgraph.types import Command, interrupt
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.threads.queries import running
-from tests.support.bank import BALANCE, LOG, Bank
+from tests.support.bank import BALANCE, LOG, SET, Bank
 from tests.support.graphs import chain, config_of, fan
 from tests.support.race import Race
 
@@ -131,6 +133,40 @@ async def test_what_a_subgraph_was_called_on_goes_only_together_with_what_it_has
     await flow.ainvoke(None, thread)
     assert stops == []
     assert await bank.journal() == ["paid 30"]
+
+
+async def test_what_is_not_taken_back_leaves_no_transaction_open(
+    saver: TransactionalSaver,
+    bank: Bank,
+    thread: RunnableConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    database_url: str,
+) -> None:
+    """A run is cancelled when the server has begun the transaction, and that is not told yet."""
+    begin, left = Transaction.start, [Stops]
+
+    async def start(self: Transaction) -> None:
+        await begin(self)
+        if self._isolation == "read_committed" and left:
+            raise left.pop()
+
+    async def only(state: Any) -> Any:
+        seen = await race.read()
+        current_step().stage(SET, seen - 1, 1)
+        current_step().stage(LOG, f"{seen}")
+        return {}
+
+    race = Race(bank, 30)
+    monkeypatch.setattr(Transaction, "start", start)
+    flow = transactional(chain(saver, only))
+    with pytest.raises(Stops):
+        await flow.ainvoke({"seen": []}, thread)
+    assert left == []
+    with psycopg.connect(database_url) as connection:
+        open_ones = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state ~ 'idle in'"
+        assert connection.execute(open_ones).fetchone() == (0,)
+    await flow.ainvoke(None, thread)
+    assert await bank.journal() == ["30"]
 
 
 async def test_what_a_subgraph_itself_has_written_is_no_change_for_the_next_run(

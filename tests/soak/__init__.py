@@ -1,0 +1,1 @@
+"""Flows in several processes on one database, whose workers, connections and server die; and what must hold after."""
