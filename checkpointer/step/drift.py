@@ -11,7 +11,7 @@ from superstep.runtime.faults import NoActiveStep, StaleRun, StepConflict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Drift", "ended", "facts_changed", "never_arrived"]
+__all__ = ["Drift", "ended", "facts_changed", "in_the_way", "never_arrived"]
 
 
 class Drift(StepConflict, GraphBubbleUp):
@@ -27,6 +27,16 @@ def facts_changed(node: str, attempts: int) -> Drift:
     return Drift(
         f"The facts that {node!r} had read changed before its super-step could commit. "
         f"Nothing was written; run the thread again with input None, or wrap the graph in transactional().",
+        tasks=[node],
+        attempts=attempts,
+    )
+
+
+def in_the_way(node: str, attempts: int) -> Drift:
+    """Other transactions have aborted every try of a read."""
+    return Drift(
+        f"Other transactions kept getting in the way of what {node!r} reads. No fact is known to have changed, and "
+        f"nothing was written; run the thread again with input None, or wrap the graph in transactional().",
         tasks=[node],
         attempts=attempts,
     )

@@ -17,7 +17,7 @@ from superstep.checkpointer.database.retry import retry
 from superstep.checkpointer.step.after_writes import answers_after_writes
 from superstep.checkpointer.step.callers import Callers
 from superstep.checkpointer.step.costs import Costs
-from superstep.checkpointer.step.drift import ended, facts_changed, never_arrived
+from superstep.checkpointer.step.drift import ended, facts_changed, in_the_way, never_arrived
 from superstep.checkpointer.step.order import still_holds
 from superstep.checkpointer.step.order_of_tasks import OrderOfTasks
 from superstep.checkpointer.step.own_turns import OwnTurns
@@ -263,6 +263,8 @@ class SuperStep:
 
         async def failed(error: Exception, left: int) -> None:
             # A failed transaction or connection is no fault of the read: what was read before is in the log.
+            if not left and is_serialization_failure(error):
+                raise in_the_way(attempt.node, self.costs.attempts) from error
             if not left or not (is_serialization_failure(error) or is_lost(error, self.snapshot.conn)):
                 raise read_error(error, sql) from error
             await self.snapshot.lost(error)
