@@ -68,6 +68,8 @@ class Connections:
         self._lent = 0
         self._blocked = 0
         self._free: list[tuple[Connection, float]] = []  # with the time since when
+        self._outdated = 0.0  # connections that were lent before this are not kept when they come back
+        self._since: dict[Connection, float] = {}  # when those that are lent were lent
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._moved = 0.0  # when a connection last came back, or somebody began to wait while nobody else did
         self._limit: asyncio.TimerHandle | None = None
@@ -110,6 +112,7 @@ class Connections:
             self._returned()
             raise
         self.watch.begin(conn)
+        self._since[conn] = time.monotonic()
         return conn
 
     def _kept(self) -> Connection | None:
@@ -143,7 +146,7 @@ class Connections:
         """Return a connection that is in no transaction."""
         self.watch.end(conn)
         self._returned()
-        if self._keep and not is_closed(conn):
+        if self._since.pop(conn, 0.0) > self._outdated and self._keep and not is_closed(conn):
             self._free.append((conn, time.monotonic()))
         else:
             await self._release(conn)
@@ -152,11 +155,13 @@ class Connections:
         """Return a connection whose state is not known: it is closed, and the server rolls back."""
         self.watch.end(conn)
         self._returned()
+        self._since.pop(conn, None)
         cut(conn)
         await self._release(conn)
 
     async def renew(self) -> None:
-        """Replace the connections that are free now by new ones, which know types created meanwhile."""
+        """Replace all connections by new ones, which know types created meanwhile: those in use when they come back."""
+        self._outdated = time.monotonic()
         await self.drop_free()
         await self.pool.expire_connections()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from superstep.checkpointer.commit.order import CommitOrder
+from superstep.checkpointer.turns.hot import Hot
 from tests.isolation.mutants import MUTANTS
 from tests.isolation.test_histories import SHAPES, savers
 from tests.isolation.workload import World
@@ -11,10 +13,18 @@ from tests.isolation.workload import World
 HISTORIES = 30  # at most, until it is found
 
 
+async def _at_once(_: CommitOrder) -> bool:
+    return False
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 async def test_it_is_found(database_url: str, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     mutant = MUTANTS[name]
     mutant.turn(monkeypatch)
+    # What keeps flows out of each other's way would make the situations rare that the switch is about.
+    monkeypatch.setattr(Hot, "is_quiet", True)
+    monkeypatch.setattr(CommitOrder, "is_contended", False)
+    monkeypatch.setattr(CommitOrder, "acquire", _at_once)
     async with savers(database_url, 1, mutant.hold_idle) as opened:
         for seed in range(HISTORIES):
             try:
