@@ -148,7 +148,7 @@ class Barrier:
             else:
                 callers = await self._in_turn(step, batch)
                 await step.callers.move_on(callers)
-                if any(effect.staged for effect in step.effects()):
+                if step.has_writes:
                     step.callers.lead()
                     self.run.in_flight.moved_by(step)
         except BaseException as e:
@@ -254,9 +254,7 @@ class Barrier:
         kind: CommitKind = "direct" if step.snapshot.is_held or not step.has_reads else "replay"
         conn = await step.pin(for_commit=True)
         await failpoints.hit("commit.begun")
-        if any(effect.staged for effect in step.effects()) and (
-            on_uncommitted := await step.callers.on_uncommitted(step.snapshot, conn)
-        ):
+        if step.has_writes and (on_uncommitted := await step.callers.on_uncommitted(step.snapshot, conn)):
             await step.callers.must_lead(on_uncommitted, await step.snapshot.roll_back(), step.costs.attempts)
         with self.run.commits_below(self.ns):
             self._refuse_drift(step)
@@ -267,9 +265,8 @@ class Barrier:
         await failpoints.hit("commit.validated")
         await step.snapshot.begin_writes()
         effects = step.effects()
-        wrote = any(effect.staged for effect in effects)
         await apply_staged(conn, step, effects)
-        callers = await step.callers.after_writes(conn) if wrote and step.callers.have_read else []
+        callers = await step.callers.after_writes(conn) if step.has_writes and step.callers.have_read else []
         self.noted = step.callers.to_note(callers)
         await self._note_callers(conn)
         await failpoints.hit("commit.staged")

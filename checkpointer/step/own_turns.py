@@ -48,7 +48,7 @@ class OwnTurns:
 
     async def take(self, wanted: Mapping[bytes, bytes]) -> float:
         """Wait for them; the seconds it took. With no connection, lock or transaction in hand."""
-        got, seconds = await self._owner.turns.take(self._owner.holder, wanted.items())
+        got, seconds = await self._owner.turns.take(self._owner.holder, wanted.values())
         self._owed = frozenset()
         self._has += got
         self.took |= wanted.keys()

@@ -194,6 +194,11 @@ class SuperStep:
         return self._order.effects()
 
     @property
+    def has_writes(self) -> bool:
+        """Whether a commit of this step has staged writes to apply."""
+        return any(task.effect is not None and task.effect.staged for task in self.tasks.values())
+
+    @property
     def has_reads(self) -> bool:
         """Whether a new transaction would have anything to replay."""
         return any(reads for _, reads, _ in (*self._log(), *self.callers.log()))
@@ -204,7 +209,7 @@ class SuperStep:
 
         A nested super-step that neither read nor staged has not: what its callers have read is validated with theirs.
         """
-        own = any(reads for _, reads, _ in self._log()) or any(effect.staged for effect in self.effects())
+        own = any(reads for _, reads, _ in self._log()) or self.has_writes
         return own or any(t.state is TaskState.DRIFTED for t in (*self.tasks.values(), *self.callers.drifted()))
 
     @property

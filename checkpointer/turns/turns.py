@@ -62,12 +62,12 @@ class Turns:
         self.hot = Hot()
         self._lines = Lines(database)
 
-    async def take(self, holder: Holder, wanted: Iterable[tuple[bytes, bytes]]) -> tuple[list[Turn], float]:
+    async def take(self, holder: Holder, names: Iterable[bytes]) -> tuple[list[Turn], float]:
         """Wait for turns. Call with no connection, lock or transaction in hand.
 
         Args:
             holder: the run.
-            wanted: keys, each with the name of its line.
+            names: of the lines.
 
         Returns:
             Those it got, to be given back with `leave`, and the seconds that took. There are fewer if some can only be
@@ -77,7 +77,7 @@ class Turns:
         got: list[Turn] = []
         try:
             async with holder.lock:
-                for name in sorted({name for _, name in wanted}):
+                for name in sorted(set(names)):
                     if any(name <= other for other in holder.names()):
                         continue
                     turn = await self._lines.wait(name)
