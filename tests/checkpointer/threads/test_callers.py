@@ -31,6 +31,13 @@ def debit(amount: int) -> None:
     current_step().stage(DRAW, amount, expect_rows=1)
 
 
+def pays(saver: Any, pay: Any) -> Any:
+    """Two tasks of one super-step, with `n` 1 and 2."""
+    builder = StateGraph(State).add_node("pay", pay)
+    builder.add_conditional_edges(START, lambda _: [Send("pay", {"n": n}) for n in (1, 2)], ["pay"])
+    return builder.compile(checkpointer=saver)
+
+
 async def as_subgraph(amount: int) -> None:
     async def pay(state: Any) -> Any:
         debit(state["n"])
@@ -334,9 +341,7 @@ async def test_a_sibling_that_drifts_takes_nothing_back_that_was_committed_on_it
             await call(150)
         return {"seen": [balance]}
 
-    builder = StateGraph(State).add_node("pay", pay)
-    builder.add_conditional_edges(START, lambda _: [Send("pay", {"n": n}) for n in (1, 2)], ["pay"])
-    await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
+    await transactional(pays(saver, pay)).ainvoke({"seen": []}, thread)
     assert await bank.balance() == 100  # nothing was drawn from what never was there
     assert ran == [(1, 100), (2, 100), (2, 200), (2, 100), (1, 100)]
 
@@ -357,9 +362,7 @@ async def test_tasks_whose_agents_commit_come_before_their_siblings(
             await call(70)
         return {"seen": [balance]}
 
-    builder = StateGraph(State).add_node("pay", pay)
-    builder.add_conditional_edges(START, lambda _: [Send("pay", {"n": n}) for n in (1, 2)], ["pay"])
-    await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
+    await transactional(pays(saver, pay)).ainvoke({"seen": []}, thread)
     assert await bank.balance() == 10
     assert ran == [(1, 100), (2, 100), (1, 30)]
 
@@ -376,9 +379,7 @@ async def test_two_tasks_cannot_both_come_first(saver: TransactionalSaver, bank:
             await as_subgraph(50)
         return {"seen": [balance]}
 
-    builder = StateGraph(State).add_node("pay", pay)
-    builder.add_conditional_edges(START, lambda _: [Send("pay", {"n": n}) for n in (1, 2)], ["pay"])
-    flow = transactional(builder.compile(checkpointer=saver))
+    flow = transactional(pays(saver, pay))
     given: dict[str, Any] | None
     for given in ({"seen": []}, None):  # and so does resuming it
         with pytest.raises(ConfigError, match="Neither can come first"):
@@ -400,9 +401,7 @@ async def test_a_subgraph_that_writes_nothing_runs_on_top_of_a_siblings_write(
             await chain(None, look).ainvoke({"seen": []})
         return {"seen": [balance]}
 
-    builder = StateGraph(State).add_node("pay", pay)
-    builder.add_conditional_edges(START, lambda _: [Send("pay", {"n": n}) for n in (1, 2)], ["pay"])
-    result = await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
+    result = await transactional(pays(saver, pay)).ainvoke({"seen": []}, thread)
     assert result["seen"] == [100, 60]
     assert await bank.balance() == 60
 
@@ -421,9 +420,7 @@ async def test_what_a_sibling_stages_elsewhere_stops_no_agent(
         await as_subgraph(10)
         return {"seen": [balance]}
 
-    builder = StateGraph(State).add_node("pay", pay)
-    builder.add_conditional_edges(START, lambda _: [Send("pay", {"n": n}) for n in (1, 2)], ["pay"])
-    result = await transactional(builder.compile(checkpointer=saver)).ainvoke({"seen": []}, thread)
+    result = await transactional(pays(saver, pay)).ainvoke({"seen": []}, thread)
     assert result["seen"] == [100, 55]
     assert await bank.balance() == 80
     assert sorted(await bank.journal()) == ["pay 1", "pay 2"]
