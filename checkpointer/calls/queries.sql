@@ -18,15 +18,20 @@ WHERE t.thread_id = $1
 
 -- name: memo_take_over
 -- An answer that was paid in a subgraph which its caller runs again: it becomes the answer of this call.
+-- Locks are waited for. The try before, or a run that has lost the thread since, may hold them in a connection that is gone
+-- and still ending: what comes of that decides whether the answer is here, and skipping it would pay for another one.
 -- $1 thread $2 ns $3 checkpoint $4 task $5 attempt $6 request $7 nth $8 token or null
 -- $9 names of the nodes around it  $10 checkpoints and $11 ids of its callers
+-- The thread's row comes first, as everywhere.
+WITH own AS (
+    SELECT thread_id FROM {schema}.thread WHERE thread_id = $1 AND ($8::bigint IS NULL OR token = $8) FOR SHARE
+)
 UPDATE {schema}.llm_call m SET ns = $2, checkpoint_id = $3, task_id = $4, attempt = $5, nth = $7
 WHERE m.ctid = (
-    SELECT k.ctid FROM {schema}.llm_call k, {schema}.thread t
-    WHERE t.thread_id = $1 AND ($8::bigint IS NULL OR t.token = $8)
-      AND k.thread_id = $1 AND k.ns = $9 AND k.attempt = 0 AND k.request = $6
+    SELECT k.ctid FROM own, {schema}.llm_call k
+    WHERE k.thread_id = $1 AND k.ns = $9 AND k.attempt = 0 AND k.request = $6
       AND k.checkpoint_id = ANY ($10::text[]) AND k.task_id = ANY ($11::text[])
-    ORDER BY k.nth LIMIT 1 FOR UPDATE OF k SKIP LOCKED)
+    ORDER BY k.nth LIMIT 1 FOR UPDATE OF k)
 RETURNING kind, answer
 
 -- name: call_of_owner

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -100,6 +102,27 @@ async def test_nor_if_the_connection_is_lost_when_the_answer_has_been_found(
     monkeypatch.setattr(memo, "take_over", loses)
     result = await transactional(chain(saver, caller)).ainvoke({"seen": []}, thread)
     assert (len(lost), model.calls, result["seen"]) == (1, ["hello"], ["answer 1"])
+
+
+async def test_nor_if_the_answer_is_locked_by_a_connection_that_is_ending(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, model: CountingModel
+) -> None:
+    """As that of a run that was killed in the middle of the same statement, which the database undoes later."""
+    race, ending = Race(bank, 80), AsyncExitStack()
+
+    async def caller(state: Any) -> Any:
+        if race.over:
+            tx = await ending.enter_async_context(saver.transaction())
+            await tx.execute("SELECT FROM runtime.llm_call WHERE attempt = 0 FOR UPDATE")
+        said = (await agent(model, "hello").ainvoke({"seen": []}))["seen"]
+        await race.decide()
+        return {"seen": said}
+
+    flow = asyncio.create_task(transactional(chain(saver, caller)).ainvoke({"seen": []}, thread))
+    await bank.lock_waited_for(unless=flow)
+    await ending.aclose()
+    assert (await flow)["seen"] == ["answer 1"]
+    assert model.calls == ["hello"]
 
 
 async def test_so_it_is_after_several_drifts_of_callers_at_several_levels(
