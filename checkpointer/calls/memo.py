@@ -134,14 +134,12 @@ class StepMemo(BaseCache):
         place.task.answers_since = row["since"]
         if row["kind"] is None and call.task.place.ns:
             row = await self._given_before(call.task, place, key, request)
-        if row is not None and row["kind"] is not None:
+        if row["kind"] is not None:
             place.step.costs.llm_reused += 1
             return loaded(answer_at(run.serde, run.thread_id, request), row["kind"], row["answer"])
         return await self.outer.alookup(prompt, llm_string) if self.outer else None
 
-    async def _given_before(
-        self, task: CurrentTask, asked: _Place, key: CallKey, request: bytes
-    ) -> asyncpg.Record | None:
+    async def _given_before(self, task: CurrentTask, asked: _Place, key: CallKey, request: bytes) -> asyncpg.Record:
         """What the same nodes were answered when a caller that has to run again ran this subgraph before."""
         run, place, database = task.run, task.place, task.run.database
         checkpoints = [each for ns, each in place.checkpoint_map.items() if ns != place.ns]
@@ -153,12 +151,16 @@ class StepMemo(BaseCache):
             nonlocal tries
             tries += 1
             row = await take_over(conn, database.schema, key, request, asked.nth, *where)
-            if row is None and tries > 1:  # a try before may have taken it, and lost the answer of the server
-                what = (request, asked.nth, asked.task.answers_since)
-                row = await remembered(conn, database.schema, CallKey.of(task), *what)
-            return row
+            if row["kind"] is not None or tries == 1:
+                return row
+            # A try before may have taken it, and lost the answer of the server.
+            what = (request, asked.nth, asked.task.answers_since)
+            return await remembered(conn, database.schema, CallKey.of(task), *what)
 
-        return await database.autocommit(taken)
+        row = await database.autocommit(taken)
+        if row is None or not row["owned"]:
+            raise run.stale()
+        return row
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Store a paid answer durably before the node gets it.

@@ -98,10 +98,14 @@ async def remembered(
 
 async def take_over(
     conn: Connection, schema: str, key: CallKey, request: bytes, nth: int, nodes: str, callers: Callers
-) -> asyncpg.Record | None:
-    """`kind` and `answer` of a call that was paid in a subgraph before its caller ran again: now this call's."""
+) -> asyncpg.Record:
+    """An answer that was paid in a subgraph before its caller ran again becomes this call's.
+
+    `kind` and `answer`, null if there is none, and whether the run still has the thread (`owned`).
+    """
     place = *key[:-1], request, nth, key.token
-    return await conn.fetchrow(_sql(schema)["memo_take_over"], *place, nodes, *callers)
+    (row,) = await conn.fetch(_sql(schema)["memo_take_over"], *place, nodes, *callers)
+    return row
 
 
 async def remember(conn: Connection, schema: str, key: CallKey, row: CallRow, answer: Remembered) -> bool:

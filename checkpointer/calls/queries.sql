@@ -17,22 +17,25 @@ FROM {schema}.thread t CROSS JOIN since LEFT JOIN {schema}.llm_call m
 WHERE t.thread_id = $1
 
 -- name: memo_take_over
--- An answer that was paid in a subgraph which its caller runs again: it becomes the answer of this call.
+-- An answer that was paid in a subgraph which its caller runs again: it becomes the answer of this call. And whether the run
+-- still owned the thread: one that does not finds nothing, whatever there is.
 -- Locks are waited for. The try before, or a run that has lost the thread since, may hold them in a connection that is gone
--- and still ending: what comes of that decides whether the answer is here, and skipping it would pay for another one.
+-- and still ending: what comes of that decides whether the answer is here, and skipping it would pay for another one. The
+-- thread's row comes first, as everywhere.
 -- $1 thread $2 ns $3 checkpoint $4 task $5 attempt $6 request $7 nth $8 token or null
 -- $9 names of the nodes around it  $10 checkpoints and $11 ids of its callers
--- The thread's row comes first, as everywhere.
 WITH own AS (
     SELECT thread_id FROM {schema}.thread WHERE thread_id = $1 AND ($8::bigint IS NULL OR token = $8) FOR SHARE
+), taken AS (
+    UPDATE {schema}.llm_call m SET ns = $2, checkpoint_id = $3, task_id = $4, attempt = $5, nth = $7
+    WHERE m.ctid = (
+        SELECT k.ctid FROM own, {schema}.llm_call k
+        WHERE k.thread_id = $1 AND k.ns = $9 AND k.attempt = 0 AND k.request = $6
+          AND k.checkpoint_id = ANY ($10::text[]) AND k.task_id = ANY ($11::text[])
+        ORDER BY k.nth LIMIT 1 FOR UPDATE OF k)
+    RETURNING kind, answer
 )
-UPDATE {schema}.llm_call m SET ns = $2, checkpoint_id = $3, task_id = $4, attempt = $5, nth = $7
-WHERE m.ctid = (
-    SELECT k.ctid FROM own, {schema}.llm_call k
-    WHERE k.thread_id = $1 AND k.ns = $9 AND k.attempt = 0 AND k.request = $6
-      AND k.checkpoint_id = ANY ($10::text[]) AND k.task_id = ANY ($11::text[])
-    ORDER BY k.nth LIMIT 1 FOR UPDATE OF k)
-RETURNING kind, answer
+SELECT EXISTS (SELECT FROM own) AS owned, kind, answer FROM (VALUES (1)) one LEFT JOIN taken ON true
 
 -- name: call_of_owner
 -- Two parts of a statement: the commit right, and the record of a model call. A late worker's answer must not stand where

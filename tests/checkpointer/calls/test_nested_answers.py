@@ -12,7 +12,7 @@ from langgraph.graph import START, StateGraph
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.calls import memo
-from superstep.runtime.faults import StepConflict
+from superstep.runtime.faults import StaleRun, StepConflict
 from tests.support.bank import BALANCE, DEBIT
 from tests.support.graphs import AGAIN, State, chain, fan
 from tests.support.race import Race
@@ -87,7 +87,7 @@ async def test_nor_if_the_connection_is_lost_when_the_answer_has_been_found(
 
     async def loses(conn: Any, *args: Any) -> Any:
         row = await take(conn, *args)
-        if row is not None:
+        if row["kind"] is not None:
             lost.append(row)
             conn.terminate()
             await conn.execute("SELECT 1")
@@ -122,6 +122,27 @@ async def test_nor_if_the_answer_is_locked_by_a_connection_that_is_ending(
     await bank.lock_waited_for(unless=flow)
     await ending.aclose()
     assert (await flow)["seen"] == ["answer 1"]
+    assert model.calls == ["hello"]
+
+
+async def test_a_run_that_loses_its_thread_while_it_looks_for_the_answer_does_not_pay(
+    saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, model: CountingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    race, take = Race(bank, 80), memo.take_over
+
+    async def late(conn: Any, *args: Any) -> Any:
+        if race.over:
+            await bank.do("UPDATE runtime.thread SET token = token + 1")
+        return await take(conn, *args)
+
+    async def caller(state: Any) -> Any:
+        said = (await agent(model, "hello").ainvoke({"seen": []}))["seen"]
+        await race.decide()
+        return {"seen": said}
+
+    monkeypatch.setattr(memo, "take_over", late)
+    with pytest.raises(StaleRun):
+        await transactional(chain(saver, caller)).ainvoke({"seen": []}, thread)
     assert model.calls == ["hello"]
 
 
