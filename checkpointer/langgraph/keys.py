@@ -7,13 +7,14 @@ checkpoint library exports (`ERROR`, `RESUME`, `WRITES_IDX_MAP`) is imported whe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from uuid import UUID
 
 __all__ = [
     "BRANCH",
@@ -36,6 +37,7 @@ __all__ = [
     "SENDS",
     "STEP_TAG",
     "TASK_ID",
+    "EarlierAttempt",
     "RunOptions",
     "by_namespace",
     "is_marked",
@@ -82,6 +84,13 @@ NULL_TASK: Final = "00000000-0000-0000-0000-000000000000"
 _ABOUT_CONTROL = frozenset({ERROR, INTERRUPT, RESUME, ERROR_SOURCE_NODE})
 
 
+class EarlierAttempt(NamedTuple):
+    """An attempt that ended in a conflict: its fencing token, and a name for the claim of the one that goes on."""
+
+    token: int
+    claim_id: UUID
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """What the caller of a run tells the saver, see `control.AttemptControl`.
@@ -94,6 +103,7 @@ class RunOptions:
         take_over: take the thread from a run of another process that is under way.
         tells_its_end: the caller says when the run is over (`TransactionalSaver.afinish`), so that until then it can be
             said that it runs.
+        after: the attempt before, of the same call. The thread is taken only from that one.
     """
 
     graph: str | None = None
@@ -101,6 +111,7 @@ class RunOptions:
     tells_questions_apart: bool = False
     take_over: bool = True
     tells_its_end: bool = False
+    after: EarlierAttempt | None = None
 
 
 def is_private_channel(name: str) -> bool:

@@ -28,7 +28,7 @@ from superstep.checkpointer.langgraph.questions import asked_in
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.read_set import Effect
 from superstep.checkpointer.threads.current import paying_task
-from superstep.checkpointer.threads.ownership import busy
+from superstep.checkpointer.threads.ownership import busy, stale
 from superstep.checkpointer.threads.queries import running, workers
 from superstep.checkpointer.threads.questions import NO_QUESTIONS, Questions
 from superstep.checkpointer.threads.run import Run, no_barrier
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.langgraph.keys import RunOptions
     from superstep.checkpointer.threads.registry import Registry
 
 __all__ = ["load"]
@@ -135,13 +136,18 @@ async def _load(
 ) -> tuple[Run, asyncpg.Record | None]:
     """The row, and the run that loads it, which owns the thread from here on.
 
-    First the claim, then the row: no earlier owner can commit between the two, so the row is the thread's head.
+    First the claim, then the row: no earlier owner can commit between the two. A later one can, and then the row is not
+    the head that was claimed: what the later one did must not be told as the outcome of this run.
     """
     thread_id, ns = thread_of(conf), namespace_of(conf)
+    claimed = run is None
     if run is None:
         run = await _claim(runs, serde, conn, key, conf)
     schema = runs.database.schema
     row = await running.checkpoint(conn, schema, thread_id, ns, checkpoint_of(conf))
+    found = row["checkpoint_id"] if row is not None else None
+    if claimed and checkpoint_of(conf) is None and run.head not in (None, found):
+        raise stale(thread_id)
     if row and (row["write_tasks"] or row["tried_before"]):
         writes = zip(row["write_tasks"] or (), row["write_channels"] or (), strict=True)
         answered = {task_id for task_id, channel in writes if channel == RESUME}
@@ -158,16 +164,7 @@ async def _claim(
     """Take the thread over: raise its fencing token."""
     thread_id = thread_of(conf)
     options = run_options(conf)
-    # A run of plain LangGraph never says that it is over: it is not said of it that it runs.
-    worker = runs.worker.id if options.tells_its_end else None
-    for _ in range(_MOST_CLAIMS):
-        found_at = None if options.take_over else await _found_at(runs, conn, thread_id)
-        owner = await running.claim(conn, runs.database.schema, thread_id, options.graph, worker, found_at)
-        if owner is not None:
-            break
-        await _refuse_other_graph(runs, conn, thread_id, options.graph)
-    else:
-        raise ThreadBusy(f"Thread {thread_id!r} keeps changing hands. Look at it with `runtime threads`.")
+    owner = await _taken(runs, conn, thread_id, options)
     await failpoints.hit("run.claimed")
     run = Run(
         runs.database,
@@ -183,6 +180,28 @@ async def _claim(
     )
     runs.register(run)
     return run
+
+
+async def _taken(runs: Registry, conn: Connection, thread_id: str, options: RunOptions) -> asyncpg.Record:
+    """`token` and `head` of a thread that is this run's now.
+
+    A call that goes on after a conflict had the thread. Somebody may have taken it since, changed or deleted it: to
+    take it back would cut off a run that is under way, and tell what that one did as the outcome of this call.
+    """
+    if options.after is not None:
+        owner = await running.claim_again(conn, runs.database.schema, thread_id, *options.after)
+        if owner is None:
+            raise stale(thread_id)
+        return owner
+    # A run of plain LangGraph never says that it is over: it is not said of it that it runs.
+    worker = runs.worker.id if options.tells_its_end else None
+    for _ in range(_MOST_CLAIMS):
+        found_at = None if options.take_over else await _found_at(runs, conn, thread_id)
+        owner = await running.claim(conn, runs.database.schema, thread_id, options.graph, worker, found_at)
+        if owner is not None:
+            return owner
+        await _refuse_other_graph(runs, conn, thread_id, options.graph)
+    raise ThreadBusy(f"Thread {thread_id!r} keeps changing hands. Look at it with `runtime threads`.")
 
 
 def _run_around() -> Holder | None:

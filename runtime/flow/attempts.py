@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
 
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from langgraph.types import Command
 
-from superstep.checkpointer import CACHE, AttemptControl, RunOptions
+from superstep.checkpointer import CACHE, AttemptControl, EarlierAttempt, RunOptions
 from superstep.runtime.flow.answers import for_open_questions, names_any
 from superstep.runtime.flow.node_cache import FactlessCache
 from superstep.runtime.flow.retry import Tries
@@ -84,6 +85,7 @@ class Attempts:
         self._options = _durable(options)
         self._tried = Tries(flow.settings)
         self._spent: set[str] = set()  # names of questions whose answers count no more
+        self._before: EarlierAttempt | None = None
         self._lease: Lease | None = None
         self._key: object = None
         self._status = "unfinished"  # stands for a run that was cancelled, closed early or drained
@@ -131,6 +133,7 @@ class Attempts:
             tells_questions_apart=True,
             take_over=settings.take_over,
             tells_its_end=self._lease is not None,
+            after=self._before,
         )
         self._key = control = AttemptControl(run_options, self._callers_control)
         if self._lease is not None:
@@ -185,7 +188,10 @@ class Attempts:
     async def rewind(self, pause: float) -> None:
         """Go back to the thread's last commit. On the saver's loop."""
         run = self._saver.runs.find(self._key, self._thread_id)
-        self._spent |= run.spent if run is not None else set()
+        if run is not None:
+            self._spent |= run.spent
+            if run.token is not None:
+                self._before = EarlierAttempt(run.token, uuid4())
         await self._saver.runs.end(self._key)
         await asyncio.sleep(pause)
         if run is not None and run.moved and self._to_latest:

@@ -25,6 +25,7 @@ __all__ = [
     "Nested",
     "checkpoint",
     "claim",
+    "claim_again",
     "discard",
     "finish",
     "forget_nested",
@@ -61,6 +62,17 @@ async def claim(
     """
     (expected,) = found_at or (None,)
     return await conn.fetchrow(_sql(schema)["claim"], thread_id, graph, worker, found_at is not None, expected)
+
+
+async def claim_again(
+    conn: Connection, schema: str, thread_id: str, token: int, claim_id: UUID
+) -> asyncpg.Record | None:
+    """Take the thread from the attempt before, which has this token: `token` and `head`.
+
+    Returns:
+        `None` if the thread was taken, changed or deleted by somebody else.
+    """
+    return await conn.fetchrow(_sql(schema)["claim_again"], thread_id, token, claim_id)
 
 
 async def finish(conn: Connection, schema: str, thread_id: str, token: int, status: str, error: str | None) -> None:

@@ -14,6 +14,14 @@ ON CONFLICT (thread_id) DO UPDATE
       AND (NOT $4::boolean OR t.worker_id IS NOT DISTINCT FROM $5::uuid)
 RETURNING token, head
 
+-- name: claim_again
+-- Take the thread for the next attempt of the same call, from the attempt before. No row: somebody else has it, or it is
+-- deleted. Repeated after a lost connection it finds its own claim.
+-- $1 thread  $2 token of the attempt before  $3 names this claim
+UPDATE {schema}.thread SET token = DEFAULT, claim_id = $3, status = 'unfinished', error = NULL, updated_at = now()
+WHERE thread_id = $1 AND (token = $2 OR claim_id = $3)
+RETURNING token, head
+
 -- name: finish
 -- How a run ended, unless another has taken the thread since.
 UPDATE {schema}.thread
