@@ -15,6 +15,8 @@ from langgraph.graph import END, START, StateGraph
 
 from superstep import current_step, transactional
 from superstep.checkpointer import TransactionalSaver
+from tests.benchmarks import dbos_side
+from tests.benchmarks.peers import checked, environment
 from tests.benchmarks.setting import thread
 from tests.benchmarks.tables import number, table
 
@@ -32,6 +34,7 @@ INSERT INTO account SELECT i, 1000000 FROM generate_series(1, 1000) AS i
 _READ = "SELECT balance FROM account WHERE id = $1"
 _SET = "UPDATE account SET balance = $2 WHERE id = $1"
 _THINK = 0.2
+DBOS = "3.4.0"
 
 
 class State(TypedDict):
@@ -147,11 +150,14 @@ async def _two_rows(place: Place) -> list[str]:
 
 async def _neighbours(place: Place) -> list[list[str]]:
     many, steps = place.size(32, 4), place.size(50, 3)
-    ratios, repairs = [], []
+    dbos = environment(f"dbos-{DBOS}", lambda pip, _: pip(f"dbos=={DBOS}"))
+    ratios, times_dbos, repairs = [], [], []
     for _ in range(place.size(3, 1)):
         (plain,) = await _rounds(place.url, Work(many, "none", steps, 0.0), 1)
         (got,) = await _rounds(place.url, Work(many, "neighbours", steps, 0.0), 1)
+        theirs = await asyncio.to_thread(checked, dbos, dbos_side.__file__, place.url, str(many), str(steps))
         ratios.append(plain.seconds / got.seconds)
+        times_dbos.append(float(theirs) / got.seconds)
         repairs.append(got.repairs / (many * steps))
     pair = await _processes(place.url, Work(many // 2, "neighbours", steps, 0.0), 2)
     shared = sum(each.repairs for each in pair) / (many * steps)
@@ -163,6 +169,13 @@ async def _neighbours(place: Place) -> list[list[str]]:
             f"{number(median(ratios))} of the loop without reads, {number(median(repairs))} repairs a commit",
             "0.6, 0.05",
             holds=median(ratios) >= 0.6 and median(repairs) <= 0.05,
+        ),
+        _row(
+            f"{many}",
+            "the same, beside datasource transactions of DBOS workflows",
+            f"{number(median(times_dbos))} times DBOS {DBOS}",
+            "6 times",
+            holds=median(times_dbos) >= 6,
         ),
         _row(
             f"2 x {many // 2}, two processes",

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from contextlib import asynccontextmanager
 from importlib.metadata import distributions, version
-from pathlib import Path
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +22,13 @@ from superstep.providers import RoutedChatModel
 from superstep.providers.catalog.parse import parse_models
 from superstep.providers.chat.service import Service
 from tests.benchmarks import litellm_side
+from tests.benchmarks.peers import environment
 from tests.benchmarks.tables import rotated, table
 from tests.support.vendors import vendor_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from tests.benchmarks.setting import Place
 
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 LITELLM = "1.109.1"  # pinned: 1.107.0 was a compromised release
-_HOME = Path(__file__).parents[2] / ".bench" / f"litellm-{LITELLM}"
 
 BARE, ROUTED = "ChatOpenAI", "routed"
 SDK, ROUTER = "openai SDK", "LiteLLM Router"
@@ -50,9 +47,9 @@ PAIRS = ((ROUTED, BARE), (ROUTER, SDK))
 async def run(place: Place) -> str:
     """The section."""
     calls = place.size(1000, 20)
-    _install_litellm()
+    python = environment(f"litellm-{LITELLM}", _install_litellm)
     with vendor_process("--keep-alive", "--quiet") as vendor:
-        async with _ours(vendor.openai_url) as ours, _theirs(vendor.openai_url) as theirs:
+        async with _ours(vendor.openai_url) as ours, _theirs(python, vendor.openai_url) as theirs:
             ms, cpu = await _measure({**ours, **theirs}, calls)
     return _section(ms, cpu, calls)
 
@@ -128,9 +125,9 @@ async def _ours(url: str) -> AsyncIterator[dict[str, Contender]]:
 
 
 @asynccontextmanager
-async def _theirs(url: str) -> AsyncIterator[dict[str, Contender]]:
+async def _theirs(python: Path, url: str) -> AsyncIterator[dict[str, Contender]]:
     side = await asyncio.create_subprocess_exec(
-        _HOME / "bin" / "python",
+        python,
         litellm_side.__file__,
         url,
         stdin=asyncio.subprocess.PIPE,
@@ -155,27 +152,12 @@ async def _theirs(url: str) -> AsyncIterator[dict[str, Contender]]:
         await side.wait()
 
 
-def _install_litellm() -> None:
-    """Once, in an environment of its own; `make clean` removes it."""
-    done = _HOME / ".installed"
-    if done.exists():
-        return
-    shutil.rmtree(_HOME, ignore_errors=True)
-    _checked(sys.executable, "-m", "venv", str(_HOME))
-    pip = (str(_HOME / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    # Its own requirements, less certifi: it wants one that not every index has yet, and nothing here speaks TLS.
-    _checked(*pip, "--no-deps", f"litellm=={LITELLM}")
-    [site] = (_HOME / "lib").glob("python*/site-packages")
+def _install_litellm(pip: Callable[..., object], site: Path) -> None:
+    """With its own requirements, less certifi: it wants one that not every index has yet, and nothing speaks TLS."""
+    pip("--no-deps", f"litellm=={LITELLM}")
     [found] = distributions(name="litellm", path=[str(site)])
     needed = [each for each in map(Requirement, found.requires or ()) if each.name not in ("certifi", "openai")]
     wanted = [
         str(each).partition(";")[0] for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})
     ]
-    _checked(*pip, *wanted, "certifi", f"openai=={version('openai')}")
-    done.touch()
-
-
-def _checked(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    pip(*wanted, "certifi", f"openai=={version('openai')}")
