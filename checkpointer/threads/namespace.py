@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from langgraph.checkpoint.base import Checkpoint, copy_checkpoint
@@ -20,7 +19,7 @@ from superstep.checkpointer.threads.questions import NO_QUESTIONS
 from superstep.runtime.faults import StaleRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from superstep.checkpointer.langgraph.progress import Progress
     from superstep.checkpointer.threads.questions import Questions
@@ -114,16 +113,15 @@ class Namespace:
             self._expect()
         await asyncio.shield(waiting)
 
-    @contextmanager
-    def committing(self) -> Iterator[None]:
-        """A commit is under way. It ends by itself, so those that wait are patient meanwhile."""
+    def begin_commit(self) -> None:
+        """A commit is under way until `end_commit`. It ends by itself, so those that wait are patient meanwhile."""
         self._committing += 1
-        try:
-            yield
-        finally:
-            self._committing -= 1
-            if self._waiting:
-                self._expect()
+
+    def end_commit(self) -> None:
+        """A commit has ended, however it did."""
+        self._committing -= 1
+        if self._waiting:
+            self._expect()
 
     def _expect(self) -> None:
         """Have the waits end if no commit is under way for a while from now."""
