@@ -139,7 +139,9 @@ async def _load(
     """
     thread_id, ns = thread_of(conf), namespace_of(conf)
     if run is None:
-        run = await _claim(runs, serde, conn, key, conf)
+        run, is_new = await _claim(runs, serde, conn, key, conf)
+        if is_new and ns == "":
+            return run, None
     schema = runs.database.schema
     row = await running.checkpoint(conn, schema, thread_id, ns, checkpoint_of(conf))
     if row and (row["write_tasks"] or row["tried_before"]):
@@ -154,8 +156,8 @@ async def _load(
 
 async def _claim(
     runs: Registry, serde: SerializerProtocol, conn: Connection, key: object, conf: Mapping[str, Any]
-) -> Run:
-    """Take the thread over: raise its fencing token."""
+) -> tuple[Run, bool]:
+    """Take the thread over: raise its fencing token. The run, and whether the thread has no checkpoint yet."""
     thread_id = thread_of(conf)
     options = run_options(conf)
     # A run of plain LangGraph never says that it is over: it is not said of it that it runs.
@@ -182,7 +184,7 @@ async def _claim(
         holder=Holder(within=_run_around()),
     )
     runs.register(run)
-    return run
+    return run, owner["is_new"]
 
 
 def _run_around() -> Holder | None:
