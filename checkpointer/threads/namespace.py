@@ -51,7 +51,7 @@ class Namespace:
         self.at_exit = False
         self.above: Mapping[str, str] = {}
         self._recent: deque[str | None] = deque(maxlen=_RECENT)
-        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._failure: BaseException | None = None
         self._committing = 0
         self._limit: asyncio.TimerHandle | None = None  # runs on when nobody waits, until `fail` ends it
@@ -107,11 +107,13 @@ class Namespace:
             return
         if self._failure is not None:
             raise self._failure
-        waiting = self._waiting.get(checkpoint_id)
-        if waiting is None:
-            waiting = self._waiting[checkpoint_id] = asyncio.get_running_loop().create_future()
+        waiting = asyncio.get_running_loop().create_future()  # each waits by itself: one is cancelled, others go on
+        if checkpoint_id in self._waiting:
+            self._waiting[checkpoint_id].append(waiting)
+        else:
+            self._waiting[checkpoint_id] = [waiting]
             self._expect()
-        await asyncio.shield(waiting)
+        await waiting
 
     def begin_commit(self) -> None:
         """A commit is under way until `end_commit`. It ends by itself, so those that wait are patient meanwhile."""
@@ -149,18 +151,18 @@ class Namespace:
         """The checkpoint is committed."""
         self._recent.append(checkpoint_id)
         self._since = time.perf_counter()
-        waiting = self._waiting.pop(checkpoint_id, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
+        for waiting in self._waiting.pop(checkpoint_id, ()):
+            if not waiting.done():
+                waiting.set_result(None)
 
     def fail(self, error: BaseException) -> None:
         """A commit failed: what waits for it, or for one after it, fails with it."""
         self._failure = error
         while self._waiting:
-            _, waiting = self._waiting.popitem()
-            if not waiting.done():
-                waiting.set_exception(error)
-                waiting.exception()  # the failed commit itself is what reports it
+            for waiting in self._waiting.popitem()[1]:
+                if not waiting.done():
+                    waiting.set_exception(error)
+                    waiting.exception()  # the failed commit itself is what reports it
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None
