@@ -104,7 +104,8 @@ async def put_roots(conn: Connection, schema: str, puts: Sequence[Put]) -> set[s
     parameters = [
         *map(text_array, (*places, kinds)),
         payloads,
-        *map(text_array, (metadata, stats)),
+        metadata,
+        stats,
         number_array(tokens),
         text_array(heads),
         *map(number_array, (firsts, lasts)),

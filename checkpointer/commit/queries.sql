@@ -1,6 +1,6 @@
 -- What commits a checkpoint. `{schema}` is the quoted schema. Parameters are listed where the order is not
 -- obvious. Each is one round trip; those that write are single statements, hence atomic by themselves.
--- Arrays come as text (`database.arrays`), but for those of bytes, and those that are asked for parts of.
+-- Arrays come as text (`database.arrays`), but for those of bytes or JSON, and those that are asked for parts of.
 
 -- name: own_root
 -- Commit right of a run on the root namespace: still the owner, and the head has not moved. Takes the row lock, so two
@@ -70,7 +70,7 @@ WITH own AS ({own_nested}),
 -- Rows of all, with the number of the checkpoint first: $14-$18 new channel values  $19-$25 writes
 WITH given AS (
     SELECT * FROM unnest($1::text::text[], $2::text::text[], $3::text::text[], $4::text::text[], $5::bytea[],
-                         $6::text::text[], $7::text::text[], $8::text::bigint[], $9::text::text[], $10::text::integer[],
+                         $6::text[], $7::text[], $8::text::bigint[], $9::text::text[], $10::text::integer[],
                          $11::text::integer[]) WITH ORDINALITY
         AS g(thread_id, checkpoint_id, parent_id, kind, payload, metadata, stats, token, head, first, last, at)
 ), own AS (

@@ -7,7 +7,7 @@ Bytes go as they are: as text they would be twice as long.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -17,7 +17,13 @@ __all__ = ["number_array", "text_array"]
 
 def text_array(texts: Collection[str | None]) -> str:
     """The text of an array of texts, some of which may be null."""
-    return f"{{{','.join(map(_element, texts))}}}" if texts else "{}"
+    if not texts:
+        return "{}"
+    if None not in texts:
+        joined = '","'.join(cast("Collection[str]", texts))
+        if "\\" not in joined and joined.count('"') == 2 * (len(texts) - 1):
+            return f'{{"{joined}"}}'  # the short way: no quotes but those between the texts
+    return f"{{{','.join(map(_element, texts))}}}"
 
 
 def number_array(numbers: Collection[int]) -> str:
