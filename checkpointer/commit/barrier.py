@@ -133,8 +133,12 @@ class Barrier:
             StagedWriteFailed: the database rejected a staged write; that task's result is taken back.
             StaleRun: the thread has another owner. Nothing is stored.
         """
-        with self.run.namespaces[self.ns].committing():
+        namespace = self.run.namespaces[self.ns]
+        namespace.begin_commit()
+        try:
             await self._commit()
+        finally:
+            namespace.end_commit()
 
     async def _commit(self) -> None:
         if self.run.poison is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
+from superstep.checkpointer.database.arrays import number_array, text_array
 from superstep.checkpointer.langgraph.codec import WriteRows
 from superstep.runtime.sqlfile import beside
 
@@ -48,7 +49,11 @@ class NewCheckpoint(NamedTuple):
 
     def parameters(self, stats: str | None, writes: WriteRows) -> list[Any]:
         """As every put takes them: the record of the super-step, as JSON, stands between the columns of the row."""
-        return [*self[:4], *self.row[:5], stats, *self.row[5:], *writes]
+        row = self.row
+        references = text_array(row.channels), text_array(row.versions)
+        names = text_array(row.new_channels), text_array(row.new_versions), text_array(row.new_kinds)
+        columns = row.kind, row.payload, *references, row.metadata, stats, *names, row.new_values
+        return [*self[:4], *columns, *_columns_of(writes)]
 
 
 class Put(NamedTuple):
@@ -93,8 +98,29 @@ async def put_roots(conn: Connection, schema: str, puts: Sequence[Put]) -> set[s
         given.append((*place, put.token, put.head, first, len(channels)))
         values += zip(repeat(at), *row[5:])
         writes += zip(repeat(at), *put.writes)
-    parameters = [*_columns(given, 11), channels, versions, *_columns(values, 5), *_columns(writes, 7)]
+    *places, kinds, payloads, metadata, stats, tokens, heads, firsts, lasts = _columns(given, 11)
+    of, *names, data = _columns(values, 5)
+    by, *columns = _columns(writes, 7)
+    parameters = [
+        *map(text_array, (*places, kinds)),
+        payloads,
+        metadata,
+        stats,
+        number_array(tokens),
+        text_array(heads),
+        *map(number_array, (firsts, lasts)),
+        channels,
+        versions,
+        *(number_array(of), *map(text_array, names), data),
+        *(number_array(by), *_columns_of(WriteRows(*columns))),
+    ]
     return {row[0] for row in await conn.fetch(_sql(schema)["put_roots"], *parameters)}
+
+
+def _columns_of(writes: WriteRows) -> tuple[Any, ...]:
+    """As statements take them."""
+    texts = text_array(writes.paths), text_array(writes.channels), text_array(writes.kinds)
+    return text_array(writes.tasks), number_array(writes.idx), *texts, writes.values
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:

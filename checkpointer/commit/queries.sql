@@ -1,5 +1,6 @@
 -- What commits a checkpoint. `{schema}` is the quoted schema. Parameters are listed where the order is not
 -- obvious. Each is one round trip; those that write are single statements, hence atomic by themselves.
+-- Arrays come as text (`database.arrays`), but for those of bytes or JSON, and those that are asked for parts of.
 
 -- name: own_root
 -- Commit right of a run on the root namespace: still the owner, and the head has not moved. Takes the row lock, so two
@@ -36,18 +37,19 @@ RETURNING thread_id
 -- $11-$14 new channel values (channel, version, kind, value)  $15-$20 writes (task, idx, path, channel, kind, value)
 vals AS (
     INSERT INTO {schema}.channel_value (thread_id, ns, channel, version, kind, value)
-    SELECT $1, $2, v.* FROM own, unnest($11::text[], $12::text[], $13::text[], $14::bytea[]) AS v
+    SELECT $1, $2, v.* FROM own, unnest($11::text::text[], $12::text::text[], $13::text::text[], $14::bytea[]) AS v
     ON CONFLICT DO NOTHING
 ), writes AS (
     INSERT INTO {schema}.task_write (thread_id, ns, checkpoint_id, task_id, idx, task_path, channel, kind, value)
     SELECT $1, $2, $4, w.*
-    FROM own, unnest($15::text[], $16::integer[], $17::text[], $18::text[], $19::text[], $20::bytea[]) AS w
+    FROM own, unnest($15::text::text[], $16::text::integer[], $17::text::text[], $18::text::text[], $19::text::text[],
+                     $20::bytea[]) AS w
     ON CONFLICT (thread_id, ns, checkpoint_id, task_id, idx) DO UPDATE
         SET task_path = EXCLUDED.task_path, channel = EXCLUDED.channel, kind = EXCLUDED.kind, value = EXCLUDED.value
 )
 INSERT INTO {schema}.checkpoint
     (thread_id, ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata, stats)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10::text::jsonb FROM own
+SELECT $1, $2, $3, $4, $5, $6, $7::text::text[], $8::text::text[], $9::text::jsonb, $10::text::jsonb FROM own
 ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE
     SET kind = EXCLUDED.kind, payload = EXCLUDED.payload, channels = EXCLUDED.channels,
         versions = EXCLUDED.versions, metadata = EXCLUDED.metadata
@@ -67,8 +69,9 @@ WITH own AS ({own_nested}),
 -- $10,$11 where its channels begin and end in $12 channels $13 versions
 -- Rows of all, with the number of the checkpoint first: $14-$18 new channel values  $19-$25 writes
 WITH given AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[],
-                         $8::bigint[], $9::text[], $10::integer[], $11::integer[]) WITH ORDINALITY
+    SELECT * FROM unnest($1::text::text[], $2::text::text[], $3::text::text[], $4::text::text[], $5::bytea[],
+                         $6::text[], $7::text[], $8::text::bigint[], $9::text::text[], $10::text::integer[],
+                         $11::text::integer[]) WITH ORDINALITY
         AS g(thread_id, checkpoint_id, parent_id, kind, payload, metadata, stats, token, head, first, last, at)
 ), own AS (
     UPDATE {schema}.thread t SET head = g.checkpoint_id, updated_at = now()
@@ -78,13 +81,14 @@ WITH given AS (
 ), vals AS (
     INSERT INTO {schema}.channel_value (thread_id, ns, channel, version, kind, value)
     SELECT own.thread_id, '', v.channel, v.version, v.kind, v.value
-    FROM unnest($14::integer[], $15::text[], $16::text[], $17::text[], $18::bytea[])
+    FROM unnest($14::text::integer[], $15::text::text[], $16::text::text[], $17::text::text[], $18::bytea[])
         AS v(at, channel, version, kind, value) JOIN own USING (at)
     ON CONFLICT DO NOTHING
 ), writes AS (
     INSERT INTO {schema}.task_write (thread_id, ns, checkpoint_id, task_id, idx, task_path, channel, kind, value)
     SELECT own.thread_id, '', own.parent_id, w.task_id, w.idx, w.task_path, w.channel, w.kind, w.value
-    FROM unnest($19::integer[], $20::text[], $21::integer[], $22::text[], $23::text[], $24::text[], $25::bytea[])
+    FROM unnest($19::text::integer[], $20::text::text[], $21::text::integer[], $22::text::text[], $23::text::text[],
+                $24::text::text[], $25::bytea[])
         AS w(at, task_id, idx, task_path, channel, kind, value) JOIN own USING (at)
     ON CONFLICT (thread_id, ns, checkpoint_id, task_id, idx) DO UPDATE
         SET task_path = EXCLUDED.task_path, channel = EXCLUDED.channel, kind = EXCLUDED.kind, value = EXCLUDED.value

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["step_record"]
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+
 
 def step_record(nodes: Sequence[str], costs: Costs, effects: Sequence[Effect], *, commit: str, ms: float) -> str:
     """The record as JSON for a jsonb column. `summaries.StepRecord` says what the fields mean.
@@ -27,7 +29,7 @@ def step_record(nodes: Sequence[str], costs: Costs, effects: Sequence[Effect], *
         ms: milliseconds of all attempts.
     """
     prompts = sorted({what for effect in effects for what in effect.uses})
-    text = json.dumps(
+    text = _ENCODER.encode(
         {
             "nodes": nodes,
             "attempts": costs.attempts,
@@ -41,7 +43,6 @@ def step_record(nodes: Sequence[str], costs: Costs, effects: Sequence[Effect], *
             "ms": round(ms, 3),
             **({"waited_ms": round(costs.waited_ms, 3)} if costs.escalated else {}),
             **({"prompts": prompts} if prompts else {}),
-        },
-        ensure_ascii=False,
+        }
     )
     return for_jsonb(text)

@@ -16,7 +16,7 @@ from superstep.runtime.faults import ConfigError, DatabaseUnavailable, RuntimeFa
 from superstep.runtime.masking import without_password
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Sequence, Set
 
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
@@ -48,29 +48,47 @@ async def save_result(
     if run.writes.is_withdrawn(*at, task_id):
         return
     mark, clean = unmark(writes)
+    channels = {channel for channel, _ in clean}
     where = Where(run.thread_id, *at)
     run.handed_in(task_id)
-    took_answer = run.token is not None and task_id != NULL_TASK and any(channel == RESUME for channel, _ in clean)
-    answers = next((len(value) for channel, value in clean if channel == RESUME and isinstance(value, list)), 0)
-    took_another = took_answer and run.namespaces[at[0]].has_taken_another(task_id, answers)
-    if took_another:
-        run.spend_answers(at[0], [task_id])
-    if took_answer and not run.namespaces[at[0]].may_take_answers(at[1], task_id, task_path):
-        await _refuse_answer(run, at, task_id)
-    if took_answer:
-        run.step(*at).answer(task_id)
-    run.name_questions(at[0], task_id, asked_in(clean, INTERRUPT))
-    finished = is_output(clean)
+    took_another = False
+    if RESUME in channels and run.token is not None and task_id != NULL_TASK:
+        took_another = await _take_answer(run, at, task_id, task_path, clean)
+    if INTERRUPT in channels:
+        run.name_questions(at[0], task_id, asked_in(clean, INTERRUPT))
+    finished = is_output(channels)
     took_another = took_another and not (finished and run.options.accept_stale_answers)
-    failure = next((value for channel, value in clean if channel == ERROR), None)
+    failure: object = None
+    if ERROR in channels:
+        failure = next(value for channel, value in clean if channel == ERROR)
+        clean = _without_secrets(clean)
     try:
-        effect = await _effect(run, at, task_id, task_path, mark, clean, finished=finished)
+        effect = await _effect(run, at, task_id, task_path, mark, channels, finished=finished)
         stored = None if effect is None or effect.empty else dumped_effect(serde, where, effect)
     except RuntimeFault as e:
         run.poison = e
         raise
-    rows = write_rows(serde, _without_secrets(clean), task_id, task_path, where)
+    rows = write_rows(serde, clean, task_id, task_path, where)
     await run.writes.save(*at, Result(task_id, rows, stored, finished, _is_its_own(failure), took_another))
+
+
+async def _take_answer(
+    run: Run, at: tuple[str, str], task_id: str, path: str, writes: Sequence[tuple[str, Any]]
+) -> bool:
+    """The task has taken a human's answer: whether it is one more than when the run was entered.
+
+    Raises:
+        Drift: the answer was not for this task.
+    """
+    namespace = run.namespaces[at[0]]
+    answers = next((len(value) for channel, value in writes if channel == RESUME and isinstance(value, list)), 0)
+    took_another = namespace.has_taken_another(task_id, answers)
+    if took_another:
+        run.spend_answers(at[0], [task_id])
+    if not namespace.may_take_answers(at[1], task_id, path):
+        await _refuse_answer(run, at, task_id)
+    run.step(*at).answer(task_id)
+    return took_another
 
 
 def _is_its_own(failure: object) -> bool:
@@ -129,15 +147,15 @@ async def _effect(
     task_id: str,
     path: str,
     mark: str | None,
-    writes: Sequence[tuple[str, Any]],
+    channels: Set[str],
     *,
     finished: bool,
 ) -> Effect | None:
-    """The reads and staged writes that belong to these very writes."""
+    """The reads and staged writes that belong to these very writes, of which `channels` are the channels."""
     step = run.steps.get(at)
     if finished and mark is not None and (step is None or not step.knows(task_id, mark)):
         raise _cached(path)
-    effect = None if step is None else _effect_of(step, task_id, path, mark, writes, finished=finished)
+    effect = None if step is None else _effect_of(step, task_id, path, mark, channels, finished=finished)
     if finished and (strays := run.strays(task_id)):
         step = run.step(*at)
         for stray in strays:
@@ -163,10 +181,9 @@ def _cached(path: str) -> ConfigError:
 
 
 def _effect_of(
-    step: SuperStep, task_id: str, path: str, mark: str | None, writes: Sequence[tuple[str, Any]], *, finished: bool
+    step: SuperStep, task_id: str, path: str, mark: str | None, channels: Set[str], *, finished: bool
 ) -> Effect | None:
     """Tell the super-step how its task ended."""
-    channels = {channel for channel, _ in writes}
     effect: Effect | None = None
     if finished:
         effect = step.finish(task_id, mark, path)

@@ -80,13 +80,15 @@ class Database:
         """
 
         async def once() -> T:
-            async with self.connections.borrow() as conn:
-                try:
-                    return await work(conn)
-                except DRIVER_ERRORS as e:
-                    if is_unusable(e):
-                        cut(conn)
-                    raise
+            conn = await self.connections.acquire()
+            try:
+                return await work(conn)
+            except DRIVER_ERRORS as e:
+                if is_unusable(e):
+                    cut(conn)
+                raise
+            finally:
+                await self.connections.end_loan(conn)
 
         return await retry(once, self._failed, tries=_TRIES, outage=self.outage)
 

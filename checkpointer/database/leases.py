@@ -193,10 +193,14 @@ class Connections:
         try:
             yield conn
         finally:
-            if self._keep:
-                await self.give_back(conn)
-            else:
-                await asyncio.shield(self.give_back(conn))
+            await self.end_loan(conn)
+
+    async def end_loan(self, conn: Connection) -> None:
+        """As `give_back`, which goes on if the task is cancelled meanwhile."""
+        if self._keep:
+            await self.give_back(conn)
+        else:
+            await asyncio.shield(self.give_back(conn))
 
     def idle(self, holder: Holder) -> None:
         """`holder` keeps its connection but does not use it at the moment."""

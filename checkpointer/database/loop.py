@@ -48,8 +48,10 @@ class HomeLoop:
         self._process = _here.process
         self._background: set[asyncio.Task[Any]] = set()
 
-    async def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await `work` on this loop, from whichever loop the caller runs on.
+    def call(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """What to await, at once, to have `work` done on this loop, from whichever loop the caller runs on.
+
+        On this loop that is `work` itself.
 
         Raises:
             LoopUnavailable: this loop is closed, stopped or stuck, or stayed in a parent process.
@@ -57,8 +59,8 @@ class HomeLoop:
         if self._process != _here.process:
             self._refuse_fork(work)
         if asyncio.get_running_loop() is self.loop:
-            return await work
-        return await wait_from_loop(work, self.loop)
+            return work
+        return wait_from_loop(work, self.loop)
 
     def block(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on this loop and block the calling thread until it is done.

@@ -94,6 +94,9 @@ class WriteRows(NamedTuple):
     @classmethod
     def merged(cls, parts: Iterable[WriteRows]) -> WriteRows:
         """All rows of all parts. Of two with one task and index (a special channel written twice) the later counts."""
+        parts = tuple(parts)
+        if len(parts) == 1 and len(set(parts[0].idx)) == len(parts[0].idx):
+            return parts[0]
         rows = {(row[0], row[1]): row for part in parts for row in zip(*part, strict=True)}
         columns = zip(*rows.values(), strict=True) if rows else ((),) * 6
         return cls(*(list(column) for column in columns))
@@ -285,5 +288,7 @@ def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
 
 def for_jsonb(text: str) -> str:
     """JSON text without what jsonb does not hold: NUL, and lone surrogates."""
+    if text.isascii() and "u0000" not in text:
+        return text
     # An even number of backslashes before `u0000` is literal text.
     return _NUL.sub(r"\1", text).encode(errors="replace").decode()

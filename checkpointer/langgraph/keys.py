@@ -13,7 +13,7 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Set
     from uuid import UUID
 
 __all__ = [
@@ -82,6 +82,8 @@ ERROR_HANDLER: Final = "node_error_handler"
 NULL_TASK: Final = "00000000-0000-0000-0000-000000000000"
 
 _ABOUT_CONTROL = frozenset({ERROR, INTERRUPT, RESUME, ERROR_SOURCE_NODE})
+_NO_OUTPUT = frozenset({*WRITES_IDX_MAP, ERROR_SOURCE_NODE})
+_UNFINISHED = frozenset({ERROR, INTERRUPT})
 
 
 class EarlierAttempt(NamedTuple):
@@ -132,10 +134,9 @@ def by_namespace(ids: Mapping[Any, str]) -> dict[str, str]:
     return {ns or "": checkpoint_id for ns, checkpoint_id in ids.items()}
 
 
-def is_output(writes: Iterable[tuple[str, Any]]) -> bool:
-    """Whether these writes say that the task finished: it has one that is not about control."""
-    channels = {channel for channel, _ in writes}
-    return bool(channels - set(WRITES_IDX_MAP) - {ERROR_SOURCE_NODE}) and not channels & {ERROR, INTERRUPT}
+def is_output(channels: Set[str]) -> bool:
+    """Whether writes to these channels say that the task finished: one is not about control."""
+    return not channels <= _NO_OUTPUT and channels.isdisjoint(_UNFINISHED)
 
 
 # LangGraph clears a task's writes when it starts the task anew, and hands them to the saver when the task is done. A
@@ -148,15 +149,18 @@ def is_marked(writes: Iterable[tuple[str, Any]]) -> bool:
     return any(channel == NO_WRITES and isinstance(value, str) for channel, value in writes)
 
 
-def unmark(writes: Iterable[tuple[str, Any]]) -> tuple[str | None, list[tuple[str, Any]]]:
+def unmark(writes: Collection[tuple[str, Any]]) -> tuple[str | None, list[tuple[str, Any]]]:
     """Take our mark out of a task's writes; of a task that failed keep nothing but the failure.
 
     Returns:
         The mark, or `None`; the writes as LangGraph would have made them without it.
     """
+    channels = {channel for channel, _ in writes}
+    failed = ERROR in channels
+    if not failed and NO_WRITES not in channels:
+        return None, list(writes)
     mark: str | None = None
     clean: list[tuple[str, Any]] = []
-    failed = any(channel == ERROR for channel, _ in writes)
     for channel, value in writes:
         if channel == NO_WRITES and isinstance(value, str):
             mark = value

@@ -126,7 +126,10 @@ def _dumped(values: Mapping[str, Any], what: str) -> str:
 
 def _form(value: Any, depth: int = 0) -> Any:
     """What JSON has for a value. `json.dumps` takes it."""
-    if type(value) in _SCALARS:
+    kind = type(value)
+    if kind is str:
+        return json_text(value)
+    if kind in _SCALARS:
         return _scalar(value)
     if depth > _DEEPEST:
         raise _NoForm(f"more than {_DEEPEST} levels")
@@ -173,7 +176,7 @@ def _fields(value: Any) -> Any:
 
 def _key(key: Any) -> str:
     if isinstance(key, str):
-        return json_text(str(key))
+        return json_text(key if type(key) is str else str(key))
     form = _form(key)
     if isinstance(form, dict | list):
         raise _NoForm(f"a key that is a {type(key).__name__}")

@@ -11,8 +11,7 @@ whose barrier ends the task:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langgraph.config import get_config
 
@@ -35,8 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["TaskPlace", "graph_namespace", "node_of_callback", "nodes_around", "path_text", "task_place"]
 
 
-@dataclass(frozen=True, slots=True)
-class TaskPlace:
+class TaskPlace(NamedTuple):
     """The task that some code belongs to.
 
     Attributes:
@@ -75,7 +73,7 @@ class TaskPlace:
             ns = "|".join(inner[:depth])
             node, _, task_id = inner[depth].rpartition(":")
             if node and ns in self.checkpoint_map and counts(ns):
-                return replace(self, ns=ns, task_id=task_id, node=node)
+                return self._replace(ns=ns, task_id=task_id, node=node)
         return None
 
 

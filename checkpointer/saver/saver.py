@@ -228,18 +228,18 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
             ConfigError: PostgreSQL cannot hold an id.
         """
         conf = config["configurable"]
-        ns = namespace_of(conf)
+        thread_id, ns = thread_of(conf), namespace_of(conf)
         full = metadata_of(config, metadata)
         if parents := full.get("parents"):
             full["parents"] = by_namespace(parents)
-        run = self._known(config)
+        run = self._known(conf, thread_id)
         try:
-            where = Where(str(conf["thread_id"]), ns, checkpoint["id"])
+            where = Where(thread_id, ns, checkpoint["id"])
             key = await self.database.home.call(digest_key(self.database, self.serde)) if encrypts(self.serde) else None
             standing = await delta_history.standing_snapshots(self.database, where, checkpoint, metadata, new_versions)
             row = checkpoint_row(self.serde, checkpoint, full, new_versions, where, key, standing)
             if run is None:
-                new = NewCheckpoint(thread_of(conf), ns, checkpoint["id"], conf.get("checkpoint_id"), row)
+                new = NewCheckpoint(thread_id, ns, checkpoint["id"], conf.get("checkpoint_id"), row)
                 await self._put_outside(config, new, metadata)
             else:
                 await self.database.home.call(self._put(run, conf, ns, checkpoint, row, metadata.get("source")))
@@ -249,7 +249,8 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
             raise
         place = {"thread_id": conf["thread_id"], "checkpoint_ns": ns, "checkpoint_id": checkpoint["id"]}
         stored_as: RunnableConfig = {"configurable": place}
-        looking.stored(config, stored_as)
+        if run is None:
+            looking.stored(config, stored_as)
         return stored_as
 
     async def _put(
@@ -287,7 +288,7 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         """
         conf = config["configurable"]
         thread_id, place = thread_of(conf), (namespace_of(conf), conf["checkpoint_id"])
-        run = self._known(config)
+        run = self._known(conf, thread_id)
         if run is None and looking.continues(config):
             await self.database.home.call(before_writes(self.database, thread_id, *place))
         await self.database.home.call(
@@ -301,14 +302,14 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
             )
         )
 
-    def _known(self, config: RunnableConfig) -> Run | None:
+    def _known(self, conf: Mapping[str, Any], thread_id: str) -> Run | None:
         """The run that a call of LangGraph's belongs to; `None` if it comes from outside any run.
 
         Raises:
             StaleRun: it belongs to a run that has ended.
         """
-        key = run_key(config["configurable"])
-        return self.runs.of(key, thread_of(config["configurable"])) if key is not None else None
+        key = run_key(conf)
+        return self.runs.of(key, thread_id) if key is not None else None
 
     # -- the rest ------------------------------------------------------------------------------------------------
 

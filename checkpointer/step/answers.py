@@ -60,6 +60,11 @@ class Answer:
     error: Exception | None = None
     of_catalog: bool = False
 
+    @property
+    def without_rows(self) -> Answer:
+        """What is left to compare with."""
+        return Answer(self.digest, (), self.error, self.of_catalog) if self.rows else self
+
 
 def returned(sql: str, rows: Sequence[asyncpg.Record]) -> Answer:
     """The answer that rows are."""

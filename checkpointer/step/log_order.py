@@ -17,7 +17,7 @@ __all__ = ["key_of", "rests_on_settings"]
 
 def key_of(read: Read, view: Sequence[Staged]) -> tuple[Any, ...]:
     """Equal for reads that ask the same question, of those made on top of staged writes on top of the same ones."""
-    return (*read.key, *(map(id, view) if read.after else ()))
+    return (*read.key, *map(id, view)) if read.after else read.key
 
 
 def rests_on_settings(log: Iterable[tuple[Task, Sequence[Read], Sequence[Staged]]]) -> bool:
@@ -26,5 +26,8 @@ def rests_on_settings(log: Iterable[tuple[Task, Sequence[Read], Sequence[Staged]
     In one snapshot the same question has one answer, unless something was set in between.
     """
     said: dict[tuple[Any, ...], bytes] = {}
-    reads = ((key_of(read, view), read) for _, reads, view in log for read in reads)
-    return any(sets_session(read.sql) or said.setdefault(key, read.digest) != read.digest for key, read in reads)
+    for _, reads, view in log:
+        for read in reads:
+            if sets_session(read.sql) or said.setdefault(key_of(read, view), read.digest) != read.digest:
+                return True
+    return False

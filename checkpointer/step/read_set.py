@@ -8,8 +8,9 @@ that repair and drift detection need.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from asyncpg import Record
 
@@ -43,10 +44,16 @@ class Read:
     args: tuple[Any, ...]
     digest: bytes
     after: bool = False
+    _key: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def key(self) -> tuple[str, bytes]:
-        """Equal for reads that ask the same question, and only for them."""
+        """Equal for reads that ask the same question, and only for them. Made once: replays ask for it again."""
+        if self._key is None:
+            object.__setattr__(self, "_key", self._question())
+        return cast("tuple[str, bytes]", self._key)
+
+    def _question(self) -> tuple[str, bytes]:
         try:
             return self.sql, value_bytes(self.args)
         except NoExactForm:
@@ -138,9 +145,14 @@ def digest_rows(rows: Iterable[Any]) -> bytes:
     hashes: list[bytes] = []
     for row in rows:
         if not hashes and isinstance(row, Record):
-            hashes.append(_hash(b"".join(value_bytes(name) for name in row.keys())))  # noqa: SIM118 - not a mapping
+            hashes.append(_of_columns(tuple(row.keys())))
         hashes.append(_hash(b"".join(map(value_bytes, row))))
     return _ROWS + _hash(b"".join(hashes)) + _hash(b"".join(sorted(hashes)))
+
+
+@lru_cache(maxsize=1024)
+def _of_columns(names: tuple[str, ...]) -> bytes:
+    return _hash(b"".join(map(value_bytes, names)))
 
 
 def digest_rejection(*said: str) -> bytes:

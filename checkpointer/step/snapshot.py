@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -42,7 +41,7 @@ from superstep.checkpointer.step.order import still_holds
 from superstep.checkpointer.step.snapshot_state import ALLOWED, SnapshotState
 from superstep.checkpointer.step.staged_statement import execute_staged
 from superstep.checkpointer.step.statements import sets_session, writes_rows
-from superstep.checkpointer.step.transitions import check_transition
+from superstep.checkpointer.step.transitions import illegal_transition
 from superstep.runtime.faults import StatementRefused
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ class Snapshot:
 
     def note(self, read: Read, answer: Answer, view: Sequence[Staged] = ()) -> None:
         """A read was made in the open transaction."""
-        self._seen[key_of(read, view)] = replace(answer, rows=())
+        self._seen[key_of(read, view)] = answer.without_rows
 
     async def ask(self, sql: str, args: Sequence[Any], view: Sequence[Staged] = ()) -> Answer:
         """What the database says to a read in the open transaction, a rejection included. See `answers`.
@@ -306,7 +305,7 @@ class Snapshot:
                 if not await still_holds(self._connection(), read, self._seen[key]):
                     moved.append(task)
                     self.moved.append((task, read))
-        self._seen = {key: replace(answer, rows=()) for key, answer in self._seen.items()}
+        self._seen = {key: answer.without_rows for key, answer in self._seen.items()}
         return moved
 
     async def _ask_again(self, read: Read, view: Sequence[Staged]) -> Answer:
@@ -391,5 +390,6 @@ class Snapshot:
             self._timer = None
 
     def _become(self, state: SnapshotState) -> None:
-        check_transition(ALLOWED, self.state, state, "A snapshot")
+        if state not in ALLOWED[self.state]:
+            raise illegal_transition(self.state, state, "A snapshot")
         self.state = state

@@ -10,6 +10,8 @@ __all__ = ["ALLOWED", "SnapshotState"]
 class SnapshotState(Enum):
     """See the module."""
 
+    __hash__ = object.__hash__  # each is one of a kind, and that of `Enum` is slow
+
     CLOSED = "closed"  # no connection
     BARE = "bare"  # a connection, and no transaction in it
     OPEN = "open"

@@ -201,7 +201,11 @@ class SuperStep:
     @property
     def has_reads(self) -> bool:
         """Whether a new transaction would have anything to replay."""
-        return any(reads for _, reads, _ in (*self._log(), *self.callers.log()))
+        return self._has_own_reads or self.callers.have_read
+
+    @property
+    def _has_own_reads(self) -> bool:
+        return any(reads for task in self.tasks.values() for reads in task.logs())
 
     @property
     def rests_on_anything(self) -> bool:
@@ -209,7 +213,7 @@ class SuperStep:
 
         A nested super-step that neither read nor staged has not: what its callers have read is validated with theirs.
         """
-        own = any(reads for _, reads, _ in self._log()) or self.has_writes
+        own = self._has_own_reads or self.has_writes
         return own or any(t.state is TaskState.DRIFTED for t in (*self.tasks.values(), *self.callers.drifted()))
 
     @property

@@ -22,7 +22,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from superstep.checkpointer.step.read_set import Effect, Read, Staged
-from superstep.checkpointer.step.transitions import check_transition
+from superstep.checkpointer.step.transitions import illegal_transition
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,6 +35,8 @@ _marks = itertools.count(1)
 
 class TaskState(Enum):
     """See the diagram above."""
+
+    __hash__ = object.__hash__  # each is one of a kind, and that of `Enum` is slow
 
     KNOWN = "known"  # by name: as the caller of another task, or for a question asked by an earlier attempt
     RUNNING = "running"
@@ -257,5 +259,6 @@ class Task:
             yield self.attempt.reads
 
     def _become(self, state: TaskState, effect: Effect | None = None) -> None:
-        check_transition(_ALLOWED, self.state, state, f"Task {self.id} of node {self.node!r}")
+        if state not in _ALLOWED[self.state]:
+            raise illegal_transition(self.state, state, f"Task {self.id} of node {self.node!r}")
         self.state, self.effect = state, effect

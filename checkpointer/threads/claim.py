@@ -142,7 +142,9 @@ async def _load(
     thread_id, ns = thread_of(conf), namespace_of(conf)
     claimed = run is None
     if run is None:
-        run = await _claim(runs, serde, conn, key, conf)
+        run, is_new = await _claim(runs, serde, conn, key, conf)
+        if is_new and ns == "":
+            return run, None
     schema = runs.database.schema
     row = await running.checkpoint(conn, schema, thread_id, ns, checkpoint_of(conf))
     found = row["checkpoint_id"] if row is not None else None
@@ -160,8 +162,8 @@ async def _load(
 
 async def _claim(
     runs: Registry, serde: SerializerProtocol, conn: Connection, key: object, conf: Mapping[str, Any]
-) -> Run:
-    """Take the thread over: raise its fencing token."""
+) -> tuple[Run, bool]:
+    """Take the thread over: raise its fencing token. The run, and whether the thread has no checkpoint yet."""
     thread_id = thread_of(conf)
     options = run_options(conf)
     owner = await _taken(runs, conn, thread_id, options)
@@ -179,7 +181,7 @@ async def _claim(
         holder=Holder(within=_run_around()),
     )
     runs.register(run)
-    return run
+    return run, owner["is_new"]
 
 
 async def _taken(runs: Registry, conn: Connection, thread_id: str, options: RunOptions) -> asyncpg.Record:

@@ -38,10 +38,12 @@ async def standing_snapshots(
     LangGraph does not give their values to the checkpoints after that which made the snapshot. One that has them is
     loaded without the chain behind it.
     """
+    if not (counters := metadata.get(DELTA_COUNTERS)):
+        return {}
     versions = checkpoint["channel_versions"]
     idle = {
         channel: str(versions[channel])
-        for channel, (updates, _) in (metadata.get(DELTA_COUNTERS) or {}).items()
+        for channel, (updates, _) in counters.items()
         if not updates and channel in versions
         if channel not in new_versions and channel not in checkpoint["channel_values"]
     }

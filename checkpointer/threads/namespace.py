@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from langgraph.checkpoint.base import Checkpoint, copy_checkpoint
@@ -20,7 +19,7 @@ from superstep.checkpointer.threads.questions import NO_QUESTIONS
 from superstep.runtime.faults import StaleRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from superstep.checkpointer.langgraph.progress import Progress
     from superstep.checkpointer.threads.questions import Questions
@@ -52,7 +51,7 @@ class Namespace:
         self.at_exit = False
         self.above: Mapping[str, str] = {}
         self._recent: deque[str | None] = deque(maxlen=_RECENT)
-        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._failure: BaseException | None = None
         self._committing = 0
         self._limit: asyncio.TimerHandle | None = None  # runs on when nobody waits, until `fail` ends it
@@ -108,22 +107,23 @@ class Namespace:
             return
         if self._failure is not None:
             raise self._failure
-        waiting = self._waiting.get(checkpoint_id)
-        if waiting is None:
-            waiting = self._waiting[checkpoint_id] = asyncio.get_running_loop().create_future()
+        waiting = asyncio.get_running_loop().create_future()  # each waits by itself: one is cancelled, others go on
+        if checkpoint_id in self._waiting:
+            self._waiting[checkpoint_id].append(waiting)
+        else:
+            self._waiting[checkpoint_id] = [waiting]
             self._expect()
-        await asyncio.shield(waiting)
+        await waiting
 
-    @contextmanager
-    def committing(self) -> Iterator[None]:
-        """A commit is under way. It ends by itself, so those that wait are patient meanwhile."""
+    def begin_commit(self) -> None:
+        """A commit is under way until `end_commit`. It ends by itself, so those that wait are patient meanwhile."""
         self._committing += 1
-        try:
-            yield
-        finally:
-            self._committing -= 1
-            if self._waiting:
-                self._expect()
+
+    def end_commit(self) -> None:
+        """A commit has ended, however it did."""
+        self._committing -= 1
+        if self._waiting:
+            self._expect()
 
     def _expect(self) -> None:
         """Have the waits end if no commit is under way for a while from now."""
@@ -151,18 +151,18 @@ class Namespace:
         """The checkpoint is committed."""
         self._recent.append(checkpoint_id)
         self._since = time.perf_counter()
-        waiting = self._waiting.pop(checkpoint_id, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
+        for waiting in self._waiting.pop(checkpoint_id, ()):
+            if not waiting.done():
+                waiting.set_result(None)
 
     def fail(self, error: BaseException) -> None:
         """A commit failed: what waits for it, or for one after it, fails with it."""
         self._failure = error
         while self._waiting:
-            _, waiting = self._waiting.popitem()
-            if not waiting.done():
-                waiting.set_exception(error)
-                waiting.exception()  # the failed commit itself is what reports it
+            for waiting in self._waiting.popitem()[1]:
+                if not waiting.done():
+                    waiting.set_exception(error)
+                    waiting.exception()  # the failed commit itself is what reports it
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None

@@ -23,20 +23,28 @@ _TICKS = 4
 
 @dataclass(slots=True)
 class Batch:
-    """Results of one super-step that are stored together."""
+    """Results of one super-step that are stored together, and the `save` calls that wait for it."""
 
     results: list[Result] = field(default_factory=list)
-    stored: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    _waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def add(self, result: Result) -> asyncio.Future[None]:
+        """One more result: what its `save` waits for. Each waits by itself, so one that is cancelled stops no other."""
+        waiting = asyncio.get_running_loop().create_future()
+        self.results.append(result)
+        self._waiting.append(waiting)
+        return waiting
 
     def settle(self, error: BaseException | None = None) -> None:
         """Tell the waiting `save` calls how it went. Only the first word counts."""
-        if self.stored.done():
-            return
-        if error is None:
-            self.stored.set_result(None)
-        else:
-            self.stored.set_exception(error)
-            self.stored.exception()  # the failed commit reports it too
+        for waiting in self._waiting:
+            if waiting.done():
+                continue
+            if error is None:
+                waiting.set_result(None)
+            else:
+                waiting.set_exception(error)
+                waiting.exception()  # the failed commit reports it too
 
 
 class PendingWrites:
@@ -75,8 +83,7 @@ class PendingWrites:
         if batch is None:
             batch = self._batches[key] = Batch()
             self._database.home.loop.call_soon(self._tick, key, batch, _TICKS)
-        batch.results.append(result)
-        await asyncio.shield(batch.stored)
+        await batch.add(result)
 
     def take(self, ns: str, checkpoint_id: str) -> Batch | None:
         """The results that are not stored yet, now the caller's to store and to settle."""

@@ -44,9 +44,10 @@ class Registry:
 
     def find(self, key: object, thread_id: str) -> Run | None:
         """The run of a thread that this key belongs to."""
-        run = self._runs.get((id(key), thread_id))
+        at = id(key), thread_id
+        run = self._runs.get(at)
         if run is not None:
-            self._runs.move_to_end((id(key), thread_id))
+            self._runs.move_to_end(at)
         return run
 
     def of(self, key: object, thread_id: str) -> Run:

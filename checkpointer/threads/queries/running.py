@@ -47,7 +47,7 @@ async def claim(
     worker: UUID | None,
     found_at: tuple[UUID | None] | None,
 ) -> asyncpg.Record | None:
-    """Take the thread: `token` and `head`.
+    """Take the thread: `token`, `head`, and `is_new` if there is certainly nothing to load for its outermost graph.
 
     Args:
         conn: a connection.

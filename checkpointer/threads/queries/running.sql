@@ -4,6 +4,9 @@
 -- name: claim
 -- Take the thread for a run: raise the fencing token, remember the graph and who runs it. No row: the thread belongs to
 -- another graph, or to another process than the one it was found at.
+-- `is_new`: the outermost graph has no checkpoint. Whoever stores its first one sets the head, and whoever stores any
+-- has the thread's row first. So a thread that the statement does not see yet, and that has no head when its row is
+-- locked, has none; and what was made after the snapshot of the statement is seen by its head.
 -- $1 thread  $2 graph name or null  $3 worker or null  $4 only if the thread is found at $5, a worker or null
 INSERT INTO {schema}.thread AS t (thread_id, graph, worker_id, running_since)
 VALUES ($1, $2, $3, CASE WHEN $3::uuid IS NOT NULL THEN now() END)
@@ -12,7 +15,7 @@ ON CONFLICT (thread_id) DO UPDATE
         worker_id = $3, running_since = CASE WHEN $3 = t.worker_id THEN t.running_since ELSE EXCLUDED.running_since END
     WHERE ($2::text IS NULL OR t.graph IS NULL OR t.graph = $2)
       AND (NOT $4::boolean OR t.worker_id IS NOT DISTINCT FROM $5::uuid)
-RETURNING token, head
+RETURNING token, head, head IS NULL AND NOT EXISTS (SELECT 1 FROM {schema}.thread WHERE thread_id = $1) AS is_new
 
 -- name: claim_again
 -- Take the thread for the next attempt of the same call, from the attempt before. No row: somebody else has it, or it is
@@ -20,7 +23,7 @@ RETURNING token, head
 -- $1 thread  $2 token of the attempt before  $3 names this claim
 UPDATE {schema}.thread SET token = DEFAULT, claim_id = $3, status = 'unfinished', error = NULL, updated_at = now()
 WHERE thread_id = $1 AND (token = $2 OR claim_id = $3)
-RETURNING token, head
+RETURNING token, head, false AS is_new
 
 -- name: finish
 -- How a run ended, unless another has taken the thread since.
