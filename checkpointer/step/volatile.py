@@ -46,7 +46,7 @@ async def _ask(conn: Connection, read: Read) -> tuple[str, Answer | None]:
     try:
         async with conn.transaction(isolation="repeatable_read", readonly=True):
             snapshot = str(await conn.fetchval("SELECT pg_current_snapshot()::text"))
-            return snapshot, returned(read.sql, await conn.fetch(read.sql, *read.args))
+            return snapshot, await returned(read.sql, await conn.fetch(read.sql, *read.args))
     except (asyncpg.PostgresError, asyncpg.InterfaceError):
         return "", None
 
