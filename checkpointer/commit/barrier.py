@@ -56,6 +56,7 @@ from superstep.checkpointer.database.errors import (
     is_lost,
     is_rejection,
     is_serialization_failure,
+    is_short_of_locks,
 )
 from superstep.checkpointer.database.retry import retry
 from superstep.checkpointer.langgraph.codec import WriteRows
@@ -240,13 +241,15 @@ class Barrier:
             if (too_long := id_too_long(error)) is not None:
                 raise too_long from error
             refused = is_collision(error) or (self.sent and not step.collided and is_rejection(error))
-            if not (lost or is_serialization_failure(error) or refused):
+            if not (lost or is_serialization_failure(error) or is_short_of_locks(error) or refused):
                 raise ended_early(error) or error
             step.collided = step.collided or refused
             step.costs.repairs += 1
             if not left:
                 raise (
-                    unreachable(self.checkpoint_id, self.run.thread_id) if lost else contended(self.run.thread_id, step)
+                    unreachable(self.checkpoint_id, self.run.thread_id)
+                    if lost
+                    else ended_early(error) or contended(self.run.thread_id, step)
                 )
             if not lost:
                 await turn.aborted()

@@ -13,6 +13,7 @@ from superstep.checkpointer.database.errors import (
     is_lost,
     is_rejection,
     is_serialization_failure,
+    is_shortage,
     plain,
     short,
 )
@@ -52,8 +53,8 @@ async def apply_staged(conn: Connection, step: SuperStep, effects: Sequence[Effe
         if written and effect.reads and await step.moved_by_siblings(effect):
             moved.append(effect)
             continue
-        for staged in effect.staged:
-            await _apply(conn, step, effect, staged)
+        for alike in _in_turn(effect.staged):
+            await _apply(conn, step, effect, alike)
         written = written or bool(effect.staged)
     if step.collided:
         await _check_deferred(conn, step, [effect for effect in effects if effect.staged])
@@ -91,11 +92,30 @@ async def _check_deferred(conn: Connection, step: SuperStep, effects: Sequence[E
         ) from e
 
 
-async def _apply(conn: Connection, step: SuperStep, effect: Effect, staged: Staged) -> None:
+def _in_turn(staged: Sequence[Staged]) -> list[list[Staged]]:
+    """In their order: those that follow each other with the same statement, and need no answer each, together."""
+    found: list[list[Staged]] = []
+    for each in staged:
+        last = found[-1][-1] if found else None
+        alike = last is not None and last.sql == each.sql and each.args and last.expect_rows is each.expect_rows is None
+        if alike:
+            found[-1].append(each)
+        else:
+            found.append([each])
+    return found
+
+
+async def _apply(conn: Connection, step: SuperStep, effect: Effect, alike: Sequence[Staged]) -> None:
+    staged, status = alike[0], ""
     try:
-        status = await step.snapshot.execute_staged(staged)
+        if len(alike) > 1:
+            await step.snapshot.execute_alike(alike)
+        else:
+            status = await step.snapshot.execute_staged(staged)
     except (*DRIVER_ERRORS, ValueError, TypeError) as e:
         if is_serialization_failure(e) or is_lost(e, conn) or (is_collision(e) and not step.collided):
+            raise
+        if is_shortage(e):  # no fault of the task's, whose result is kept
             raise
         await step.reject(effect)
         raise StagedWriteFailed(

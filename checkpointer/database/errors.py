@@ -27,6 +27,8 @@ __all__ = [
     "is_lost",
     "is_rejection",
     "is_serialization_failure",
+    "is_short_of_locks",
+    "is_shortage",
     "is_unusable",
     "plain",
     "read_error",
@@ -60,6 +62,19 @@ _NOT_LET_IN = frozenset({"28", "3D", "53"})
 
 _RAISE = "exec_stmt_raise"
 """The function of the server that a RAISE of PL/pgSQL comes from: its SQLSTATE is the author's choice."""
+
+_SHORTAGE = "53"
+"""Class of SQLSTATEs: the server has no room left for what it was to do."""
+
+_OUT_OF_MEMORY = "53200"
+
+_REMEDIES = {
+    "53100": "a disk of the server is full: make room on it",
+    _OUT_OF_MEMORY: "the server's shared memory has no room for more locks: raise max_pred_locks_per_transaction and "
+    "max_locks_per_transaction, or let fewer and smaller reads be under way at once (hold_idle = 0 keeps no locks "
+    "between reads)",
+    "53400": "a limit of the server's settings is reached, such as temp_file_limit: raise it, or read less at once",
+}
 
 _ANOTHER_SESSION = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 """A statement that the driver had prepared is not there, or one that it had not is: something between it and the server
@@ -107,6 +122,21 @@ def is_rejection(error: BaseException) -> bool:
     return not (is_serialization_failure(error) or is_lost(error) or ended_early(error) is not None)
 
 
+def is_shortage(error: BaseException) -> bool:
+    """The server has run out of something (a disk, memory, what its settings allow): not the statement's fault."""
+    return (
+        isinstance(error, asyncpg.PostgresError)
+        and (error.sqlstate or "")[:2] == _SHORTAGE
+        and getattr(error, "severity_en", None) == "ERROR"
+        and error.server_source_function != _RAISE
+    )
+
+
+def is_short_of_locks(error: BaseException) -> bool:
+    """SQLSTATE 53200: locks of transactions that are under way fill the server's memory. These end."""
+    return is_shortage(error) and getattr(error, "sqlstate", None) == _OUT_OF_MEMORY
+
+
 def is_unusable(error: BaseException) -> bool:
     """Whether the connection cannot be used after this, although it may still be open."""
     return isinstance(error, (*_ANOTHER_SESSION, TimeoutError, asyncpg.InternalClientError))
@@ -114,6 +144,12 @@ def is_unusable(error: BaseException) -> bool:
 
 def ended_early(error: BaseException) -> DatabaseUnavailable | None:
     """The error for a statement of ours that was ended before it had an answer; `None` if that is not what happened."""
+    if is_shortage(error):
+        return DatabaseUnavailable(
+            f"The server ran out of room for a statement, and nothing of it was done: {_shortage(error)}. Then go on "
+            f"with `runtime resume` (or input None): what tasks have done until now is kept, as far as it could be "
+            f"stored."
+        )
     if not isinstance(error, asyncpg.QueryCanceledError | asyncpg.LockNotAvailableError):
         return None
     return DatabaseUnavailable(
@@ -169,6 +205,12 @@ def plain(error: BaseException) -> str:
     return str(error.args[0]) if error.args else type(error).__name__
 
 
+def _shortage(error: BaseException) -> str:
+    """What has run out, and what to do."""
+    state = getattr(error, "sqlstate", None) or ""
+    return f"{_REMEDIES.get(state, plain(error))} (SQLSTATE {state}: {plain(error)})"
+
+
 def read_error(error: BaseException, sql: str) -> Exception:
     """The error to raise for a read that failed."""
     state = getattr(error, "sqlstate", None)
@@ -178,4 +220,5 @@ def read_error(error: BaseException, sql: str) -> Exception:
         return DatabaseUnavailable(
             f"The database went away during a read and did not come back: {type(error).__name__}."
         )
-    return ReadFailed(f"The database rejected a read: {plain(error)}. Statement: {short(sql)}", sql=sql, sqlstate=state)
+    said = _shortage(error) if is_shortage(error) else plain(error)
+    return ReadFailed(f"The database rejected a read: {said}. Statement: {short(sql)}", sql=sql, sqlstate=state)

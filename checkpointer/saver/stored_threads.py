@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, cast
 from superstep.checkpointer.database import migrate
 from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.vectors import WHERE_VECTORS_ARE, create_vectors, vectors_missing
-from superstep.checkpointer.langgraph.ids import usable_thread
+from superstep.checkpointer.langgraph.ids import usable, usable_thread
 from superstep.checkpointer.saver.lifecycle import Lifetime
 from superstep.checkpointer.saver.setup import Setup
 from superstep.checkpointer.threads import listings, retention
@@ -115,22 +115,39 @@ class StoredThreads:
         async with self.database.transaction() as conn:
             yield cast("asyncpg.Connection[asyncpg.Record]", conn)
 
-    async def athreads(self, limit: int | None = None) -> list[ThreadSummary]:
-        """Threads, the most recently changed first."""
-        return await self.database.home.call(listings.threads(self.database, self._key(), None, limit))
+    async def athreads(self, limit: int | None = None, *, after: ThreadSummary | None = None) -> list[ThreadSummary]:
+        """Threads, the most recently changed first.
+
+        Args:
+            limit: how many at most.
+            after: only those that come after this one: the last of the page before. A page costs as much as it has
+                threads. One that has changed meanwhile is not on it: it would be on the first page now.
+        """
+        return await self.database.home.call(listings.threads(self.database, self._key(), limit, after))
 
     async def athread(self, thread_id: str) -> ThreadSummary | None:
         """One thread, or `None`."""
-        return next(
-            iter(
-                await self.database.home.call(listings.threads(self.database, self._key(), usable_thread(thread_id), 1))
-            ),
-            None,
-        )
+        return await self.database.home.call(listings.thread(self.database, self._key(), usable_thread(thread_id)))
 
-    async def asteps(self, thread_id: str) -> list[StepRecord]:
-        """The committed super-steps of a thread, oldest first, subgraphs' included."""
-        return await self.database.home.call(listings.steps(self.database, self._key(), usable_thread(thread_id)))
+    async def athread_ids(self, beginning: str, most: int) -> list[str]:
+        """Ids of threads that begin so, in their order; at most so many."""
+        return await self.database.home.call(listings.thread_ids(self.database, usable_thread(beginning), most))
+
+    async def asteps(self, thread_id: str, limit: int | None = None, *, since: str | None = None) -> list[StepRecord]:
+        """The committed super-steps of a thread, oldest first, subgraphs' included.
+
+        Args:
+            thread_id: the thread.
+            limit: how many at most: the latest.
+            since: only those whose checkpoint has a greater id than this.
+        """
+        found = listings.steps(self.database, self._key(), usable_thread(thread_id), since=since, limit=limit)
+        return await self.database.home.call(found)
+
+    async def astep_ids(self, thread_id: str, beginning: str, most: int) -> list[str]:
+        """Checkpoints of committed super-steps of a thread whose ids begin so, in their order; at most so many."""
+        found = listings.step_ids(self.database, usable_thread(thread_id), usable(beginning, "The checkpoint id"), most)
+        return await self.database.home.call(found)
 
     async def alatest_run(self, thread_id: str) -> LatestRun:
         """What the thread's latest run did and cost."""

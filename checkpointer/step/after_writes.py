@@ -40,4 +40,4 @@ async def _answer(conn: Connection, read: Read) -> Answer:
             raise
         await conn.execute(_AGAIN)
         return answer
-    return returned(read.sql, rows)
+    return await returned(read.sql, rows)

@@ -23,13 +23,14 @@ was rejected for what is in them (no such table, no such column, no right) is as
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import asyncpg
 
 from superstep.checkpointer.database.errors import DRIVER_ERRORS, read_error, short
-from superstep.checkpointer.step.read_set import digest_rejection, digest_rows
+from superstep.checkpointer.step.read_set import RowDigest, digest_rejection
 from superstep.checkpointer.step.value_bytes import NoExactForm
 from superstep.runtime.faults import ReadFailed
 
@@ -41,6 +42,7 @@ __all__ = ["Answer", "rejected", "returned"]
 _PASSING = frozenset({"08", "25", "40", "53", "57", "58", "F0", "XX"})  # classes of SQLSTATEs
 _PASSING_STATES = frozenset({"55P03", "HV00N"})  # a lock not granted, a foreign server out of reach
 _READ_ONLY = "25006"  # of a class that is no fact otherwise: the statement would write, here and now
+_AT_ONCE = 500  # rows that are digested before others may run: some milliseconds
 _OF_CATALOG = frozenset({"0A", "3D", "3F", "42"})
 
 
@@ -66,10 +68,15 @@ class Answer:
         return Answer(self.digest, (), self.error, self.of_catalog) if self.rows else self
 
 
-def returned(sql: str, rows: Sequence[asyncpg.Record]) -> Answer:
-    """The answer that rows are."""
+async def returned(sql: str, rows: Sequence[asyncpg.Record]) -> Answer:
+    """The answer that rows are. Of many rows it lets others run in between."""
+    whole = RowDigest()
     try:
-        return Answer(digest_rows(rows), rows)
+        for at in range(0, len(rows), _AT_ONCE):
+            if at:
+                await asyncio.sleep(0)
+            whole.add(rows[at : at + _AT_ONCE])
+        return Answer(whole.digest(), rows)
     except NoExactForm as e:
         error = ReadFailed(f"A read was refused: {e}. Statement: {short(sql)}", sql=sql, sqlstate=None)
         error.__cause__ = e

@@ -135,7 +135,7 @@ class InFlight:
 
 async def _answer(conn: Connection, read: Read) -> Answer | None:
     try:
-        return returned(read.sql, await conn.fetch(read.sql, *read.args))
+        return await returned(read.sql, await conn.fetch(read.sql, *read.args))
     except Exception as e:  # a codec of the user's own may raise anything
         if rejected(read.sql, e) is None:
             raise

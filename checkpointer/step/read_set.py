@@ -20,7 +20,7 @@ from superstep.checkpointer.step.value_bytes import NoExactForm, value_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Effect", "Read", "Staged", "differ_in_order", "digest_rejection", "digest_rows"]
+__all__ = ["Effect", "Read", "RowDigest", "Staged", "differ_in_order", "digest_rejection", "digest_rows"]
 
 _ROWS = b"\x02"  # the digests of 0.1.0 have no such byte, and another length: they equal none of these
 _REJECTED = b"\x03"
@@ -132,22 +132,39 @@ class Effect:
         )
 
 
-def digest_rows(rows: Iterable[Any]) -> bytes:
+class RowDigest:
     """A digest of rows of Python values, equal exactly when the rows are the same ones in the same order.
 
     It has two parts, of the rows in their order and of the rows whatever their order (see `differ_in_order`): SQL
     without ORDER BY promises none, and a heap scan does change its order when a row is updated. Names of columns count
     as values.
-
-    Raises:
-        NoExactForm: a value is of a type that cannot be compared exactly.
     """
-    hashes: list[bytes] = []
-    for row in rows:
-        if not hashes and isinstance(row, Record):
-            hashes.append(_of_columns(tuple(row.keys())))
-        hashes.append(_hash(b"".join(map(value_bytes, row))))
-    return _ROWS + _hash(b"".join(hashes)) + _hash(b"".join(sorted(hashes)))
+
+    def __init__(self) -> None:
+        self._hashes: list[bytes] = []
+
+    def add(self, rows: Iterable[Any]) -> None:
+        """The next rows.
+
+        Raises:
+            NoExactForm: a value is of a type that cannot be compared exactly.
+        """
+        hashes = self._hashes
+        for row in rows:
+            if not hashes and isinstance(row, Record):
+                hashes.append(_of_columns(tuple(row.keys())))
+            hashes.append(_hash(b"".join(map(value_bytes, row))))
+
+    def digest(self) -> bytes:
+        """Of all that were added."""
+        return _ROWS + _hash(b"".join(self._hashes)) + _hash(b"".join(sorted(self._hashes)))
+
+
+def digest_rows(rows: Iterable[Any]) -> bytes:
+    """The digest of rows. See `RowDigest`."""
+    whole = RowDigest()
+    whole.add(rows)
+    return whole.digest()
 
 
 @lru_cache(maxsize=1024)

@@ -30,6 +30,7 @@ from superstep.checkpointer.database.errors import (
     is_closed,
     is_lost,
     is_serialization_failure,
+    is_short_of_locks,
     is_unusable,
     read_error,
     short,
@@ -39,7 +40,7 @@ from superstep.checkpointer.step.answers import Answer, rejected, returned
 from superstep.checkpointer.step.log_order import key_of, rests_on_settings
 from superstep.checkpointer.step.order import still_holds
 from superstep.checkpointer.step.snapshot_state import ALLOWED, SnapshotState
-from superstep.checkpointer.step.staged_statement import execute_staged
+from superstep.checkpointer.step.staged_statement import execute_alike, execute_staged
 from superstep.checkpointer.step.statements import sets_session, writes_rows
 from superstep.checkpointer.step.transitions import illegal_transition
 from superstep.runtime.faults import StatementRefused
@@ -170,7 +171,7 @@ class Snapshot:
             return answer
         if sets_session(sql):
             self._settings.append((sql, args))
-        return returned(sql, rows)
+        return await returned(sql, rows)
 
     async def fetch(self, sql: str, args: Sequence[Any]) -> list[asyncpg.Record]:
         """Rows of a statement in the open transaction.
@@ -256,6 +257,12 @@ class Snapshot:
             self._reset = RESET_ALL
         return await execute_staged(self._connection(), staged)
 
+    async def execute_alike(self, staged: Sequence[Staged]) -> None:
+        """Apply staged writes of one statement in the open transaction."""
+        if not writes_rows(staged[0].sql):
+            self._reset = RESET_ALL
+        await execute_alike(self._connection(), staged)
+
     @property
     def commit(self) -> str:
         """What commits the transaction, and ends what its statements have left in the session."""
@@ -312,7 +319,7 @@ class Snapshot:
         try:
             return await self.ask(read.sql, read.args, view)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as e:
-            if is_serialization_failure(e) or is_lost(e, self.conn):
+            if is_serialization_failure(e) or is_lost(e, self.conn) or is_short_of_locks(e):
                 raise
             if getattr(e, "severity", None) is not None:  # the server could not say, such as a statement that timed out
                 raise read_error(e, read.sql) from e

@@ -12,7 +12,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from superstep.checkpointer.database.errors import Connection, is_lost, is_serialization_failure, read_error, short
+from superstep.checkpointer.database.errors import (
+    Connection,
+    is_lost,
+    is_serialization_failure,
+    is_short_of_locks,
+    read_error,
+    short,
+)
 from superstep.checkpointer.database.retry import retry
 from superstep.checkpointer.step.after_writes import answers_after_writes
 from superstep.checkpointer.step.callers import Callers
@@ -274,7 +281,8 @@ class SuperStep:
             # A failed transaction or connection is no fault of the read: what was read before is in the log.
             if not left and is_serialization_failure(error):
                 raise in_the_way(attempt.node, self.costs.attempts) from error
-            if not left or not (is_serialization_failure(error) or is_lost(error, self.snapshot.conn)):
+            again = is_serialization_failure(error) or is_lost(error, self.snapshot.conn) or is_short_of_locks(error)
+            if not left or not again:
                 raise read_error(error, sql) from error
             await self.snapshot.lost(error)
 

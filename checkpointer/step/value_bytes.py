@@ -58,16 +58,17 @@ def value_bytes(value: Any) -> bytes:
     return _of_user(value)
 
 
-def _tagged(tag: str, content: bytes) -> bytes:
-    return b"%s:%d:%s" % (tag.encode(), len(content), content)
+def _tagged(tag: bytes, content: bytes) -> bytes:
+    return b"%b:%d:%b" % (tag, len(content), content)
 
 
-def _all(tag: str, values: Iterable[Any]) -> bytes:
+def _all(tag: bytes, values: Iterable[Any]) -> bytes:
     return _tagged(tag, b"".join(map(value_bytes, values)))
 
 
-def _text(tag: str, text: str) -> bytes:
-    return _tagged(tag, text.encode(errors="surrogatepass"))
+def _text(tag: bytes, text: str) -> bytes:
+    content = text.encode() if text.isascii() else text.encode(errors="surrogatepass")
+    return b"%b:%d:%b" % (tag, len(content), content)
 
 
 def _float(value: float) -> bytes:
@@ -75,21 +76,23 @@ def _float(value: float) -> bytes:
 
 
 def _range(value: asyncpg.Range[Any]) -> bytes:
-    return _all("range", (value.lower, value.upper, value.lower_inc, value.upper_inc, value.isempty))
+    return _all(b"range", (value.lower, value.upper, value.lower_inc, value.upper_inc, value.isempty))
 
 
 def _time(value: dt.datetime | dt.time) -> bytes:
-    return _text(type(value).__name__, value.isoformat())  # the offset is in it; of a zone only the offset matters
+    return _text(
+        type(value).__name__.encode(), value.isoformat()
+    )  # the offset is in it; of a zone only the offset matters
 
 
 def _record(value: asyncpg.Record) -> bytes:
-    return _all("record", (*value.keys(), *value.values()))
+    return _all(b"record", (*value.keys(), *value.values()))
 
 
 def _ndarray(value: Any) -> bytes:
     if value.dtype.hasobject:
-        return _all("objects", (list(value.shape), *value.ravel().tolist()))
-    return _all("ndarray", (str(value.dtype.descr), list(value.shape), value.tobytes()))
+        return _all(b"objects", (list(value.shape), *value.ravel().tolist()))
+    return _all(b"ndarray", (str(value.dtype.descr), list(value.shape), value.tobytes()))
 
 
 def _of_user(value: Any) -> bytes:
@@ -99,18 +102,18 @@ def _of_user(value: Any) -> bytes:
     if cls.__module__ == "numpy" and cls.__name__ == "ndarray":
         return _ndarray(value)
     if cls.__module__ == "numpy" and hasattr(value, "dtype") and hasattr(value, "tobytes"):
-        return _all("scalar", (str(value.dtype), value.tobytes()))
+        return _all(b"scalar", (str(value.dtype), value.tobytes()))
     if isinstance(value, enum.Enum):
-        return _all("enum", (name, value.name))
+        return _all(b"enum", (name, value.name))
     if isinstance(value, tuple) and hasattr(cls, "_fields"):
-        return _all("namedtuple", (name, *cls._fields, *tuple.__iter__(value)))
+        return _all(b"namedtuple", (name, *cls._fields, *tuple.__iter__(value)))
     if dataclasses.is_dataclass(value):
-        return _all("dataclass", (name, *((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))))
+        return _all(b"dataclass", (name, *((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))))
     if hasattr(cls, "__pydantic_fields__"):
         fields = dict(value.__dict__), value.__pydantic_extra__, value.__pydantic_private__
-        return _all("pydantic", (name, *fields))
+        return _all(b"pydantic", (name, *fields))
     if cls.__module__.partition(".")[0] == "shapely" and hasattr(cls, "wkb"):
-        return _all("shape", (name, sys.modules["shapely"].to_wkb(value, include_srid=True)))
+        return _all(b"shape", (name, sys.modules["shapely"].to_wkb(value, include_srid=True)))
     raise NoExactForm(value)
 
 
@@ -118,38 +121,38 @@ def _of_user(value: Any) -> bytes:
 _EXACT: dict[type, Callable[[Any], bytes]] = {
     type(None): lambda _: b"none",
     bool: lambda value: b"true" if value else b"false",
-    int: lambda value: _tagged("int", b"%x" % value),
+    int: lambda value: _tagged(b"int", b"%x" % value),
     float: _float,
-    str: lambda value: _text("str", value),
-    bytes: lambda value: _tagged("bytes", value),
-    bytearray: lambda value: _tagged("bytearray", bytes(value)),
-    memoryview: lambda value: _tagged("memoryview", value.tobytes()),
-    Decimal: lambda value: _text("decimal", str(value)),
+    str: lambda value: _text(b"str", value),
+    bytes: lambda value: _tagged(b"bytes", value),
+    bytearray: lambda value: _tagged(b"bytearray", bytes(value)),
+    memoryview: lambda value: _tagged(b"memoryview", value.tobytes()),
+    Decimal: lambda value: _text(b"decimal", str(value)),
     dt.datetime: _time,
     dt.time: _time,
-    dt.date: lambda value: _text("date", value.isoformat()),
-    dt.timedelta: lambda value: _text("timedelta", f"{value.days} {value.seconds} {value.microseconds}"),
-    list: lambda value: _all("list", value),
-    tuple: lambda value: _all("tuple", value),
-    dict: lambda value: _all("dict", (each for item in value.items() for each in item)),
-    set: lambda value: _tagged("set", b"".join(sorted(map(value_bytes, value)))),
-    frozenset: lambda value: _tagged("frozenset", b"".join(sorted(map(value_bytes, value)))),
+    dt.date: lambda value: _text(b"date", value.isoformat()),
+    dt.timedelta: lambda value: _text(b"timedelta", f"{value.days} {value.seconds} {value.microseconds}"),
+    list: lambda value: _all(b"list", value),
+    tuple: lambda value: _all(b"tuple", value),
+    dict: lambda value: _all(b"dict", (each for item in value.items() for each in item)),
+    set: lambda value: _tagged(b"set", b"".join(sorted(map(value_bytes, value)))),
+    frozenset: lambda value: _tagged(b"frozenset", b"".join(sorted(map(value_bytes, value)))),
     asyncpg.Range: _range,
     asyncpg.Record: _record,
-    geometry.BitString: lambda value: _all("bits", (len(value), value.bytes)),
-    geometry.Point: lambda value: _all("point", tuple(value)),
-    geometry.Box: lambda value: _all("box", tuple(value)),
-    geometry.Line: lambda value: _all("line", tuple(value)),
-    geometry.LineSegment: lambda value: _all("lseg", tuple(value)),
-    geometry.Circle: lambda value: _all("circle", tuple(value)),
-    geometry.Path: lambda value: _all("path", (value.is_closed, *value.points)),
-    geometry.Polygon: lambda value: _all("polygon", value.points),
-    Vector: lambda value: _tagged("vector", value.to_binary()),
-    HalfVector: lambda value: _tagged("halfvec", value.to_binary()),
-    SparseVector: lambda value: _tagged("sparsevec", value.to_binary()),
-    Bit: lambda value: _tagged("bit", value.to_binary()),
+    geometry.BitString: lambda value: _all(b"bits", (len(value), value.bytes)),
+    geometry.Point: lambda value: _all(b"point", tuple(value)),
+    geometry.Box: lambda value: _all(b"box", tuple(value)),
+    geometry.Line: lambda value: _all(b"line", tuple(value)),
+    geometry.LineSegment: lambda value: _all(b"lseg", tuple(value)),
+    geometry.Circle: lambda value: _all(b"circle", tuple(value)),
+    geometry.Path: lambda value: _all(b"path", (value.is_closed, *value.points)),
+    geometry.Polygon: lambda value: _all(b"polygon", value.points),
+    Vector: lambda value: _tagged(b"vector", value.to_binary()),
+    HalfVector: lambda value: _tagged(b"halfvec", value.to_binary()),
+    SparseVector: lambda value: _tagged(b"sparsevec", value.to_binary()),
+    Bit: lambda value: _tagged(b"bit", value.to_binary()),
     **{
-        cls: lambda value: _text(type(value).__name__, str(value))
+        cls: lambda value: _text(type(value).__name__.encode(), str(value))
         for each in ("Address", "Network", "Interface")
         for cls in (getattr(ipaddress, f"IPv4{each}"), getattr(ipaddress, f"IPv6{each}"))
     },
@@ -157,6 +160,6 @@ _EXACT: dict[type, Callable[[Any], bytes]] = {
 
 # Subclasses that the driver itself uses, or that a codec may, and that add nothing to what they extend.
 _KINDS: tuple[tuple[type, Callable[[Any], bytes]], ...] = (
-    (uuid.UUID, lambda value: _tagged("uuid", value.bytes)),
+    (uuid.UUID, lambda value: _tagged(b"uuid", value.bytes)),
     (asyncpg.Record, _record),
 )

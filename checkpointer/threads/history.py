@@ -41,20 +41,20 @@ async def list_checkpoints(
         thread_id=thread_id,
         ns=namespace_of(conf) if conf.get("checkpoint_ns") is not None else None,
         checkpoint_id=checkpoint_of(conf),
-        before=checkpoint_of(before["configurable"]) if before else None,
+        below=checkpoint_of(before["configurable"]) if before else None,
         metadata=metadata_filter(await _key(database, serde) if metadata else None, filter_json(metadata)),
     )
     remaining = limit
     while remaining is None or remaining > 0:
         page = _PAGE if remaining is None else min(_PAGE, remaining)
-        # Ids are unique within a thread only: a page across threads could end between two equal ones.
-        size = page if thread_id is not None else remaining
-        rows = await database.home.call(_page(database, wanted, size))
-        for row in rows:
+        rows = await database.home.call(_page(database, wanted, page))
+        for row in rows[:page]:
             yield checkpoint_tuple(serde, dict(row))
-        if thread_id is None or len(rows) < page:
+        if len(rows) < page or wanted.checkpoint_id is not None:
             return
-        wanted = wanted._replace(before=rows[-1]["checkpoint_id"])
+        last = rows[-1]
+        # Ids are unique within a thread only: of all threads, a page may end between two equal ones.
+        wanted = wanted._replace(below=last["checkpoint_id"], below_at=(last["thread_id"], last["ns"]))
         remaining = None if remaining is None else remaining - len(rows)
 
 
@@ -62,5 +62,5 @@ async def _key(database: Database, serde: SerializerProtocol) -> bytes | None:
     return await database.home.call(digest_key(database, serde)) if encrypts(serde) else None
 
 
-async def _page(database: Database, wanted: history.Wanted, size: int | None) -> list[asyncpg.Record]:
+async def _page(database: Database, wanted: history.Wanted, size: int) -> list[asyncpg.Record]:
     return list(await database.autocommit(lambda conn: history.checkpoints(conn, database.schema, wanted, size)))

@@ -20,25 +20,38 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.database.database import Database
 
-__all__ = ["latest_run", "steps", "threads", "withdrawn"]
+__all__ = ["latest_run", "step_ids", "steps", "thread", "thread_ids", "threads", "withdrawn"]
 
 _OF_THREAD = ("thread_id", "graph", "status", "steps", "created_at", "updated_at")
 _OF_CALL = ("node", "outcome", "model", "input_tokens", "output_tokens", "usd")
 
 
+async def thread(database: Database, serde: SerializerProtocol | None, thread_id: str) -> ThreadSummary | None:
+    """One thread."""
+    rows = await database.autocommit(lambda conn: history.thread(conn, database.schema, thread_id))
+    return _summary(serde, rows[0]) if rows else None
+
+
 async def threads(
-    database: Database, serde: SerializerProtocol | None, thread_id: str | None, limit: int | None
+    database: Database, serde: SerializerProtocol | None, limit: int | None, after: ThreadSummary | None
 ) -> list[ThreadSummary]:
-    """One thread or all, the most recently changed first."""
-    rows = await database.autocommit(lambda conn: history.threads(conn, database.schema, thread_id, limit))
-    return [
-        ThreadSummary(
-            **{name: row[name] for name in _OF_THREAD},
-            error=_error(serde, row["thread_id"], row["error"]),
-            runner=runner_of(row),
-        )
-        for row in rows
-    ]
+    """Threads, the most recently changed first, after one as it was listed."""
+    last = (after.updated_at, after.thread_id) if after is not None else None
+    rows = await database.autocommit(lambda conn: history.threads(conn, database.schema, limit, last))
+    return [_summary(serde, row) for row in rows]
+
+
+async def thread_ids(database: Database, beginning: str, most: int) -> list[str]:
+    """Ids of threads that begin so, in their order."""
+    found = await database.autocommit(lambda conn: history.ids_from(conn, database.schema, beginning, most))
+    return [each for each in found if each.startswith(beginning)]  # in the order of bytes these come first
+
+
+async def step_ids(database: Database, thread_id: str, beginning: str, most: int) -> list[str]:
+    """Checkpoints of committed super-steps of a thread, whose ids begin so, in their order."""
+    schema = database.schema
+    found = await database.autocommit(lambda conn: history.steps_from(conn, schema, thread_id, beginning, most))
+    return [each for each in found if each.startswith(beginning)]
 
 
 async def withdrawn(database: Database, thread_id: str) -> int:
@@ -49,21 +62,26 @@ async def withdrawn(database: Database, thread_id: str) -> int:
 async def latest_run(database: Database, serde: SerializerProtocol | None, thread_id: str) -> LatestRun:
     """What the latest run of a thread did and cost."""
     schema = database.schema
-    found = await threads(database, serde, thread_id, 1)
+    found = await thread(database, serde, thread_id)
     since = await database.autocommit(lambda conn: history.last_input(conn, schema, thread_id))
     return LatestRun(
-        thread=found[0] if found else None,
-        steps=await steps(database, serde, thread_id, since),
+        thread=found,
+        steps=await steps(database, serde, thread_id, since=since),
         usage=await database.autocommit(lambda conn: history.usage(conn, schema, thread_id, since)),
         asked_again=set(await database.autocommit(lambda conn: history.asked_again(conn, schema, thread_id))),
     )
 
 
 async def steps(
-    database: Database, serde: SerializerProtocol | None, thread_id: str, since: str | None = None
+    database: Database,
+    serde: SerializerProtocol | None,
+    thread_id: str,
+    *,
+    since: str | None = None,
+    limit: int | None = None,
 ) -> list[StepRecord]:
-    """Committed super-steps, oldest first, of the whole thread or after a checkpoint."""
-    rows = await database.autocommit(lambda conn: history.steps(conn, database.schema, thread_id, since))
+    """Committed super-steps, oldest first: the latest, of the whole thread or after a checkpoint."""
+    rows = await database.autocommit(lambda conn: history.steps(conn, database.schema, thread_id, since, limit))
     return [
         StepRecord(
             step=json.loads(row["metadata"]).get("step", 0),
@@ -83,6 +101,14 @@ async def steps(
         )
         for row in rows
     ]
+
+
+def _summary(serde: SerializerProtocol | None, row: asyncpg.Record) -> ThreadSummary:
+    return ThreadSummary(
+        **{name: row[name] for name in _OF_THREAD},
+        error=_error(serde, row["thread_id"], row["error"]),
+        runner=runner_of(row),
+    )
 
 
 def _at(row: asyncpg.Record) -> tuple[str, str]:

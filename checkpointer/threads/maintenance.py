@@ -119,10 +119,10 @@ async def keep_latest(conn: Connection, schema: str, serde: SerializerProtocol, 
 
 
 def _needed(serde: SerializerProtocol, thread_id: str, chain: Sequence[Any]) -> set[tuple[str, str]]:
-    """The newest checkpoint of each namespace, with the ancestors that its delta channels are rebuilt from."""
+    """The latest checkpoint of each namespace, with the ancestors that its delta channels are rebuilt from."""
     rows = {(row["ns"], row["checkpoint_id"]): row for row in chain}
     heads: dict[str, Any] = {}
-    for row in chain:  # newest first
+    for row in chain:  # the head of the thread, which need not be the newest by its id, then the newest
         heads.setdefault(row["ns"], row)
     kept: set[tuple[str, str]] = set()
     for ns, head in heads.items():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from superstep.runtime.settings.settings import CommandSettings
 
 LEAST_PREFIX = 4  # characters of an id that may stand for it
-SEARCHED = 10_000  # threads, latest first, among which a beginning is looked for
+_ENOUGH = 4  # ids with one beginning: to tell that there are several, and name three
 
 __all__ = [
     "LEAST_PREFIX",
@@ -37,11 +37,12 @@ async def thread_summary(stored: StoredThreads, thread: str, settings: CommandSe
     """
     summary = await stored.athread(thread)
     if summary is None and len(thread) >= LEAST_PREFIX:
-        found = [each for each in await stored.athreads(limit=SEARCHED) if each.thread_id.startswith(thread)]
+        found = await stored.athread_ids(thread, _ENOUGH)
         if len(found) > 1:
-            ids = ", ".join(each.thread_id for each in found[:3])
-            raise ThreadNotFound(f"{len(found)} threads begin with {thread}: {ids}{', …' if len(found) > 3 else ''}.")
-        summary = found[0] if found else None
+            ids = ", ".join(found[:3])
+            many = str(len(found)) if len(found) < _ENOUGH else "Several"
+            raise ThreadNotFound(f"{many} threads begin with {thread}: {ids}{', …' if len(found) > 3 else ''}.")
+        summary = await stored.athread(found[0]) if found else None
     if summary is None:
         raise ThreadNotFound(f"There is no thread {thread} in {where(settings)}. List them with: runtime threads")
     return summary
@@ -63,11 +64,10 @@ async def full_checkpoint(stored: StoredThreads, thread: str, given: str) -> str
     Raises:
         ThreadNotFound: Several begin like that.
     """
-    known = {step.checkpoint_id for step in await stored.asteps(thread)}
-    found = [each for each in sorted(known) if each.startswith(given)] if len(given) >= LEAST_PREFIX else []
-    if given in known or not found:
+    found = await stored.astep_ids(thread, given, _ENOUGH) if len(given) >= LEAST_PREFIX else []
+    if given in found or not found:
         return given
-    if len(found) > 1:
+    if len(set(found)) > 1:
         raise ThreadNotFound(
             f"{len(found)} checkpoints of {thread} begin with {given}. See: runtime history {shell_word(thread)}"
         )

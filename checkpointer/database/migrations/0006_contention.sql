@@ -16,3 +16,24 @@ CREATE UNLOGGED TABLE {schema}.turn (
     queue text[] NOT NULL,
     beat  bigint NOT NULL
 ) WITH (fillfactor = 50);
+
+-- Lists of threads, the one that changed last first. `updated_at` is another with every checkpoint; an index on it would get
+-- an entry each time, and the table's other indexes with it, since such an update is not HOT. The ten seconds that it
+-- lies in change rarely, and have the same order.
+ALTER TABLE {schema}.thread ADD COLUMN changed_in timestamptz
+    GENERATED ALWAYS AS (date_bin('10 seconds', updated_at, '2000-01-01 00:00+00')) STORED;
+CREATE INDEX thread_changed ON {schema}.thread (changed_in);
+
+-- Lists of super-steps, and how many there are: from the index alone.
+CREATE INDEX checkpoint_of_step ON {schema}.checkpoint (thread_id, checkpoint_id) WHERE stats IS NOT NULL;
+
+-- Lists of checkpoints of all threads. An expression, lest the newest checkpoint of one thread be looked for here, among all
+-- that are newer: to a planner that looks cheap.
+CREATE INDEX checkpoint_by_id ON {schema}.checkpoint ((checkpoint_id || ''), thread_id, ns);
+
+-- Checkpoints of runs that servers have given an id.
+CREATE INDEX checkpoint_of_run ON {schema}.checkpoint ((metadata ->> 'run_id')) WHERE metadata ->> 'run_id' IS NOT NULL;
+
+-- What a run has cost is found by where it began, whatever the namespace.
+CREATE INDEX model_call_of_run ON {schema}.model_call (thread_id, checkpoint_id, ns);
+DROP INDEX {schema}.model_call_of_step;

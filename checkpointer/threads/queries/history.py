@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from superstep.runtime.sqlfile import beside
@@ -21,14 +22,18 @@ __all__ = [
     "asked_again",
     "checkpoints",
     "delta_writes",
+    "ids_from",
     "last_input",
     "steps",
+    "steps_from",
+    "thread",
     "threads",
     "usage",
     "values_at",
 ]
 
 _sql = beside(__file__, "parts.sql")
+_FIRST = (datetime.max.replace(tzinfo=UTC), "")  # infinity, as the driver says it: where a list of threads begins
 
 
 class Wanted(NamedTuple):
@@ -37,21 +42,31 @@ class Wanted(NamedTuple):
     Attributes:
         thread_id: of this thread.
         ns: of this namespace.
-        checkpoint_id: only this one.
-        before: with a smaller id.
-        metadata: with at least these entries, as JSON.
+        checkpoint_id: only this one, and what has its id in copies of the thread.
+        below: with a smaller id than this.
+        below_at: of all threads, and of that very id, what comes after this thread and namespace.
+        metadata: with at least these entries, as JSON; "{}" for none.
     """
 
     thread_id: str | None
     ns: str | None
     checkpoint_id: str | None
-    before: str | None
+    below: str | None
     metadata: str
+    below_at: tuple[str, str] | tuple[None, None] = (None, None)
 
 
 async def checkpoints(conn: Connection, schema: str, wanted: Wanted, limit: int | None) -> Rows:
     """Checkpoints as `codec.checkpoint_tuple` takes them, newest first."""
-    return await conn.fetch(_sql(schema)["list"], *wanted, limit)
+    sql, (thread_id, ns, only, below, metadata, below_at) = _sql(schema), wanted
+    if only is not None:
+        return await conn.fetch(sql["list_of_id"], only, thread_id, ns, below, metadata)
+    if thread_id is None:
+        entries = metadata if metadata != "{}" else None
+        return await conn.fetch(sql["list_of_all"], ns, below, *below_at, entries, limit)
+    if ns is None:
+        return await conn.fetch(sql["list_of_thread"], thread_id, below, metadata, limit)
+    return await conn.fetch(sql["list_of_namespace"], thread_id, ns, below, metadata, limit)
 
 
 async def ancestors(conn: Connection, schema: str, thread_id: str, ns: str, checkpoint_id: str | None) -> Rows:
@@ -76,14 +91,29 @@ async def versions_at(conn: Connection, schema: str, thread_id: str, ns: str, ve
     return await conn.fetch(_sql(schema)["versions_at"], thread_id, ns, list(versions), list(versions.values()))
 
 
-async def threads(conn: Connection, schema: str, thread_id: str | None, limit: int | None) -> Rows:
-    """One thread or all, the most recently changed first."""
-    return await conn.fetch(_sql(schema)["threads"], thread_id, limit)
+async def thread(conn: Connection, schema: str, thread_id: str) -> Rows:
+    """One thread, or none."""
+    return await conn.fetch(_sql(schema)["thread"], thread_id)
 
 
-async def steps(conn: Connection, schema: str, thread_id: str, since: str | None) -> Rows:
-    """Committed super-steps with their calls, oldest first, of the whole thread or after a checkpoint."""
-    return await conn.fetch(_sql(schema)["steps"], thread_id, since)
+async def threads(conn: Connection, schema: str, limit: int | None, after: tuple[datetime, str] | None) -> Rows:
+    """Threads, the most recently changed first: after one that was changed then and has this id, or from the first."""
+    return await conn.fetch(_sql(schema)["threads"], limit, *(after or _FIRST))
+
+
+async def ids_from(conn: Connection, schema: str, first: str, most: int) -> list[str]:
+    """Ids of threads in their order, from one on, whether it is there or not."""
+    return [row["thread_id"] for row in await conn.fetch(_sql(schema)["ids_from"], first, most)]
+
+
+async def steps(conn: Connection, schema: str, thread_id: str, since: str | None, most: int | None) -> Rows:
+    """Committed super-steps with their calls, oldest first: the latest, of the whole thread or after a checkpoint."""
+    return await conn.fetch(_sql(schema)["steps"], thread_id, since, most)
+
+
+async def steps_from(conn: Connection, schema: str, thread_id: str, first: str, most: int) -> list[str]:
+    """Checkpoints of committed super-steps in the order of their ids, from one on, whether it is there or not."""
+    return [row["checkpoint_id"] for row in await conn.fetch(_sql(schema)["steps_from"], thread_id, first, most)]
 
 
 async def last_input(conn: Connection, schema: str, thread_id: str) -> str | None:

@@ -1,6 +1,6 @@
 """Statements that delete, copy and prune; `schema` is the saver's, unquoted.
 
-Each is one round trip, except `delete_checkpoints`, which is four.
+Each is one round trip, except `delete_checkpoints`, which is five.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ async def checkpoints_of_runs(conn: Connection, schema: str, run_ids: Sequence[s
 
 
 async def chain(conn: Connection, schema: str, thread_id: str) -> Sequence[asyncpg.Record]:
-    """The checkpoints of a thread with what pruning needs to know, newest first."""
+    """The checkpoints of a thread with what pruning needs to know: the head first, then the newest."""
     return await conn.fetch(_sql(schema)["chain"], thread_id)
 
 
@@ -62,12 +62,12 @@ async def delete_checkpoints(
 ) -> None:
     """Delete checkpoints (namespace, id) and what only they needed, and fence runs that might continue from them.
 
-    Four statements: call it in a transaction, under `lock_threads`.
+    Five statements: call it in a transaction, under `lock_threads`.
     """
     sql = _sql(schema)
-    await conn.execute(
-        sql["delete_checkpoints"], thread_id, [ns for ns, _ in checkpoints], [each for _, each in checkpoints]
-    )
+    doomed = thread_id, [ns for ns, _ in checkpoints], [each for _, each in checkpoints]
+    await conn.execute(sql["step_back"], *doomed)
+    await conn.execute(sql["delete_checkpoints"], *doomed)
     await conn.execute(sql["orphan_parents"], thread_id)
     await conn.execute(sql["sweep"], thread_id)
     await conn.execute(sql["reset_head"], thread_id)

@@ -25,9 +25,23 @@ ON CONFLICT (thread_id) DO UPDATE SET thread_id = EXCLUDED.thread_id
 SELECT DISTINCT thread_id, ns, checkpoint_id FROM {schema}.checkpoint WHERE metadata ->> 'run_id' = ANY ($1::text[])
 
 -- name: chain
--- The checkpoints of a thread with what pruning needs to know, newest first.
-SELECT ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata::text AS metadata
-FROM {schema}.checkpoint WHERE thread_id = $1 ORDER BY checkpoint_id DESC
+-- The checkpoints of a thread with what pruning needs to know: the head first, then the newest.
+SELECT c.ns, c.checkpoint_id, c.parent_id, c.kind, c.payload, c.channels, c.versions, c.metadata::text AS metadata
+FROM {schema}.checkpoint c LEFT JOIN {schema}.thread t ON t.thread_id = c.thread_id AND c.ns = '' AND t.head = c.checkpoint_id
+WHERE c.thread_id = $1 ORDER BY t.head IS NULL, c.checkpoint_id DESC
+
+-- name: step_back
+-- Of a thread whose head is to be deleted: the nearest ancestor that is not. $1 thread $2 namespaces $3 ids, pairwise
+WITH RECURSIVE gone AS (
+    SELECT g.checkpoint_id FROM unnest($2::text[], $3::text[]) AS g (ns, checkpoint_id) WHERE g.ns = ''
+), up AS (
+    SELECT head AS id FROM {schema}.thread WHERE thread_id = $1
+    UNION ALL
+    SELECT c.parent_id FROM up JOIN {schema}.checkpoint c ON c.thread_id = $1 AND c.ns = '' AND c.checkpoint_id = up.id
+    WHERE up.id IN (SELECT checkpoint_id FROM gone)
+)
+UPDATE {schema}.thread SET head = up.id FROM up
+WHERE thread_id = $1 AND up.id NOT IN (SELECT checkpoint_id FROM gone)
 
 -- name: delete_checkpoints
 -- $1 thread $2 namespaces $3 ids, pairwise
@@ -61,9 +75,11 @@ WHERE x.thread_id = $1 AND NOT EXISTS (
     WHERE c.thread_id = $1 AND c.ns = x.ns AND ref.channel = x.channel AND ref.version = x.version)
 
 -- name: reset_head
--- Deleting checkpoints fences the runs that might continue from them.
-UPDATE {schema}.thread t SET token = DEFAULT, worker_id = NULL, running_since = NULL, updated_at = now(), head = (
-    SELECT max(checkpoint_id) FROM {schema}.checkpoint c WHERE c.thread_id = $1 AND c.ns = '')
+-- Deleting checkpoints fences the runs that might continue from them. The head stays if it is there still; it need not have
+-- the greatest id, since ids are made by the clocks of workers.
+UPDATE {schema}.thread t SET token = DEFAULT, worker_id = NULL, running_since = NULL, updated_at = now(), head = COALESCE(
+    (SELECT checkpoint_id FROM {schema}.checkpoint c WHERE c.thread_id = $1 AND c.ns = '' AND c.checkpoint_id = t.head),
+    (SELECT max(checkpoint_id) FROM {schema}.checkpoint c WHERE c.thread_id = $1 AND c.ns = ''))
 WHERE t.thread_id = $1
 
 -- name: copy_thread

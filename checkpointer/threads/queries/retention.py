@@ -14,9 +14,30 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.database.errors import Connection
 
-__all__ = ["Due", "by_graph", "by_table", "by_thread", "bytes_of_threads", "count_threads", "due", "lock_due"]
+    Rows = Sequence[asyncpg.Record]
+
+__all__ = [
+    "Due",
+    "Found",
+    "by_graph",
+    "by_table",
+    "by_thread",
+    "bytes_of_threads",
+    "count_threads",
+    "due",
+    "due_sums",
+    "lock_due",
+    "share_of_threads",
+    "shares",
+    "some_due",
+]
 
 _sql = beside(__file__)
+
+COUNTED = 2_000
+_SAMPLED = ("checkpoint", "channel_value", "task_write", "task_effect", "llm_call", "model_call", "step_attempt")
+_PAGES_OF_THREADS = 100  # some thousand threads
+_PAGES = 1_000  # of each table: 8 MB, for sums that are right within some percent
 
 
 class Due(NamedTuple):
@@ -39,33 +60,66 @@ class Due(NamedTuple):
     with_history: bool
 
 
-async def due(conn: Connection, schema: str, rule: Due, after: str, most: int) -> list[str]:
-    """Ids of threads that the rule is about, in their order, from the first that is greater than `after`."""
-    return [row["thread_id"] for row in await conn.fetch(_sql(schema)["due"], *rule, after, most)]
+class Found(NamedTuple):
+    """A thread that a rule is about, with the number of its checkpoints, counted up to `COUNTED`."""
+
+    thread_id: str
+    checkpoints: int
+
+
+async def due(conn: Connection, schema: str, rule: Due, after: str, most: int) -> list[Found]:
+    """Threads that the rule is about, in the order of their ids, from the first that is greater than `after`."""
+    return [Found(*row) for row in await conn.fetch(_sql(schema)["due"], after, *rule, COUNTED, most)]
+
+
+async def some_due(conn: Connection, schema: str, rule: Due, most: int, share: float) -> list[Found]:
+    """Some of the threads that the rule is about, from this percentage of the pages."""
+    return [Found(*row) for row in await conn.fetch(_sql(schema)["some_due"], most, *rule, COUNTED, share)]
+
+
+async def due_sums(conn: Connection, schema: str, rule: Due, shares: Sequence[float]) -> tuple[int, int]:
+    """How many threads the rule is about, and about how many bytes their rows take."""
+    (row,) = await conn.fetch(_sql(schema)["due_sums"], shares, *rule)
+    return row["threads"], row["bytes"]
 
 
 async def lock_due(conn: Connection, schema: str, rule: Due, thread_ids: Sequence[str]) -> list[str]:
     """Those of the threads that the rule is about still, locked until the transaction ends. Waits for nobody."""
-    return [row["thread_id"] for row in await conn.fetch(_sql(schema)["lock_due"], *rule, list(thread_ids))]
+    return [row["thread_id"] for row in await conn.fetch(_sql(schema)["lock_due"], list(thread_ids), *rule)]
 
 
-async def bytes_of_threads(conn: Connection, schema: str, thread_ids: Sequence[str]) -> int:
-    """About how many bytes the rows of these threads take."""
-    return int(await conn.fetchval(_sql(schema)["bytes_of_threads"], list(thread_ids)))
+async def bytes_of_threads(conn: Connection, schema: str, thread_ids: Sequence[str]) -> dict[str, int]:
+    """About how many bytes the rows of each of these threads take."""
+    return dict(await conn.fetch(_sql(schema)["bytes_of_threads"], list(thread_ids)))  # type: ignore[arg-type]
 
 
-async def by_thread(conn: Connection, schema: str, most: int) -> Sequence[asyncpg.Record]:
-    """The largest threads: `thread_id`, `graph`, `status`, `updated_at`, `bytes`."""
-    return await conn.fetch(_sql(schema)["by_thread"], most)
+def shares(tables: Rows) -> list[float]:
+    """What percentage of the pages of each table is to be looked at, by what `by_table` says of them."""
+    return [_share(tables, name, _PAGES) for name in _SAMPLED]
 
 
-async def by_graph(conn: Connection, schema: str) -> Sequence[asyncpg.Record]:
+def share_of_threads(tables: Rows) -> float:
+    """Likewise, of the table of threads, to find some."""
+    return _share(tables, "thread", _PAGES_OF_THREADS)
+
+
+def _share(tables: Rows, name: str, pages: int) -> float:
+    there = next((row["pages"] for row in tables if row["of_table"] == name), 0)
+    return min(100.0, 100 * pages / max(there, 1))
+
+
+async def by_thread(conn: Connection, schema: str, shares: Sequence[float], most: int) -> Rows:
+    """The largest threads: `thread_id`, `graph`, `status`, `updated_at`, `bytes`, `seen`."""
+    return await conn.fetch(_sql(schema)["by_thread"], shares, most)
+
+
+async def by_graph(conn: Connection, schema: str, shares: Sequence[float]) -> Rows:
     """`graph`, `threads`, `bytes`, the largest first."""
-    return await conn.fetch(_sql(schema)["by_graph"])
+    return await conn.fetch(_sql(schema)["by_graph"], shares)
 
 
-async def by_table(conn: Connection, schema: str) -> Sequence[asyncpg.Record]:
-    """`of_table` and `bytes` of every table of the schema, the largest first."""
+async def by_table(conn: Connection, schema: str) -> Rows:
+    """`of_table`, `bytes` and `pages` of every table of the schema, the largest first."""
     return await conn.fetch(_sql(schema)["by_table"], schema)
 
 

@@ -46,8 +46,8 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 def size(common: Common, limit: int, as_json: bool) -> int:
     """Show how much room threads take: by table, by graph, and the largest ones.
 
-    Of tables what the disk has, with indexes; of graphs and threads about what their rows take. With rules in
-    [retention] of runtime.toml: what `runtime db prune` would free.
+    Of tables what the disk has, with indexes; of graphs and threads about what their rows take, by a sample if tables
+    are large. With rules in [retention] of runtime.toml: what `runtime db prune` would free.
     """
     from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import run_async
@@ -151,6 +151,7 @@ def _sizes_object(found: Sizes, free: Swept | None) -> dict[str, Any]:
         "graphs": [{"graph": graph, "threads": threads, "bytes": taken} for graph, threads, taken in found.graphs],
         "threads": [each._asdict() for each in found.threads],
         "all_threads": found.all_threads,
+        "sampled": found.sampled,
         "prune": free._asdict() if free is not None else None,
     }
 

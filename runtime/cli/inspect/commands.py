@@ -17,20 +17,23 @@ __all__ = ["graph", "history", "show", "threads"]
 
 @click.command()
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many, latest first.")
+@click.option("--after", metavar="THREAD", help="Only those that come after this one: the last of the page before.")
 @json_option
 @common_options
 @pass_common
-def threads(common: Common, limit: int, as_json: bool) -> int:
+def threads(common: Common, limit: int, after: str | None, as_json: bool) -> int:
     """List threads, the one that changed last first."""
     from superstep.runtime.cli.inspect.views import print_threads
     from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import open_threads, run_async
+    from superstep.runtime.cli.threads import thread_summary
 
     settings = common.settings()
 
     async def main(_: Stop) -> list[Any]:
         async with open_threads(settings) as stored:
-            return list(await stored.athreads(limit=limit))
+            last = await thread_summary(stored, after, settings) if after is not None else None
+            return list(await stored.athreads(limit, after=last))
 
     found = run_async(main)
     if as_json:
@@ -42,10 +45,11 @@ def threads(common: Common, limit: int, as_json: bool) -> int:
 
 @click.command()
 @click.argument("thread")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the latest, so many.")
 @json_option
 @common_options
 @pass_common
-def history(common: Common, thread: str, as_json: bool) -> int:
+def history(common: Common, thread: str, limit: int | None, as_json: bool) -> int:
     """Show the super-steps of THREAD.
 
     In the order they committed. What the columns mean: docs/flows.md.
@@ -60,7 +64,7 @@ def history(common: Common, thread: str, as_json: bool) -> int:
     async def main(_: Stop) -> list[dict[str, Any]]:
         async with open_threads(settings) as stored:
             summary = await thread_summary(stored, thread, settings)
-            return [asdict(step) for step in await stored.asteps(summary.thread_id)]
+            return [asdict(step) for step in await stored.asteps(summary.thread_id, limit)]
 
     steps = run_async(main)
     if as_json:

@@ -139,7 +139,7 @@ async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, pro
     if (why := _offline_reason()) is not None:
         progress.about_models = OFFLINE.format(why=why)
     if turn.known and not progress.quiet:
-        progress.skip([asdict(step) for step in await saver.asteps(turn.thread)])
+        progress.since = next((step.checkpoint_id for step in await saver.asteps(turn.thread, 1)), None)
     modes = [progress.stream] if progress.stream else []
     config: Any = {**turn.config, "callbacks": [NodeEvents(progress)]}
     async with debounced(lambda: _catch_up(turn, saver, progress)) as request_refresh:
@@ -153,7 +153,7 @@ async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, pro
 async def _catch_up(turn: Turn, saver: TransactionalSaver, progress: RunProgress) -> None:
     """Show what has committed."""
     if not progress.quiet:
-        progress.committed([asdict(step) for step in await saver.asteps(turn.thread)])
+        progress.committed([asdict(step) for step in await saver.asteps(turn.thread, since=progress.since)])
 
 
 def _stopped(stop: Stop) -> Stopped:

@@ -34,6 +34,7 @@ class RunProgress:
 
     Attributes:
         about_models: what is said of the models when the first one has been asked, if anything.
+        since: the latest checkpoint from before the run; super-steps up to it are not shown.
     """
 
     def __init__(self, out: Console, *, quiet: bool = False, stream: str | None = None) -> None:
@@ -41,6 +42,7 @@ class RunProgress:
         self.quiet = quiet
         self.stream = stream
         self.about_models: str | None = None
+        self.since: str | None = None
         self._running: dict[Hashable, str] = {}
         self._status: Status | None = None
         self._seen: set[tuple[str, str]] = set()
@@ -76,10 +78,6 @@ class RunProgress:
             self._mid_line = False
             if self._status:
                 self._status.start()
-
-    def skip(self, steps: list[dict[str, Any]]) -> None:
-        """Take note of super-steps from before the run, which are not shown."""
-        self._seen.update((step["checkpoint_ns"], step["checkpoint_id"]) for step in steps)
 
     def node_started(self, run: Hashable, name: str) -> None:
         """Show a node at work, by an identity of its own."""

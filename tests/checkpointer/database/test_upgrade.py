@@ -65,7 +65,7 @@ async def test_what_was_paid_before_is_still_known(conn: Connection, first: Path
     assert [tuple(row[key] for key in counted) for row in before] == [(0, 0, 0), (3, 12, 120)]
     assert "0002_model_calls" in await migrate(conn)
     sql = all_statements("runtime")
-    after = await conn.fetch(sql["steps"], "t", None)
+    after = await conn.fetch(sql["steps"], "t", None, None)
     assert [tuple(row[key] for key in counted) for row in after] == [(0, 0, 0), (3, 12, 120)]
     for since in (None, "2", "3"):
         was, now = [await conn.fetchrow(each["usage"], "t", since) for each in (old("runtime"), sql)]

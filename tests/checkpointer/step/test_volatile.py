@@ -24,6 +24,19 @@ VOLATILE = [
     "SELECT id, balance, CURRENT_TIMESTAMP FROM account ORDER BY id",
     "SELECT id FROM account ORDER BY random()",
     "SELECT * FROM aged",
+    "SELECT * FROM drawn",
+    "SELECT luck(id) FROM account ORDER BY id",
+    "SELECT id, balance FROM account TABLESAMPLE BERNOULLI (50) ORDER BY id",
+    "SELECT txid_current()",
+    "SELECT pg_current_xact_id()",
+    "WITH t AS (SELECT statement_timestamp() AS at) SELECT at::text FROM t",
+]
+WRITING = [
+    "SELECT nextval('journal_seq_seq')",
+    "SELECT setval('journal_seq_seq', 7)",
+    "SELECT id FROM account FOR UPDATE",
+    "SELECT id FROM account FOR SHARE",
+    "SELECT writes()",
 ]
 
 
@@ -36,6 +49,8 @@ async def test_a_read_that_never_says_the_same_is_named(
     await bank.do("SELECT 1")
     async with saver.transaction() as tx:
         await tx.execute("CREATE VIEW aged AS SELECT now() - '2026-01-01'::timestamptz AS age")
+        await tx.execute("CREATE VIEW drawn AS SELECT id FROM account WHERE random() < 0.5")
+        await tx.execute("CREATE FUNCTION luck(int) RETURNS float8 LANGUAGE sql AS 'SELECT random() * $1'")
         await tx.execute("INSERT INTO account SELECT i, 1 FROM generate_series(100, 400) AS i")
 
     async def node(state: Any) -> Any:
@@ -50,6 +65,26 @@ async def test_a_read_that_never_says_the_same_is_named(
         await flow.ainvoke({"seen": []}, thread)
     assert ran == 3
     assert await bank.journal() == []
+
+
+@pytest.mark.parametrize("sql", WRITING)
+async def test_a_read_that_writes_besides_is_refused(
+    sql: str, saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+) -> None:
+    """Locks of rows and numbers of sequences are writes too: a read that is repeated must not draw another number."""
+    await bank.do(
+        "CREATE FUNCTION writes() RETURNS int LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO journal (line) VALUES ('written'); RETURN 1; END $$"
+    )
+
+    async def node(state: Any) -> Any:
+        with pytest.raises(ReadRefused, match="would write"):
+            await current_step().fetch(sql)
+        current_step().stage(LOG, "x")
+        return {}
+
+    await transactional(chain(saver, node)).ainvoke({"seen": []}, thread)
+    assert await bank.do("SELECT seq, line FROM journal") == [(1, "x")]
 
 
 @pytest.mark.parametrize("hold_idle", [0])

@@ -130,3 +130,40 @@ async def test_list_by_checkpoint_id_and_namespace(saver: TransactionalSaver) ->
     assert await listed(config_of("t", checkpoint_ns="inner:1")) == [nested["configurable"]["checkpoint_id"]]
     assert len(await listed(config_of("t", checkpoint_ns=""))) == 2
     assert len(await listed(config_of("t"))) == 3
+
+
+async def test_lists_of_all_threads_have_pages_too(saver: TransactionalSaver) -> None:
+    """Copies have the ids of what they are copies of: a page ends between two equal ones."""
+    config: RunnableConfig | None = None
+    for n in range(40):
+        config = await put(saver, "t", config, step=n)
+    for name in ("s", "u"):
+        await saver.acopy_thread("t", name)
+    assert config is not None
+    last = config["configurable"]["checkpoint_id"]
+
+    async def listed(config: RunnableConfig | None, **options: Any) -> list[tuple[str, str]]:
+        return [
+            (item.checkpoint["id"], item.config["configurable"]["thread_id"])
+            async for item in saver.alist(config, **options)
+        ]
+
+    found = await listed(None)
+    assert found == sorted(set(found), reverse=True)
+    assert len(found) == 120
+    assert await listed(None, limit=60) == found[:60]
+    assert await listed(None, before=config_of("", checkpoint_id=found[61][0])) == found[63:]
+    one: RunnableConfig = {"configurable": {"checkpoint_id": last}}
+    assert await listed(one) == [(last, "u"), (last, "t"), (last, "s")]
+    assert await listed(one, limit=2) == [(last, "u"), (last, "t")]
+    assert await listed(config_of("t", checkpoint_id=last), before=config_of("", checkpoint_id=last)) == []
+    assert len(await listed(None, filter={"step": 7})) == 3
+
+
+async def test_pages_of_a_thread_have_all_its_namespaces(saver: TransactionalSaver) -> None:
+    for n in range(70):
+        await put(saver, "t", config_of("t", checkpoint_ns=f"inner:{n % 7}" if n % 2 else ""))
+    await put(saver, "other", config_of("other", checkpoint_ns="inner:8"))
+    ids = [item.checkpoint["id"] async for item in saver.alist(config_of("t"))]
+    assert len(ids) == 70
+    assert ids == sorted(ids, reverse=True)

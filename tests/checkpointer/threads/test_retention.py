@@ -12,9 +12,11 @@ from langgraph.types import Command, interrupt
 from superstep import transactional
 from superstep.checkpointer import Retention, Rule, StoredThreads, TransactionalSaver
 from superstep.checkpointer.threads import retention
+from superstep.checkpointer.threads.queries import maintenance
 from superstep.runtime.faults import ConfigError
 from tests.checkpointer.threads.test_delta_channels import delta_graph
 from tests.support.graphs import LARGE, chain, config_of
+from tests.support.many_threads import fill
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -203,3 +205,53 @@ async def test_sizes_name_the_largest(saver: TransactionalSaver, bank: Bank) -> 
     assert found.all_threads == 2
     assert set(found.tables) >= {"thread", "checkpoint", "channel_value", "task_write"}
     assert all(found.tables.values())
+
+
+async def test_of_large_tables_a_sample_is_enough(
+    saver: TransactionalSaver, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(saver, 60, 2_000)
+    exact, rules = await saver.asizes(3), Retention(Rule(timedelta(minutes=30)))
+    would = await saver.asweep(rules, dry_run=True)
+    assert not exact.sampled
+    monkeypatch.setattr("superstep.checkpointer.threads.queries.retention._PAGES", 40)
+    found = await saver.asizes(3)
+    assert found.sampled
+    assert found.all_threads == exact.all_threads == 61
+    assert [graph[:2] for graph in sorted(found.graphs)] == [graph[:2] for graph in sorted(exact.graphs)]
+    assert found.threads[0].thread_id == exact.threads[0].thread_id == "long"
+    assert exact.threads[1].bytes == found.threads[1].bytes  # too few of its rows were seen: it was measured
+    for one, other in (
+        (sum(graph[2] for graph in found.graphs), sum(graph[2] for graph in exact.graphs)),
+        ((await saver.asweep(rules, dry_run=True)).bytes, would.bytes),
+    ):
+        assert other / 3 < one < other * 3
+    assert (await saver.asweep(rules, dry_run=True)).deleted == would.deleted
+
+
+async def test_a_transaction_of_a_sweep_takes_so_many_checkpoints_at_most(
+    saver: TransactionalSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(saver, 12, 100)
+    monkeypatch.setattr("superstep.checkpointer.threads.queries.retention.COUNTED", 50)
+    taken: list[list[str]] = []
+    delete = maintenance.delete_threads
+
+    async def noted(conn: Any, schema: str, thread_ids: Any) -> None:
+        taken.append(list(thread_ids))
+        await delete(conn, schema, thread_ids)
+
+    monkeypatch.setattr(maintenance, "delete_threads", noted)
+    assert (await saver.asweep(Retention(Rule(timedelta(seconds=1))))).deleted == 13
+    names = [f"thread-{at:07}" for at in range(1, 13)]
+    assert taken == [["long"], *(names[at : at + 2] for at in range(0, 12, 2))]
+
+
+async def test_to_say_what_a_sweep_would_take_locks_nothing_for_long(saver: TransactionalSaver, bank: Bank) -> None:
+    """A run that takes an old thread meanwhile is not kept waiting, nor does it keep the answer waiting."""
+    await fill(saver, 3)
+    async with saver.transaction() as tx:
+        await tx.execute("SELECT 1 FROM runtime.thread FOR UPDATE")
+        async with asyncio.timeout(20):
+            would = await saver.asweep(Retention(Rule(timedelta(seconds=1))), dry_run=True)
+    assert would.deleted == 3

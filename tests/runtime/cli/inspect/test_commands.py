@@ -18,12 +18,16 @@ def test_threads_history_and_show(on_db: Runtime) -> None:
     listed = on_db("threads", "--json").json
     assert [(one["thread_id"], one["status"]) for one in listed] == [("asks", "interrupted"), ("done", "completed")]
     assert len(on_db("threads", "--limit", "1", "--json").json) == 1
+    assert [one["thread_id"] for one in on_db("threads", "--after", "asks", "--json").json] == ["done"]
+    assert on_db("threads", "--after", "done", "--json").json == []
+    assert on_db("threads", "--after", "nobody").code == 3
     table = on_db("threads").out
     assert "asks" in table
     assert "interrupted" in table
 
     steps = on_db("history", "done", "--json").json
     assert [step["nodes"] for step in steps if step["nodes"]] == [["first"], ["second"]]
+    assert on_db("history", "done", "--limit", "1", "--json").json == steps[-1:]
     table = on_db("history", "done").out
     short = table.split()[-1]
     assert steps[-1]["checkpoint_id"].startswith(short)
