@@ -93,7 +93,7 @@ async def put_roots(conn: Connection, schema: str, puts: Sequence[Put]) -> set[s
         given.append((*place, put.token, put.head, first, len(channels)))
         values += zip(repeat(at), *row[5:])
         writes += zip(repeat(at), *put.writes)
-    parameters = [*_columns(given, 11), channels, versions, *_columns(values, 5), *_columns(writes, 7)]
+    parameters = [*_columns(given, 11), channels, versions, *_columns(values, 6), *_columns(writes, 7)]
     return {row[0] for row in await conn.fetch(_sql(schema)["put_roots"], *parameters)}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from superstep.checkpointer.langgraph.codec import effect_at, value_at, write_at
+from superstep.checkpointer.langgraph.codec import effect_at, write_at
+from superstep.checkpointer.langgraph.differences import piece_at
 from superstep.checkpointer.langgraph.encryption import Where, answer_at, at, opened_text, sealed_text
 from superstep.checkpointer.threads.queries import maintenance
 
@@ -28,8 +29,8 @@ def _where(thread_id: str, row: Any) -> Where:
 # Per table with encrypted values: the serializer for the place of a row, which is in this thread.
 _PLACES: dict[str, Place] = {
     "checkpoint": lambda serde, thread, row: at(serde, "checkpoint", *_where(thread, row)),
-    "channel_value": lambda serde, thread, row: value_at(
-        serde, Where(thread, row["ns"]), row["channel"], row["version"]
+    "channel_value": lambda serde, thread, row: piece_at(
+        serde, Where(thread, row["ns"]), row["channel"], row["version"], row["base"]
     ),
     "task_write": lambda serde, thread, row: write_at(
         serde, _where(thread, row), row["task_id"], row["idx"], row["task_path"], row["channel"]

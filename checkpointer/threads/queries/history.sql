@@ -9,6 +9,7 @@ FROM (SELECT * FROM {schema}.checkpoint
         AND ($3::text IS NULL OR checkpoint_id = $3) AND ($4::text IS NULL OR checkpoint_id < $4)
         AND metadata @> $5::text::jsonb
       ORDER BY checkpoint_id DESC LIMIT $6) c
+{value_joins}
 {tuple_joins}
 ORDER BY c.checkpoint_id DESC
 
@@ -33,9 +34,9 @@ ORDER BY checkpoint_id, task_path, task_id, idx
 
 -- name: values_at
 -- $1 thread $2 ns $3 channels $4 versions, pairwise
-SELECT x.channel, x.kind, x.value FROM unnest($3::text[], $4::text[]) AS ref (channel, version)
-JOIN {schema}.channel_value x
-  ON x.thread_id = $1 AND x.ns = $2 AND x.channel = ref.channel AND x.version = ref.version
+SELECT v.names AS value_names, v.kinds AS value_kinds, v.vals AS value_values, v.bases AS value_bases
+FROM (SELECT $1::text AS thread_id, $2::text AS ns, $3::text[] AS channels, $4::text[] AS versions) c
+{value_joins}
 
 -- name: versions_at
 -- $1 thread $2 ns $3 channels $4 versions, pairwise

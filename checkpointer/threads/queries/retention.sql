@@ -28,7 +28,8 @@ WHERE {of_rule} AND t.thread_id = ANY ($7::text[]) ORDER BY t.thread_id FOR UPDA
 SELECT thread_id, 'checkpoint' AS of_table, pg_column_size(payload) + pg_column_size(channels)
        + pg_column_size(versions) + pg_column_size(metadata) + COALESCE(pg_column_size(stats), 0) + 140 AS bytes
 FROM {schema}.checkpoint
-UNION ALL SELECT thread_id, 'channel_value', pg_column_size(value) + 120 FROM {schema}.channel_value
+UNION ALL SELECT thread_id, 'channel_value', pg_column_size(value) + COALESCE(pg_column_size(base), 0) + 120
+    FROM {schema}.channel_value
 UNION ALL SELECT thread_id, 'task_write', pg_column_size(value) + 180 FROM {schema}.task_write
 UNION ALL SELECT thread_id, 'task_effect', pg_column_size(effect) + 160 FROM {schema}.task_effect
 UNION ALL SELECT thread_id, 'llm_call', COALESCE(pg_column_size(answer), 0) + 220 FROM {schema}.llm_call
