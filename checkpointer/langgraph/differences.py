@@ -134,12 +134,9 @@ class Difference(NamedTuple):
         if before.way.steps >= _MOST or now.of is not before.marks.of:
             return None
         if now.continues(before.marks):
-            ends_row = before.nth + 1 == _ROW
-            return (
-                _grown(before.row, value, None, 0)
-                if ends_row
-                else _grown(before.way, value, before.row, before.nth + 1)
-            )
+            if before.nth + 1 < _ROW:
+                return _grown(before.way, value, before.row, before.nth + 1)
+            return _grown(before.row, value, None, 0)
         try:
             what = _of_lists(before.marks, now, value) if now.of is list else _of_dicts(before.marks, now, value)
         except ValueError:

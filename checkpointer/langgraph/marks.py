@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import ormsgpack
 from langchain_core.documents import Document
@@ -93,7 +92,7 @@ def marks(serde: SerializerProtocol, value: Any) -> Marks | None:
     else:
         return None
     try:
-        packed = ormsgpack.packb(items, default=_Contents(serde), option=_OPTION)
+        packed = ormsgpack.packb(items, default=_contents(serde), option=_OPTION)
     except (TypeError, ValueError):  # as the serializer will say
         return None
     return Marks(kind, len(items), packed[len(_header(len(items))) :])
@@ -106,26 +105,20 @@ def _header(count: int) -> bytes:
     return b"\xdc" + count.to_bytes(2, "big") if count < _MEDIUM else b"\xdd" + count.to_bytes(4, "big")
 
 
-class _Contents:
-    """What to pack of objects."""
+def _contents(serde: SerializerProtocol) -> Callable[[Any], Any]:
+    """What to pack of an object. Called for each message of a long chat, at every step."""
 
-    def __init__(self, serde: SerializerProtocol) -> None:
-        self._serde = serde
+    def contents(item: Any) -> Any:
+        name = _names.get(type(item))
+        if name is None and _is_langchains(cls := type(item)):
+            name = _names[cls] = f"{cls.__module__}.{cls.__name__}"
+        return _dumped(serde, item) if name is None else (name, item.__dict__, item.__pydantic_extra__)
 
-    def __call__(self, item: Any) -> Any:
-        cls = type(item)
-        look = _looks.get(cls)
-        if look is None:
-            look = _looks[cls] = _fields if _is_langchains(cls) else _dumped
-        return look(self._serde, item)
+    return contents
 
 
 def _is_langchains(cls: type) -> bool:
     return issubclass(cls, BaseMessage | Document) and (cls.__module__, cls.__name__) in SAFE_MSGPACK_TYPES
-
-
-def _fields(_: SerializerProtocol, item: Any) -> Any:
-    return type(item).__module__, type(item).__name__, item.__dict__, item.__pydantic_extra__
 
 
 def _dumped(serde: SerializerProtocol, item: Any) -> Any:
@@ -137,4 +130,4 @@ def _dumped(serde: SerializerProtocol, item: Any) -> Any:
     return found
 
 
-_looks: WeakKeyDictionary[type, Callable[[SerializerProtocol, Any], Any]] = WeakKeyDictionary()
+_names: dict[type, str] = {}  # of classes of LangChain's: these are for ever
