@@ -46,6 +46,7 @@ __all__ = [
     "held_whole",
     "joined",
     "piece_at",
+    "split_kind",
     "unsealed",
 ]
 
@@ -209,6 +210,12 @@ def as_difference(kind: str) -> str:
     return _PREFIX + kind
 
 
+def split_kind(kind: str) -> tuple[str, str]:
+    """What marks the kind of a difference, if it is one, and the kind as the serializer gave it."""
+    inner = kind.removeprefix(_PREFIX)
+    return kind[: -len(inner)], inner
+
+
 def piece_at(
     serde: SerializerProtocol, where: Where, channel: str, version: object, base: str | None
 ) -> SerializerProtocol:
@@ -227,10 +234,10 @@ def content(serde: SerializerProtocol, where: Where, channel: str, piece: Piece)
     Raises:
         ValueIncomplete: it builds on another, and that is not said, or the other way round.
     """
-    if (piece.base is not None) != piece.kind.startswith(_PREFIX):
+    mark, kind = split_kind(piece.kind)
+    if (piece.base is not None) != bool(mark):
         raise _incomplete(where, channel, piece.version)
-    place = piece_at(serde, where, channel, piece.version, piece.base)
-    return place.loads_typed((piece.kind.removeprefix(_PREFIX), piece.data))
+    return piece_at(serde, where, channel, piece.version, piece.base).loads_typed((kind, piece.data))
 
 
 def joined(

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from superstep.checkpointer.langgraph.codec import effect_at, write_at
-from superstep.checkpointer.langgraph.differences import piece_at
-from superstep.checkpointer.langgraph.encryption import Where, answer_at, at, opened_text, sealed_text
+from superstep.checkpointer.langgraph.differences import piece_at, split_kind
+from superstep.checkpointer.langgraph.encryption import Where, answer_at, at, moved, opened_text, sealed_text
 from superstep.checkpointer.threads.queries import maintenance
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ async def reseal(conn: Connection, schema: str, serde: SerializerProtocol, sourc
     for table, place in _PLACES.items():
         values: list[tuple[str | bytes, ...]] = []
         for row in await maintenance.encrypted_values(conn, schema, table, target):
-            value = place(serde, source, row).loads_typed((row["kind"], row["value"]))
-            values.append((row["at"], *place(serde, target, row).dumps_typed(value)))
+            mark, kind = split_kind(row["kind"])
+            here, there = place(serde, source, row), place(serde, target, row)
+            kind, value = moved(here, there, (kind, row["value"]))
+            values.append((row["at"], mark + kind, value))
         await maintenance.replace(conn, schema, table, values)
     for column in ("metadata", "stats", "call", "error"):
         texts: list[tuple[str | bytes, ...]] = []
