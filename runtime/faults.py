@@ -37,6 +37,7 @@ __all__ = [
     "ReadRefused",
     "ReadFailed",
     "ValueNotSerializable",
+    "ValueIncomplete",
     "ValueNotAuthentic",
     "IllegalTransition",
     "StepConflict",
@@ -148,6 +149,10 @@ class ValueNotSerializable(RuntimeFault):
 
 class ValueNotAuthentic(RuntimeFault):
     """A stored value was not written for its place by a saver with this key: it is not used."""
+
+
+class ValueIncomplete(RuntimeFault):
+    """A stored value builds on another one that is not there any more. Nothing was changed."""
 
 
 class IllegalTransition(RuntimeFault):

@@ -52,7 +52,8 @@ class NewCheckpoint(NamedTuple):
         row = self.row
         references = text_array(row.channels), text_array(row.versions)
         names = text_array(row.new_channels), text_array(row.new_versions), text_array(row.new_kinds)
-        columns = row.kind, row.payload, *references, row.metadata, stats, *names, row.new_values
+        new = *names, row.new_values, text_array(row.new_bases)
+        columns = row.kind, row.payload, *references, row.metadata, stats, *new
         return [*self[:4], *columns, *_columns_of(writes)]
 
 
@@ -99,7 +100,7 @@ async def put_roots(conn: Connection, schema: str, puts: Sequence[Put]) -> set[s
         values += zip(repeat(at), *row[5:])
         writes += zip(repeat(at), *put.writes)
     *places, kinds, payloads, metadata, stats, tokens, heads, firsts, lasts = _columns(given, 11)
-    of, *names, data = _columns(values, 5)
+    of, *names, data, bases = _columns(values, 6)
     by, *columns = _columns(writes, 7)
     parameters = [
         *map(text_array, (*places, kinds)),
@@ -111,7 +112,7 @@ async def put_roots(conn: Connection, schema: str, puts: Sequence[Put]) -> set[s
         *map(number_array, (firsts, lasts)),
         channels,
         versions,
-        *(number_array(of), *map(text_array, names), data),
+        *(number_array(of), *map(text_array, names), data, text_array(bases)),
         *(number_array(by), *_columns_of(WriteRows(*columns))),
     ]
     return {row[0] for row in await conn.fetch(_sql(schema)["put_roots"], *parameters)}

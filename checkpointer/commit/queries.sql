@@ -5,26 +5,26 @@
 -- name: own_root
 -- Commit right of a run on the root namespace: still the owner, and the head has not moved. Takes the row lock, so two
 -- commits of one thread queue here, and the second sees the first one's head.
--- $21 token  $22 head the run knows
+-- $22 token  $23 head the run knows
 UPDATE {schema}.thread SET head = $3, updated_at = now()
-WHERE thread_id = $1 AND token = $21 AND head IS NOT DISTINCT FROM $22 RETURNING thread_id
+WHERE thread_id = $1 AND token = $22 AND head IS NOT DISTINCT FROM $23 RETURNING thread_id
 
 -- name: own_nested
 -- Commit right of a run on a subgraph's namespace: still the owner of the thread.
--- $21 token
-SELECT thread_id FROM {schema}.thread WHERE thread_id = $1 AND token = $21 FOR SHARE
+-- $22 token
+SELECT thread_id FROM {schema}.thread WHERE thread_id = $1 AND token = $22 FOR SHARE
 
 -- name: own_outside
 -- A put that no run makes (update_state, a fork, a script): fences any run on the thread. What was made from the latest
 -- checkpoint must continue it still: of the outermost graph the head, of a subgraph the greatest id. The head is looked
 -- at under the row lock; for a subgraph the thread has to be locked before (`lock_threads`, or a serializable transaction).
--- $21 must continue the latest
+-- $22 must continue the latest
 INSERT INTO {schema}.thread AS t (thread_id, head)
 VALUES ($1, CASE WHEN $2 = '' THEN $3 END)
 ON CONFLICT (thread_id) DO UPDATE
     SET token = DEFAULT, head = CASE WHEN $2 = '' THEN $3 ELSE t.head END, updated_at = now(),
         worker_id = NULL, running_since = NULL
-    WHERE NOT $21::boolean
+    WHERE NOT $22::boolean
        OR $2 = '' AND (t.head IS NULL OR t.head = $4)
        OR $2 <> '' AND NOT EXISTS (SELECT 1 FROM {schema}.checkpoint
                                    WHERE thread_id = $1 AND ns = $2 AND checkpoint_id > COALESCE($4, ''))
@@ -34,16 +34,17 @@ RETURNING thread_id
 -- A checkpoint, its new channel values and the writes of its tasks that are not stored yet; nothing at all without the
 -- commit right `own`, which stands in front of it in each of the three statements below.
 -- $1 thread $2 ns $3 id $4 parent $5 kind $6 payload $7 channels $8 versions $9 metadata $10 stats
--- $11-$14 new channel values (channel, version, kind, value)  $15-$20 writes (task, idx, path, channel, kind, value)
+-- $11-$15 new channel values (channel, version, kind, value, base)  $16-$21 writes (task, idx, path, channel, kind, value)
 vals AS (
-    INSERT INTO {schema}.channel_value (thread_id, ns, channel, version, kind, value)
-    SELECT $1, $2, v.* FROM own, unnest($11::text::text[], $12::text::text[], $13::text::text[], $14::bytea[]) AS v
+    INSERT INTO {schema}.channel_value (thread_id, ns, channel, version, kind, value, base)
+    SELECT $1, $2, v.*
+    FROM own, unnest($11::text::text[], $12::text::text[], $13::text::text[], $14::bytea[], $15::text::text[]) AS v
     ON CONFLICT DO NOTHING
 ), writes AS (
     INSERT INTO {schema}.task_write (thread_id, ns, checkpoint_id, task_id, idx, task_path, channel, kind, value)
     SELECT $1, $2, $4, w.*
-    FROM own, unnest($15::text::text[], $16::text::integer[], $17::text::text[], $18::text::text[], $19::text::text[],
-                     $20::bytea[]) AS w
+    FROM own, unnest($16::text::text[], $17::text::integer[], $18::text::text[], $19::text::text[], $20::text::text[],
+                     $21::bytea[]) AS w
     ON CONFLICT (thread_id, ns, checkpoint_id, task_id, idx) DO UPDATE
         SET task_path = EXCLUDED.task_path, channel = EXCLUDED.channel, kind = EXCLUDED.kind, value = EXCLUDED.value
 )
@@ -67,7 +68,7 @@ WITH own AS ({own_nested}),
 -- Checkpoints of runs on the root namespace of as many threads: of each the whole, or nothing without the commit right.
 -- One row for each: $1 thread $2 id $3 parent $4 kind $5 payload $6 metadata $7 stats $8 token $9 head the run knows
 -- $10,$11 where its channels begin and end in $12 channels $13 versions
--- Rows of all, with the number of the checkpoint first: $14-$18 new channel values  $19-$25 writes
+-- Rows of all, with the number of the checkpoint first: $14-$19 new channel values  $20-$26 writes
 WITH given AS (
     SELECT * FROM unnest($1::text::text[], $2::text::text[], $3::text::text[], $4::text::text[], $5::bytea[],
                          $6::text[], $7::text[], $8::text::bigint[], $9::text::text[], $10::text::integer[],
@@ -79,16 +80,17 @@ WITH given AS (
     WHERE t.thread_id = g.thread_id AND t.token = g.token AND t.head IS NOT DISTINCT FROM g.head
     RETURNING g.*
 ), vals AS (
-    INSERT INTO {schema}.channel_value (thread_id, ns, channel, version, kind, value)
-    SELECT own.thread_id, '', v.channel, v.version, v.kind, v.value
-    FROM unnest($14::text::integer[], $15::text::text[], $16::text::text[], $17::text::text[], $18::bytea[])
-        AS v(at, channel, version, kind, value) JOIN own USING (at)
+    INSERT INTO {schema}.channel_value (thread_id, ns, channel, version, kind, value, base)
+    SELECT own.thread_id, '', v.channel, v.version, v.kind, v.value, v.base
+    FROM unnest($14::text::integer[], $15::text::text[], $16::text::text[], $17::text::text[], $18::bytea[],
+                $19::text::text[])
+        AS v(at, channel, version, kind, value, base) JOIN own USING (at)
     ON CONFLICT DO NOTHING
 ), writes AS (
     INSERT INTO {schema}.task_write (thread_id, ns, checkpoint_id, task_id, idx, task_path, channel, kind, value)
     SELECT own.thread_id, '', own.parent_id, w.task_id, w.idx, w.task_path, w.channel, w.kind, w.value
-    FROM unnest($19::text::integer[], $20::text::text[], $21::text::integer[], $22::text::text[], $23::text::text[],
-                $24::text::text[], $25::bytea[])
+    FROM unnest($20::text::integer[], $21::text::text[], $22::text::integer[], $23::text::text[], $24::text::text[],
+                $25::text::text[], $26::bytea[])
         AS w(at, task_id, idx, task_path, channel, kind, value) JOIN own USING (at)
     ON CONFLICT (thread_id, ns, checkpoint_id, task_id, idx) DO UPDATE
         SET task_path = EXCLUDED.task_path, channel = EXCLUDED.channel, kind = EXCLUDED.kind, value = EXCLUDED.value

@@ -1,8 +1,9 @@
 """Between LangGraph's objects and rows. Pure: no driver, no clock.
 
 A checkpoint's small values travel inside its `payload`; a value that is larger, or not a plain scalar, gets a row of
-its own keyed by channel version, so that an unchanged channel is stored once however many checkpoints name it. All of
-it goes through the saver's serializer; what an `EncryptedSerializer` makes of it is in `encryption`.
+its own keyed by channel version, so that an unchanged channel is stored once however many checkpoints name it; one that
+has grown is stored as what it has grown by, see `differences`. All of it goes through the saver's serializer; what an
+`EncryptedSerializer` makes of it is in `encryption`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -23,6 +26,17 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.types import ERROR
 
+from superstep.checkpointer.langgraph.differences import (
+    Difference,
+    Held,
+    Piece,
+    as_difference,
+    builds,
+    held_whole,
+    joined,
+    piece_at,
+    unsealed,
+)
 from superstep.checkpointer.langgraph.encryption import (
     NOWHERE,
     Where,
@@ -34,6 +48,7 @@ from superstep.checkpointer.langgraph.encryption import (
 )
 from superstep.checkpointer.langgraph.fidelity import what_is_lost
 from superstep.checkpointer.langgraph.ids import usable
+from superstep.checkpointer.langgraph.marks import marks
 from superstep.checkpointer.langgraph.metadata import restored, stored_json
 from superstep.checkpointer.langgraph.serializer import by_fields
 from superstep.runtime.faults import ValueNotAuthentic, ValueNotSerializable
@@ -53,7 +68,8 @@ __all__ = [
     "effect_at",
     "for_jsonb",
     "load_payload",
-    "value_at",
+    "loaded_tuple",
+    "values_of",
     "write_at",
     "write_rows",
 ]
@@ -74,6 +90,7 @@ class CheckpointRow(NamedTuple):
     new_versions: list[str]
     new_kinds: list[str]
     new_values: list[bytes]
+    new_bases: list[str | None]
 
 
 class WriteRows(NamedTuple):
@@ -146,11 +163,15 @@ def checkpoint_row(
     where: Where = NOWHERE,
     key: bytes | None = None,
     standing: Mapping[str, str] = MappingProxyType({}),
-) -> CheckpointRow:
+    held: Mapping[str, Held] = MappingProxyType({}),
+) -> tuple[CheckpointRow, dict[str, Held | None]]:
     """Split a checkpoint into its payload, its references to channel values, and the values that are new.
 
     With encryption, `where` says which checkpoint it is, and `key` is that of keyed digests. See `encryption`.
     `standing` are stored values, by channel and version, that belong to it and are not in it.
+
+    Returns:
+        What is stored, and what can be built on when it is: `held` from then on, for the channels that are new in it.
     """
     known = checkpoint["channel_versions"]
     inline: dict[str, Any] = {}
@@ -166,21 +187,38 @@ def checkpoint_row(
     parts = [body, inline, channels] if encrypts(serde) else [body, inline]
     kind, payload = dump(at(serde, "checkpoint", *where), parts, "the checkpoint")
     said = metadata_column(serde, key, stored_json(metadata), where)
-    row = CheckpointRow(kind, payload, channels, versions, said, [], [], [], [])
+    row = CheckpointRow(kind, payload, channels, versions, said, [], [], [], [], [])
+    after: dict[str, Held | None] = {}
     for name, version in zip(channels, versions, strict=True):
         if name in new_versions:
-            place = value_at(serde, where, name, version)
-            value_kind, value = dump(place, checkpoint["channel_values"][name], f"channel {name!r}")
+            value = checkpoint["channel_values"][name]
+            piece, after[name] = _stored(serde, where, name, version, value, held.get(name))
             row.new_channels.append(name)
             row.new_versions.append(version)
-            row.new_kinds.append(value_kind)
-            row.new_values.append(value)
-    return row
+            row.new_kinds.append(piece.kind)
+            row.new_values.append(piece.data)
+            row.new_bases.append(piece.base)
+    return row, after
 
 
-def value_at(serde: SerializerProtocol, where: Where, channel: str, version: object) -> SerializerProtocol:
-    """The serializer for a channel's value."""
-    return at(serde, "value of a channel", where.thread_id, where.ns, channel, str(version))
+def _stored(
+    serde: SerializerProtocol, where: Where, channel: str, version: str, value: Any, before: Held | None
+) -> tuple[Piece, Held | None]:
+    """A value as it is stored, and what is held of it then; see `differences`."""
+    inner = unsealed(serde)
+    now = marks(inner, value) if builds(serde) else None
+    change = Difference.between(before, value, now) if before is not None and now is not None else None
+    if before is not None and now is not None and change is not None:
+        with suppress(ValueNotSerializable):  # that of the whole value says where in it
+            kind, data = dump(piece_at(serde, where, channel, version, change.base.version), change.content, channel)
+            if (after := change.held(before, version, now, len(data))) is not None:
+                piece = Piece(version, change.base.version, as_difference(kind), data)
+                return piece, after if change.is_unchanged(inner, value, now) else None
+    kind, data = dump(piece_at(serde, where, channel, version, None), value, f"channel {channel!r}")
+    whole = held_whole(version, now, len(data))
+    if whole is not None and marks(inner, value) != now:
+        whole = None
+    return Piece(version, None, kind, data), whole
 
 
 def effect_at(serde: SerializerProtocol, where: Where, task_id: str) -> SerializerProtocol:
@@ -240,8 +278,47 @@ def _payload(
     return body, inline, *(channels or [None])
 
 
+def values_of(
+    serde: SerializerProtocol,
+    where: Where,
+    versions: Mapping[str, Any],
+    row: Mapping[str, Any],
+    *,
+    to_build_on: bool = False,
+) -> dict[str, tuple[Any, Held | None]]:
+    """The values of channels from the columns of `value_columns`, and if it is asked for, what can be built on.
+
+    Args:
+        serde: the saver's.
+        where: the thread and the namespace.
+        versions: which version of each channel it is, by what is known and not by the row.
+        row: has the columns.
+        to_build_on: see `differences.joined`.
+    """
+    columns = ("value_names", "value_kinds", "value_values", "value_bases")
+    found = {}
+    for name, stored in groupby(zip(*(row[column] or () for column in columns), strict=True), key=itemgetter(0)):
+        pieces, version = [], str(versions.get(name))
+        for _, kind, data, base in stored:
+            pieces.append(Piece(version, base, kind, data))
+            version = base
+        found[name] = joined(serde, where, name, pieces, to_build_on=to_build_on)
+    return found
+
+
 def checkpoint_tuple(serde: SerializerProtocol, row: Mapping[str, Any]) -> CheckpointTuple:
     """Put a row of `get_latest`, `get_one` or `list` together again."""
+    return _loaded(serde, row, to_build_on=False)[0]
+
+
+def loaded_tuple(serde: SerializerProtocol, row: Mapping[str, Any]) -> tuple[CheckpointTuple, dict[str, Held]]:
+    """As `checkpoint_tuple`, for a run: and the stored versions that its next ones can build on."""
+    return _loaded(serde, row, to_build_on=True)
+
+
+def _loaded(
+    serde: SerializerProtocol, row: Mapping[str, Any], *, to_build_on: bool
+) -> tuple[CheckpointTuple, dict[str, Held]]:
     where = Where(row["thread_id"], row["ns"], row["checkpoint_id"])
     body, values, channels = _payload(serde, row["kind"], row["payload"], where)
     if channels is not None and set(channels) != set(row["value_names"] or ()):
@@ -249,11 +326,9 @@ def checkpoint_tuple(serde: SerializerProtocol, row: Mapping[str, Any]) -> Check
             f"Checkpoint {where.checkpoint_id} of thread {where.thread_id!r} was refused: values of its channels are "
             f"missing, or are not those it was stored with."
         )
-    for name, kind, value in zip(
-        row["value_names"] or (), row["value_kinds"] or (), row["value_values"] or (), strict=True
-    ):
-        # Which version it is, the checkpoint says, and not the row beside it.
-        values[name] = value_at(serde, where, name, body["channel_versions"].get(name)).loads_typed((kind, value))
+    # Which version it is, the checkpoint says, and not the row beside it.
+    stored = values_of(serde, where, body["channel_versions"], row, to_build_on=to_build_on)
+    values.update((name, value) for name, (value, _) in stored.items())
     pending: list[PendingWrite] = [
         (task, channel, write_at(serde, where, task, idx, path, channel).loads_typed((kind, value)))
         for task, idx, path, channel, kind, value in zip(
@@ -267,13 +342,14 @@ def checkpoint_tuple(serde: SerializerProtocol, row: Mapping[str, Any]) -> Check
         )
     ]
     parent = row["parent_id"]
-    return CheckpointTuple(
+    found = CheckpointTuple(
         _config(row["thread_id"], row["ns"], row["checkpoint_id"]),
         cast("Checkpoint", {**body, "channel_values": values}),
         cast("CheckpointMetadata", _metadata(serde, row["metadata"], where)),
         _config(row["thread_id"], row["ns"], parent) if parent else None,
         pending,
     )
+    return found, {name: held for name, (_, held) in stored.items() if held is not None}
 
 
 def _metadata(serde: SerializerProtocol, text: str, where: Where) -> dict[str, Any]:

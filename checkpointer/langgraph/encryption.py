@@ -43,6 +43,7 @@ __all__ = [
     "keyed",
     "metadata_column",
     "metadata_filter",
+    "moved",
     "opened_json",
     "opened_text",
     "refuse_encrypted",
@@ -83,6 +84,20 @@ def at(serde: SerializerProtocol, column: str, *key: str | int | bytes) -> Seria
     return _Sealed(cast("EncryptedSerializer", serde), (column, *key)) if encrypts(serde) else serde
 
 
+def moved(here: SerializerProtocol, there: SerializerProtocol, data: tuple[str, bytes]) -> tuple[str, bytes]:
+    """A value that was encrypted for one place, for another one: as it was dumped, whatever it is made of.
+
+    Args:
+        here: what `at` gave for its place.
+        there: what it gave for the other.
+        data: the value, encrypted.
+
+    Raises:
+        ValueNotAuthentic: it was not written there.
+    """
+    return cast("_Sealed", there).seal(cast("_Sealed", here).open(data))
+
+
 def answer_at(serde: SerializerProtocol, thread_id: str, request: bytes) -> SerializerProtocol:
     """The serializer for a model's answer to a request, by its keyed digest.
 
@@ -102,10 +117,22 @@ class _Sealed:
         self._place = blake2b(json.dumps(parts).encode(), digest_size=16).digest()
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
-        # The kind of the value is inside too: it decides what reads the bytes.
-        return self._serde.dumps_typed([self._place, *self._serde.serde.dumps_typed(obj)])
+        return self.seal(self._serde.serde.dumps_typed(obj))
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        return self._serde.serde.loads_typed(self.open(data))
+
+    def seal(self, dumped: tuple[str, bytes]) -> tuple[str, bytes]:
+        """Encrypt what the serializer inside has made of a value."""
+        # The kind of the value is inside too: it decides what reads the bytes.
+        return self._serde.dumps_typed([self._place, *dumped])
+
+    def open(self, data: tuple[str, bytes]) -> tuple[str, bytes]:
+        """The inverse of `seal`.
+
+        Raises:
+            ValueNotAuthentic: it was not made for this place with this key.
+        """
         outer, plus, _ = data[0].partition("+")
         if not plus or outer == "pickle":
             raise self._refused("it is not encrypted")
@@ -115,7 +142,7 @@ class _Sealed:
             raise self._refused("it was not encrypted with this key, or changed since") from error
         if place != self._place:
             raise self._refused("it was encrypted for another place")
-        return self._serde.serde.loads_typed((kind, value))
+        return kind, value
 
     def _refused(self, why: str) -> ValueNotAuthentic:
         return ValueNotAuthentic(

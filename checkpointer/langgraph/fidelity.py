@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-__all__ = ["what_is_lost"]
+__all__ = ["is_langgraphs", "what_is_lost"]
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _GROUPS = (set, frozenset, deque)
@@ -51,12 +51,13 @@ def what_is_lost(serde: SerializerProtocol, value: Any, stored: tuple[str, bytes
         value: what was stored.
         stored: as it was stored.
     """
-    if type(value) in _PLAIN or not _has_objects(value) or not _is_langgraphs(serde) or stored[0].startswith("pickle"):
+    if type(value) in _PLAIN or not _has_objects(value) or not is_langgraphs(serde) or stored[0].startswith("pickle"):
         return None
     return next(_losses(value, serde.loads_typed(stored), ""), None)
 
 
-def _is_langgraphs(serde: SerializerProtocol) -> bool:
+def is_langgraphs(serde: SerializerProtocol) -> bool:
+    """Whether a serializer is one of LangGraph's, by itself or inside of one that encrypts."""
     return isinstance(getattr(serde, "serde", serde), JsonPlusSerializer)  # inside of an encrypting one, or itself
 
 

@@ -237,12 +237,14 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
             where = Where(thread_id, ns, checkpoint["id"])
             key = await self.database.home.call(digest_key(self.database, self.serde)) if encrypts(self.serde) else None
             standing = await delta_history.standing_snapshots(self.database, where, checkpoint, metadata, new_versions)
-            row = checkpoint_row(self.serde, checkpoint, full, new_versions, where, key, standing)
+            held = run.namespaces[ns].held if run is not None else {}
+            row, after = checkpoint_row(self.serde, checkpoint, full, new_versions, where, key, standing, held)
             if run is None:
                 new = NewCheckpoint(thread_id, ns, checkpoint["id"], conf.get("checkpoint_id"), row)
                 await self._put_outside(config, new, metadata)
             else:
                 await self.database.home.call(self._put(run, conf, ns, checkpoint, row, metadata.get("source")))
+                run.namespaces[ns].hold(after)
         except BaseException as e:
             if run is not None:
                 run.namespaces[ns].fail(e)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from langgraph.checkpoint.serde.types import RESUME
 
 from superstep.checkpointer.database import failpoints
-from superstep.checkpointer.langgraph.codec import checkpoint_tuple, effect_at
+from superstep.checkpointer.langgraph.codec import checkpoint_tuple, effect_at, loaded_tuple
 from superstep.checkpointer.langgraph.control import run_options
 from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.langgraph.ids import checkpoint_of, namespace_of, thread_of
@@ -87,11 +87,12 @@ async def load(
     if run is None and run_options(conf).tells_its_end:
         await runs.worker.enlist()
     owner, row = await runs.database.autocommit(lambda conn: _load(runs, serde, conn, conf, key, run))
-    loaded = checkpoint_tuple(serde, dict(row)) if row else None
+    loaded, held = loaded_tuple(serde, dict(row)) if row else (None, {})
     above = {each: id_ for each, id_ in by_namespace(conf.get(CHECKPOINT_MAP, {})).items() if each != ns}
     owner.enter(ns, conf.get(TASK_ID), runner)
     owner.namespaces[ns].at_exit = conf.get(DURABILITY) == "exit"
     owner.namespaces[ns].load(loaded.checkpoint if loaded else None, conf.get(TASK_ID), conf[RUNTIME], above)
+    owner.namespaces[ns].hold(held)
     if conf.get(RESUMING) and loaded is not None and _is_of_an_earlier_call(owner, loaded, above):
         conf[RESUMING] = False
     owner.namespaces[ns].open_questions(_questions(owner, loaded, row["write_paths"] or () if row else ()))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 
-from superstep.checkpointer.langgraph.codec import load_payload, value_at, write_at
+from superstep.checkpointer.langgraph.codec import load_payload, values_of, write_at
 from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.langgraph.ids import namespace_of, thread_of
 from superstep.checkpointer.langgraph.keys import DELTA_COUNTERS
@@ -80,9 +80,8 @@ async def _delta_history(
     seeds, reach = _nearest_values(serde, (thread_id, ns), ancestors, channels)
     stored = {c: v for c, (kind, v) in seeds.items() if kind == "stored"}
     values = {c: v for c, (kind, v) in seeds.items() if kind == "inline"}
-    for row in await history.values_at(conn, schema, thread_id, ns, stored):
-        place = value_at(serde, Where(thread_id, ns), row["channel"], stored[row["channel"]])
-        values[row["channel"]] = place.loads_typed((row["kind"], row["value"]))
+    row = await history.values_at(conn, schema, thread_id, ns, stored)
+    values.update((c, value) for c, (value, _) in values_of(serde, Where(thread_id, ns), stored, dict(row)).items())
     ids = [row["checkpoint_id"] for row in ancestors[: max(reach.values(), default=-1) + 1]]
     rows = await history.delta_writes(conn, schema, thread_id, ns, ids, list(channels))
     writes = _writes_within(serde, (thread_id, ns), rows, {checkpoint: n for n, checkpoint in enumerate(ids)}, reach)

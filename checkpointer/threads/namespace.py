@@ -21,6 +21,7 @@ from superstep.runtime.faults import StaleRun
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from superstep.checkpointer.langgraph.differences import Held
     from superstep.checkpointer.langgraph.progress import Progress
     from superstep.checkpointer.threads.questions import Questions
 
@@ -39,6 +40,7 @@ class Namespace:
         invocation: LangGraph's object for the one call of the graph that has loaded it.
         shared: several tasks run it at the same time, so its history is nobody's own.
         at_exit: it runs under durability "exit": its super-steps have no barriers.
+        held: by channel, stored versions of values that the next ones can build on, see `differences`.
         above: for each graph around this one, by namespace, the checkpoint that its running super-step started from.
     """
 
@@ -50,6 +52,7 @@ class Namespace:
         self.shared = False
         self.at_exit = False
         self.above: Mapping[str, str] = {}
+        self.held: Mapping[str, Held] = {}
         self._recent: deque[str | None] = deque(maxlen=_RECENT)
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._failure: BaseException | None = None
@@ -67,10 +70,15 @@ class Namespace:
         self.caller = caller
         self.invocation = invocation
         self.above = above
+        self.held = {}
         self._failure = None
         self._recent.append(checkpoint["id"] if checkpoint else None)
         self._progress = progress(copy_checkpoint(checkpoint)) if checkpoint else NO_PROGRESS
         self._since = time.perf_counter()
+
+    def hold(self, held: Mapping[str, Held | None]) -> None:
+        """These versions were loaded, or stored by a commit that succeeded; on `None` nothing can build."""
+        self.held = {name: each for name, each in {**self.held, **held}.items() if each is not None}
 
     def open_questions(self, questions: Questions) -> None:
         """The questions to a human that were open when the graph was loaded: answers are for those who asked them."""

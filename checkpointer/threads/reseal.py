@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from superstep.checkpointer.langgraph.codec import effect_at, value_at, write_at
-from superstep.checkpointer.langgraph.encryption import Where, answer_at, at, opened_text, sealed_text
+from superstep.checkpointer.langgraph.codec import effect_at, write_at
+from superstep.checkpointer.langgraph.differences import piece_at, split_kind
+from superstep.checkpointer.langgraph.encryption import Where, answer_at, at, moved, opened_text, sealed_text
 from superstep.checkpointer.threads.queries import maintenance
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def _where(thread_id: str, row: Any) -> Where:
 # Per table with encrypted values: the serializer for the place of a row, which is in this thread.
 _PLACES: dict[str, Place] = {
     "checkpoint": lambda serde, thread, row: at(serde, "checkpoint", *_where(thread, row)),
-    "channel_value": lambda serde, thread, row: value_at(
-        serde, Where(thread, row["ns"]), row["channel"], row["version"]
+    "channel_value": lambda serde, thread, row: piece_at(
+        serde, Where(thread, row["ns"]), row["channel"], row["version"], row["base"]
     ),
     "task_write": lambda serde, thread, row: write_at(
         serde, _where(thread, row), row["task_id"], row["idx"], row["task_path"], row["channel"]
@@ -48,8 +49,10 @@ async def reseal(conn: Connection, schema: str, serde: SerializerProtocol, sourc
     for table, place in _PLACES.items():
         values: list[tuple[str | bytes, ...]] = []
         for row in await maintenance.encrypted_values(conn, schema, table, target):
-            value = place(serde, source, row).loads_typed((row["kind"], row["value"]))
-            values.append((row["at"], *place(serde, target, row).dumps_typed(value)))
+            mark, kind = split_kind(row["kind"])
+            here, there = place(serde, source, row), place(serde, target, row)
+            kind, value = moved(here, there, (kind, row["value"]))
+            values.append((row["at"], mark + kind, value))
         await maintenance.replace(conn, schema, table, values)
     for column in ("metadata", "stats", "call", "error"):
         texts: list[tuple[str | bytes, ...]] = []

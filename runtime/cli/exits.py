@@ -40,6 +40,7 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
     (faults.PromptNotFound, 3),
     (faults.PromptInvalid, 3),
     (faults.ValueNotAuthentic, 3),
+    (faults.ValueIncomplete, 3),
 )
 
 RESUME = "Nothing committed is lost. Continue with: runtime resume {thread}"

@@ -15,7 +15,7 @@ import psycopg
 
 from tests.benchmarks.setting import benchmark_place
 
-_NAMES = ("loop", "chat", "race", "contention", "million", "round_trips", "vectors", "routing")
+_NAMES = ("loop", "chat", "race", "contention", "growth", "million", "round_trips", "vectors", "routing")
 _PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 

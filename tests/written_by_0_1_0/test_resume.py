@@ -143,6 +143,23 @@ async def test_a_conversation_goes_on(old_url: str, claims_flow: Any) -> None:
     assert one(old_url, claims_flow.BALANCE) == 1000 - 50 - 150 - 10
 
 
+async def test_what_a_conversation_goes_on_with_builds_on_what_0_1_0_stored(old_url: str, claims_flow: Any) -> None:
+    async with TransactionalSaver.from_conn_string(old_url, serde=claims_flow.serde()) as saver:
+        flow = transactional(claims_flow.build(current_step).compile(checkpointer=saver))
+        said = []
+        for n in range(4, 12):
+            out = await flow.ainvoke({"claim": claims_flow.Claim(f"C-{n}", 10)}, of_thread("conversation"))
+            said.append(out["messages"])
+        states = [state async for state in flow.aget_state_history(of_thread("conversation"))]
+    assert one(old_url, "SELECT count(*) FROM runtime.channel_value WHERE base IS NOT NULL")
+    assert states[0].values["messages"] == said[-1]
+    assert [message.content for message in said[-1]][:2] == [f"judged: claim C-{n}" for n in (1, 2)]
+    (found,) = (
+        state for state in states if state.values.get("claim") == claims_flow.Claim("C-2", 150) and not state.next
+    )
+    assert len(found.values["messages"]) == 2
+
+
 async def test_a_failed_step_goes_on_with_what_was_saved(old_url: str, claims_flow: Any) -> None:
     """`book` had finished: neither it nor its model runs again, and what it staged is applied once."""
     async with TransactionalSaver.from_conn_string(old_url, serde=claims_flow.serde()) as saver:

@@ -81,9 +81,12 @@ async def delta_writes(
     return await conn.fetch(_sql(schema)["delta_writes"], thread_id, ns, checkpoint_ids, channels)
 
 
-async def values_at(conn: Connection, schema: str, thread_id: str, ns: str, versions: Mapping[str, str]) -> Rows:
-    """The stored values of channels, each at its version."""
-    return await conn.fetch(_sql(schema)["values_at"], thread_id, ns, list(versions), list(versions.values()))
+async def values_at(
+    conn: Connection, schema: str, thread_id: str, ns: str, versions: Mapping[str, str]
+) -> asyncpg.Record:
+    """The stored values of channels, each at its version, as `codec.values_of` takes them."""
+    (row,) = await conn.fetch(_sql(schema)["values_at"], thread_id, ns, list(versions), list(versions.values()))
+    return row
 
 
 async def versions_at(conn: Connection, schema: str, thread_id: str, ns: str, versions: Mapping[str, str]) -> Rows:

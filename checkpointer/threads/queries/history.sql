@@ -12,6 +12,7 @@ SELECT c.thread_id, {tuple_columns}
 FROM (SELECT * FROM {schema}.checkpoint
       WHERE checkpoint_id || '' = $1 AND ($2::text IS NULL OR thread_id = $2) AND ($3::text IS NULL OR ns = $3)
         AND ($4::text IS NULL OR checkpoint_id < $4) AND metadata @> $5::text::jsonb) c
+{value_joins}
 {tuple_joins}
 ORDER BY c.thread_id DESC, c.ns DESC
 
@@ -23,6 +24,7 @@ FROM (SELECT * FROM {schema}.checkpoint
                 SELECT max(checkpoint_id) FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2) || ' ')
         AND CASE WHEN metadata @> $4::text::jsonb THEN true END
       ORDER BY checkpoint_id DESC LIMIT $5) c
+{value_joins}
 {tuple_joins}
 ORDER BY c.checkpoint_id DESC
 
@@ -45,6 +47,7 @@ WITH RECURSIVE space AS (
 )
 SELECT c.thread_id, {tuple_columns}
 FROM page JOIN {schema}.checkpoint c ON c.thread_id = $1 AND c.ns = page.ns AND c.checkpoint_id = page.checkpoint_id
+{value_joins}
 {tuple_joins}
 ORDER BY c.checkpoint_id DESC
 
@@ -60,6 +63,7 @@ FROM (SELECT * FROM {schema}.checkpoint
                 COALESCE($4, ''))
         AND ($5::text IS NULL OR metadata @> $5::text::jsonb)
       ORDER BY checkpoint_id || '' DESC, thread_id DESC, ns DESC LIMIT $6) c
+{value_joins}
 {tuple_joins}
 ORDER BY c.checkpoint_id DESC, c.thread_id DESC, c.ns DESC
 
@@ -84,9 +88,9 @@ ORDER BY checkpoint_id, task_path, task_id, idx
 
 -- name: values_at
 -- $1 thread $2 ns $3 channels $4 versions, pairwise
-SELECT x.channel, x.kind, x.value FROM unnest($3::text[], $4::text[]) AS ref (channel, version)
-JOIN {schema}.channel_value x
-  ON x.thread_id = $1 AND x.ns = $2 AND x.channel = ref.channel AND x.version = ref.version
+SELECT v.names AS value_names, v.kinds AS value_kinds, v.vals AS value_values, v.bases AS value_bases
+FROM (SELECT $1::text AS thread_id, $2::text AS ns, $3::text[] AS channels, $4::text[] AS versions) c
+{value_joins}
 
 -- name: versions_at
 -- $1 thread $2 ns $3 channels $4 versions, pairwise

@@ -67,12 +67,20 @@ WHERE c.thread_id = $1 AND c.parent_id IS NOT NULL AND NOT EXISTS (
     WHERE p.thread_id = $1 AND p.ns = c.ns AND p.checkpoint_id = c.parent_id)
 
 -- name: sweep
--- After checkpoints went: values no checkpoint names, then the head, then the thread itself if it has nothing left.
--- $1 thread
+-- After checkpoints went: values that no checkpoint names, and no value that one names builds on. $1 thread
+WITH RECURSIVE needed AS (
+    SELECT c.ns, ref.channel COLLATE "C", ref.version COLLATE "C"
+    FROM {schema}.checkpoint c, unnest(c.channels, c.versions) AS ref (channel, version) WHERE c.thread_id = $1
+    UNION
+    SELECT needed.ns, needed.channel, x.base FROM needed CROSS JOIN LATERAL (
+        SELECT y.base FROM {schema}.channel_value y
+        WHERE y.thread_id = $1 AND y.ns = needed.ns AND y.channel = needed.channel AND y.version = needed.version
+        LIMIT 1) x
+    WHERE x.base IS NOT NULL
+)
 DELETE FROM {schema}.channel_value x
 WHERE x.thread_id = $1 AND NOT EXISTS (
-    SELECT 1 FROM {schema}.checkpoint c, unnest(c.channels, c.versions) AS ref (channel, version)
-    WHERE c.thread_id = $1 AND c.ns = x.ns AND ref.channel = x.channel AND ref.version = x.version)
+    SELECT 1 FROM needed n WHERE n.ns = x.ns AND n.channel = x.channel AND n.version = x.version)
 
 -- name: reset_head
 -- Deleting checkpoints fences the runs that might continue from them. The head stays if it is there still; it need not have
@@ -89,8 +97,8 @@ WITH a AS (INSERT INTO {schema}.checkpoint
                (thread_id, ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata, stats, created_at)
            SELECT $2, ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata, stats, created_at
            FROM {schema}.checkpoint WHERE thread_id = $1),
-     b AS (INSERT INTO {schema}.channel_value SELECT $2, ns, channel, version, kind, value
-           FROM {schema}.channel_value WHERE thread_id = $1),
+     b AS (INSERT INTO {schema}.channel_value (thread_id, ns, channel, version, kind, value, base)
+           SELECT $2, ns, channel, version, kind, value, base FROM {schema}.channel_value WHERE thread_id = $1),
      c AS (INSERT INTO {schema}.task_write SELECT $2, ns, checkpoint_id, task_id, idx, task_path, channel, kind, value
            FROM {schema}.task_write WHERE thread_id = $1),
      d AS (INSERT INTO {schema}.task_effect SELECT $2, ns, checkpoint_id, task_id, kind, effect
@@ -117,7 +125,7 @@ SELECT $2, head, graph, status, error FROM {schema}.thread WHERE thread_id = $1
 SELECT ctid::text AS at, ns, checkpoint_id, kind, payload AS value FROM {schema}.checkpoint WHERE thread_id = $1
 
 -- name: encrypted_values_of_channel_value
-SELECT ctid::text AS at, ns, channel, version, kind, value FROM {schema}.channel_value WHERE thread_id = $1
+SELECT ctid::text AS at, ns, channel, version, kind, value, base FROM {schema}.channel_value WHERE thread_id = $1
 
 -- name: encrypted_values_of_task_write
 SELECT ctid::text AS at, ns, checkpoint_id, task_id, idx, task_path, channel, kind, value

@@ -52,7 +52,7 @@ pg_column_size(payload) + pg_column_size(channels) + pg_column_size(versions) + 
 + COALESCE(pg_column_size(stats), 0) + 140
 
 -- name: size_of_channel_value
-pg_column_size(value) + 120
+pg_column_size(value) + COALESCE(pg_column_size(base), 0) + 120
 
 -- name: size_of_task_write
 pg_column_size(value) + 180

@@ -44,12 +44,14 @@ SELECT c.thread_id, {tuple_columns}
 FROM (SELECT * FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = COALESCE(
           (SELECT head FROM {schema}.thread WHERE thread_id = $1 AND $2 = ''),
           (SELECT max(checkpoint_id) FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2))) c
+{value_joins}
 {tuple_joins}
 
 -- name: get_one
 -- $1 thread $2 ns $3 id
 SELECT c.thread_id, {tuple_columns}
 FROM (SELECT * FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2 AND checkpoint_id = $3) c
+{value_joins}
 {tuple_joins}
 
 -- name: hypotheses

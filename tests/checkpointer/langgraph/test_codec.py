@@ -195,7 +195,7 @@ def test_of_writes_to_one_slot_the_last_counts(written: list[tuple[str, str, int
 def test_a_checkpoint_keeps_small_values_and_refers_to_the_others(channels: dict[str, Any]) -> None:
     versions: dict[str, Any] = {name: f"{n:08x}" for n, name in enumerate(channels)}
     checkpoint: Any = {"v": 1, "id": "i", "ts": "", "channel_values": channels, "channel_versions": versions}
-    row = checkpoint_row(SERDE, checkpoint, {}, versions)
+    row, _ = checkpoint_row(SERDE, checkpoint, {}, versions)
     body, inline = load_payload(SERDE, row.kind, row.payload)
     stored = {
         name: SERDE.loads_typed((kind, value))
