@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import platform
+import subprocess
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -13,14 +15,18 @@ from pathlib import Path
 
 import psycopg
 
+from tests.benchmarks import plots_side
+from tests.benchmarks.peers import environment
+from tests.benchmarks.section import Curves, goals_of
 from tests.benchmarks.setting import benchmark_place
 
 _NAMES = ("loop", "chat", "race", "contention", "growth", "million", "round_trips", "vectors", "routing")
+MATPLOTLIB = "3.11.2"
 _PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 
 def main() -> None:
-    """Run, print, and write the page if everything was run."""
+    """Run, print, and write the page with its plots if everything was run."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Side-by-side benchmarks.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ({', '.join(_NAMES)}); all if none is named")
     parser.add_argument("--quick", action="store_true", help="only see that they work; the figures mean nothing")
@@ -36,11 +42,21 @@ def main() -> None:
         with benchmark_place(given.db, quick=given.quick) as place:
             server = _server_version(place.url)
             sections.append(asyncio.run(module.run(place)))
-        print(sections[-1], flush=True)
+        print(sections[-1].text, flush=True)
+    print(goals := goals_of(sections), flush=True)
     out = given.out or (None if given.names or given.quick else _PAGE)
     if out is not None:
+        plots = out.with_suffix("")
         out.parent.mkdir(exist_ok=True)
-        out.write_text("\n".join([_title(server), *sections]), encoding="utf-8")
+        pages = [section.page(plots.name) for section in sections]
+        out.write_text("\n".join([_title(server), goals, *pages]), encoding="utf-8")
+        _draw([curves for section in sections for curves in section.curves], plots)
+
+
+def _draw(curves: list[Curves], folder: Path) -> None:
+    python = environment(f"matplotlib-{MATPLOTLIB}", lambda pip, _: pip(f"matplotlib=={MATPLOTLIB}"))
+    given = json.dumps([each.plain() for each in curves])
+    subprocess.run([python, plots_side.__file__, folder], input=given, text=True, check=True)
 
 
 def _title(server: str) -> str:

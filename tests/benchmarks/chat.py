@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from superstep import transactional
+from tests.benchmarks.section import Section
 from tests.benchmarks.setting import MEMORY, OURS, UPSTREAM, savers, thread
 from tests.benchmarks.tables import ratio, rotated, table
 
@@ -40,7 +41,7 @@ def build(saver: BaseCheckpointSaver[Any]) -> CompiledStateGraph[Any]:
     return builder.compile(checkpointer=saver)
 
 
-async def run(place: Place) -> str:
+async def run(place: Place) -> Section:
     """The section."""
     turns = place.size(300, 30)
     edge = min(20, turns // 3)
@@ -62,7 +63,7 @@ async def run(place: Place) -> str:
         for name in names
     ]
     head = ["saver", f"ms, first {edge}", f"ms, last {edge}", f"{UPSTREAM} / it, first", "last"]
-    return (
+    return Section(
         f"## A long conversation\n\n{turns} turns on one thread, `add_messages`, milliseconds per turn (median). The "
         f"savers take turns, turn by turn. Lower is better; the ratios say how many times faster than {UPSTREAM}.\n\n"
         + table(head, rows)

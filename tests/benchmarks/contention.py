@@ -17,8 +17,9 @@ from superstep import current_step, transactional
 from superstep.checkpointer import TransactionalSaver
 from tests.benchmarks import dbos_side
 from tests.benchmarks.peers import checked, environment
+from tests.benchmarks.section import Goal, Section
 from tests.benchmarks.setting import thread
-from tests.benchmarks.tables import number, table
+from tests.benchmarks.tables import number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,23 +88,24 @@ class Got:
         return sorted(self.attempts)[int(0.99 * (len(self.attempts) - 1) + 0.5)]
 
 
-async def run(place: Place) -> str:
+async def run(place: Place) -> Section:
     """The section."""
     async with await asyncpg.create_pool(place.url, min_size=1, max_size=1) as pool:
         await pool.execute(_SCHEMA)
     rows = [*await _hot(place), await _two_rows(place), *await _neighbours(place), *await _thinking(place)]
-    return (
-        f"## Contention\n\nNodes think for {_THINK} s (a sleep in the place of a model) unless said otherwise. "
-        f"*Serial* is the thinking alone, one flow after the other: nothing is faster for decisions on the value. "
-        f"Pools of 10 connections.\n\n" + table(["flows", "work", "got", "goal", ""], rows)
+    return Section(
+        f"## Contention\n\nIn the table on top. Nodes think for {_THINK} s (a sleep in the place of a model) unless "
+        f"said otherwise. *Serial* is the thinking alone, one flow after the other: nothing is faster for decisions on "
+        f"the value. Pools of 10 connections.\n",
+        rows,
     )
 
 
-def _row(flows: str, work: str, got: str, goal: str, *, holds: bool) -> list[str]:
-    return [flows, work, got, goal, "holds" if holds else "**falls short**"]
+def _row(flows: str, work: str, got: str, goal: str, *, holds: bool) -> Goal:
+    return Goal(f"{flows} flows: {work}", got, goal, holds)
 
 
-async def _hot(place: Place) -> list[list[str]]:
+async def _hot(place: Place) -> list[Goal]:
     many = place.size(64, 4)
     serial = many * _THINK
     first, again = await _rounds(place.url, Work(many, "value"), 2)
@@ -134,7 +136,7 @@ async def _hot(place: Place) -> list[list[str]]:
     ]
 
 
-async def _two_rows(place: Place) -> list[str]:
+async def _two_rows(place: Place) -> Goal:
     many = place.size(16, 2)
     got = await _processes(place.url, Work(many, "two rows"), 2)
     seconds, ran = max(each.seconds for each in got), sum(each.ran for each in got)
@@ -148,7 +150,7 @@ async def _two_rows(place: Place) -> list[str]:
     )
 
 
-async def _neighbours(place: Place) -> list[list[str]]:
+async def _neighbours(place: Place) -> list[Goal]:
     many, steps = place.size(32, 4), place.size(50, 3)
     dbos = environment(f"dbos-{DBOS}", lambda pip, _: pip(f"dbos=={DBOS}"))
     ratios, times_dbos, repairs = [], [], []
@@ -187,7 +189,7 @@ async def _neighbours(place: Place) -> list[list[str]]:
     ]
 
 
-async def _thinking(place: Place) -> list[list[str]]:
+async def _thinking(place: Place) -> list[Goal]:
     rows = []
     seconds = 5.0 if not place.quick else 0.1
     for many, goal in ((place.size(1_000, 20), 1.3), (place.size(5_000, 40), 2.0)):

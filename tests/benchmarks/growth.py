@@ -12,8 +12,9 @@ import asyncpg
 from langchain_core.messages import HumanMessage
 
 from tests.benchmarks.chat import build
+from tests.benchmarks.section import Curves, Goal, Section
 from tests.benchmarks.setting import MEMORY, OURS, UPSTREAM, savers, thread
-from tests.benchmarks.tables import number, ratio, rotated, table
+from tests.benchmarks.tables import number, ratio, rotated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -35,61 +36,69 @@ class Got:
         self.bytes: dict[str, list[float]] = defaultdict(list)
 
 
-async def run(place: Place) -> str:
+async def run(place: Place) -> Section:
     """The section."""
     turns = place.size(1_000, 20)
     async with savers(place, 2) as contenders, _log_position(place.url) as written:
         graphs: dict[str, Any] = {name: build(saver) for name, saver in contenders.items()}
         got = await _converse(graphs, turns, written)
         resumed = await _resumed(graphs[OURS], contenders[OURS], turns)
-    rows = [_written(got.bytes, turns), *_timed(got.ms, turns), _resume(*resumed, turns)]
-    return (
+    rows = [_written(got.bytes, turns), _timed(got.ms, turns), _resume(*resumed, turns)]
+    return Section(
         f"## Storage that grows with what changed\n\n{turns:,} turns on one thread, `add_messages`, a question and an "
         f"answer in each turn. Bytes are those of the server's log, medians; in the mean are the turns in which the "
-        f"whole conversation is written again, each time it has about doubled. The savers take turns, turn by turn.\n\n"
-        + table(["work", "got", "goal", ""], rows)
+        f"whole conversation is written again, each time it has about doubled. The savers take turns, turn by turn. "
+        f"Figures: in the table on top.\n",
+        rows,
+        [
+            _curves("growth-bytes", "Bytes written in a turn", "KiB", got.bytes, 1024),
+            _curves("growth-ms", "A turn", "ms", got.ms, 1),
+        ],
     )
 
 
-def _row(work: str, got: str, goal: str, *, holds: bool | None) -> list[str]:
-    return [work, got, goal, "" if holds is None else "holds" if holds else "**falls short**"]
+def _curves(name: str, title: str, unit: str, of: dict[str, list[float]], by: float) -> Curves:
+    """Medians of 20 turns."""
+    lines = {
+        saver: [(at + 10, median(each[at : at + 20]) / by) for at in range(0, len(each) - 19, 20)]
+        for saver, each in of.items()
+        if any(each)
+    }
+    return Curves(name, title, "turn", unit, lines)
 
 
-def _written(of: dict[str, list[float]], turns: int) -> list[str]:
+def _written(of: dict[str, list[float]], turns: int) -> Goal:
     early, late = (median(of[OURS][part]) for part in (_EARLY, _LATE))
     theirs = [median(of[UPSTREAM][part]) for part in (_EARLY, _LATE)]
     mean = fmean(of[OURS][turns // 2 :]) / fmean(of[OURS][_EARLY])
-    return _row(
+    return Goal(
         f"bytes written in a turn, at turn 10 and at turn {turns:,}",
         f"{early / 1024:.1f} and {late / 1024:.1f} KiB: {number(late / early)} times (the mean of the later half "
         f"{number(mean)} times); {UPSTREAM} {theirs[0] / 1024:.1f} and {theirs[1] / 1024:.1f} KiB",
         "2 times",
-        holds=late / early <= 2 and mean <= 2,
+        late / early <= 2 and mean <= 2,
     )
 
 
-def _timed(ms: dict[str, list[float]], turns: int) -> list[list[str]]:
+def _timed(ms: dict[str, list[float]], turns: int) -> Goal:
     late = {name: each[_LATE] for name, each in ms.items()}
     shown = ", ".join(f"{name} {number(median(each))} ms" for name, each in late.items())
     beside = ratio(late[OURS], late[MEMORY])
-    return [
-        _row(
-            f"a turn, at turn {turns:,}",
-            f"{number(beside)} times {MEMORY} ({shown})",
-            "1.3 times",
-            holds=beside <= 1.3,
-        ),
-        _row(f"the same beside {UPSTREAM}", f"{number(ratio(late[OURS], late[UPSTREAM]))} times", "", holds=None),
-    ]
+    return Goal(
+        f"a turn of a conversation, at turn {turns:,}",
+        f"{number(beside)} times {MEMORY}, {number(ratio(late[OURS], late[UPSTREAM]))} times {UPSTREAM} ({shown})",
+        "1.3 times InMemorySaver",
+        beside <= 1.3,
+    )
 
 
-def _resume(grown: Sequence[float], whole: Sequence[float], turns: int) -> list[str]:
+def _resume(grown: Sequence[float], whole: Sequence[float], turns: int) -> Goal:
     beside = ratio(grown, whole)
-    return _row(
+    return Goal(
         f"loading the thread of {turns:,} turns, beside one that was stored whole",
         f"{number(beside)} times ({number(median(grown))} and {number(median(whole))} ms)",
         "2 times",
-        holds=beside <= 2,
+        beside <= 2,
     )
 
 

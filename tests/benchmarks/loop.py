@@ -1,4 +1,4 @@
-"""How many super-steps a second: a loop of 50 steps with a small state, at 1, 8 and 32 concurrent flows."""
+"""How many super-steps a second: a loop of 50 steps with a small state, at 1, 8, 32 and 128 concurrent flows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from langgraph.graph import END, START, StateGraph
 
 from superstep import transactional
+from tests.benchmarks.section import Curves, Goal, Section
 from tests.benchmarks.setting import MEMORY, OURS, UPSTREAM, savers, thread
-from tests.benchmarks.tables import ratio, rotated, table
+from tests.benchmarks.tables import number, ratio, rotated, table
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -27,7 +28,9 @@ __all__ = ["build", "run"]
 STEPS = 50
 FLOW = "transactional(graph)"
 _NAMES = (OURS, FLOW, UPSTREAM, MEMORY)
-_CONNECTIONS = {1: 10, 8: 10, 32: 32}
+_CONNECTIONS = {1: 10, 8: 10, 32: 32, 128: 32}
+_GOALS = {1: 1.3, 8: 2.5, 32: 3.5, 128: 3.5}  # times UPSTREAM
+_BESIDE_MEMORY = {32: 0.8}
 
 
 class State(TypedDict):
@@ -61,9 +64,10 @@ async def turn(graph: Any, flows: int) -> tuple[float, float]:
     return steps / (time.perf_counter() - started), (time.process_time() - used) * 1000 / steps
 
 
-async def run(place: Place) -> str:
+async def run(place: Place) -> Section:
     """The section."""
-    speed_rows, cpu_rows = [], []
+    speed_rows, cpu_rows, goals = [], [], []
+    curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for flows, connections in _CONNECTIONS.items():
         async with savers(place, connections) as contenders:
             graphs: dict[str, Any] = {name: build(saver) for name, saver in contenders.items()}
@@ -76,13 +80,35 @@ async def run(place: Place) -> str:
         ]
         speed_rows.append([flows, *(round(median(speeds[name])) for name in _NAMES), *ratios])
         cpu_rows.append([flows, *(median(cpu[name]) for name in _NAMES)])
+        goals += _goals(flows, speeds)
+        for name in _NAMES:
+            curves[name].append((flows, median(speeds[name])))
     head = ["flows", *_NAMES, f"{OURS} / {UPSTREAM}", f"flow / {UPSTREAM}", f"{OURS} / {MEMORY}"]
-    return (
+    return Section(
         f'## Super-steps per second\n\nA loop of {STEPS} steps, `durability="sync"`, small state, no reads. '
         f"{MEMORY} is LangGraph's own cost: nothing can be faster. Higher is better.\n\n{table(head, speed_rows)}"
         "\nMilliseconds of CPU per super-step in the Python process, the server's not included. Lower is better.\n\n"
-        f"{table(['flows', *_NAMES], cpu_rows)}"
+        f"{table(['flows', *_NAMES], cpu_rows)}",
+        goals,
+        [Curves("loop", "Super-steps per second", "flows", "super-steps/s", curves, doubling=True)],
     )
+
+
+def _goals(flows: int, speeds: dict[str, list[float]]) -> list[Goal]:
+    goals = [(UPSTREAM, _GOALS[flows])]
+    if flows in _BESIDE_MEMORY:
+        goals.append((MEMORY, _BESIDE_MEMORY[flows]))
+    work = f"{flows} {'flow' if flows == 1 else 'flows'}: a loop of {STEPS} super-steps"
+    return [
+        Goal(
+            f"{work}, beside {peer}",
+            f"{number(got := ratio(speeds[OURS], speeds[peer]))} times "
+            f"({median(speeds[OURS]):,.0f} and {median(speeds[peer]):,.0f} super-steps/s)",
+            f"{goal} times",
+            got >= goal,
+        )
+        for peer, goal in goals
+    ]
 
 
 async def _measure(

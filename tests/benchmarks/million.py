@@ -8,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from superstep.checkpointer import Retention, Rule, TransactionalSaver
+from tests.benchmarks.section import Section
 from tests.benchmarks.tables import table
 from tests.support.graphs import config_of
 from tests.support.many_threads import fill
@@ -24,7 +25,7 @@ _DAY = timedelta(days=1)
 _ONE = "thread-0000020"
 
 
-async def run(place: Place) -> str:
+async def run(place: Place) -> Section:
     """The section."""
     threads, of_one = place.size(45_000, 40), place.size(100_000, 400)
     async with TransactionalSaver.from_conn_string(place.url) as saver:
@@ -34,7 +35,7 @@ async def run(place: Place) -> str:
             await conn.execute("VACUUM ANALYZE", timeout=600)
         deep = min(1_000 * _PAGE, of_one // 2)
         rows = [[what, await _ms(place, call)] for what, call in (await _calls(saver, threads, deep)).items()]
-    return (
+    return Section(
         f"## At a million checkpoints\n\n{many:,} checkpoints in {threads + 1:,} threads, of which one has {of_one:,}. "
         f"Pages have {_PAGE} rows. Milliseconds, through the saver; the median of {place.rounds} calls.\n\n"
         + table(["call", "ms"], rows)

@@ -16,7 +16,7 @@ __all__ = ["checked", "environment"]
 _HOME = Path(__file__).parents[2] / ".bench"
 
 
-def environment(name: str, install: Callable[[Callable[..., object], Path], None]) -> Path:
+def environment(name: str, install: Callable[[Callable[..., object], Path], object]) -> Path:
     """The Python of an environment.
 
     Args:

@@ -18,6 +18,7 @@ from langgraph.graph import END, START, StateGraph
 
 from superstep import current_step, transactional
 from superstep.checkpointer import TransactionalSaver
+from tests.benchmarks.section import Section
 from tests.benchmarks.setting import thread, upstream
 from tests.benchmarks.tables import table
 
@@ -70,7 +71,7 @@ def _compile(node: Any, saver: BaseCheckpointSaver[Any]) -> CompiledStateGraph[A
     return builder.compile(checkpointer=saver)
 
 
-async def run(place: Place) -> str:
+async def run(place: Place) -> Section:
     """The section."""
     async with await asyncpg.create_pool(place.url, min_size=1, max_size=FLOWS) as pool:
         await pool.execute("CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL)")
@@ -82,7 +83,7 @@ async def run(place: Place) -> str:
             name = "Superstep, the prompt quotes the balance" if quotes else "Superstep, the prompt does not"
             rows.append([name, " ".join(sorted({exact for exact, _ in results})), *map(int, middle[:-1]), middle[-1]])
     head = ["", "final balance", "conflicts", "repairs", "drifts", "LLM calls paid", "minimum", "seconds"]
-    return (
+    return Section(
         f"## A race for one row\n\n{FLOWS} flows at once, each draws {DRAW} of the same {START_BALANCE}: right is "
         f"{START_BALANCE - FLOWS * DRAW}. The model takes 50 ms. Medians. Twenty decisions need twenty calls; a prompt "
         f"that quotes a balance which then moved is another question, and is paid for again.\n\n" + table(head, rows)

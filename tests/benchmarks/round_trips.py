@@ -15,6 +15,7 @@ from langgraph.graph import END, START, StateGraph
 from superstep import current_step
 from superstep.checkpointer import TransactionalSaver
 from superstep.checkpointer.database.pool import register_codecs
+from tests.benchmarks.section import Section
 from tests.benchmarks.setting import OURS, UPSTREAM, thread, upstream
 from tests.benchmarks.tables import table
 
@@ -86,7 +87,7 @@ class _Log:
         self.statements[_name(record.query)] += 1
 
 
-async def run(place: Place) -> str:
+async def run(place: Place) -> Section:
     """The section."""
     setup = await asyncpg.connect(place.url)
     await setup.execute(
@@ -103,7 +104,7 @@ async def run(place: Place) -> str:
     rows.append([_PLAIN, UPSTREAM, "", "", wal, ""])
     await setup.close()
     head = ["a step with", "saver", "statements", "with asyncpg's pool reset", "WAL bytes", "which"]
-    return (
+    return Section(
         "## Round trips and WAL of a super-step\n\nPer super-step of a running loop, preparing of statements left out. "
         "A pool that is given to `TransactionalSaver` without `reset=` runs asyncpg's reset query at every release.\n\n"
         + table(head, rows)

@@ -23,6 +23,7 @@ from superstep.providers.catalog.parse import parse_models
 from superstep.providers.chat.service import Service
 from tests.benchmarks import litellm_side
 from tests.benchmarks.peers import environment
+from tests.benchmarks.section import Section
 from tests.benchmarks.tables import rotated, table
 from tests.support.vendors import vendor_process
 
@@ -44,14 +45,14 @@ SDK, ROUTER = "openai SDK", "LiteLLM Router"
 PAIRS = ((ROUTED, BARE), (ROUTER, SDK))
 
 
-async def run(place: Place) -> str:
+async def run(place: Place) -> Section:
     """The section."""
     calls = place.size(1000, 20)
     python = environment(f"litellm-{LITELLM}", _install_litellm)
     with vendor_process("--keep-alive", "--quiet") as vendor:
         async with _ours(vendor.openai_url) as ours, _theirs(python, vendor.openai_url) as theirs:
             ms, cpu = await _measure({**ours, **theirs}, calls)
-    return _section(ms, cpu, calls)
+    return Section(_section(ms, cpu, calls))
 
 
 async def _measure(

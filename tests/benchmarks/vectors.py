@@ -18,8 +18,9 @@ from langgraph.graph import END, START, StateGraph
 
 from superstep import RuntimeFault, current_step, transactional
 from superstep.checkpointer import TransactionalSaver
+from tests.benchmarks.section import Curves, Goal, Section
 from tests.benchmarks.setting import thread
-from tests.benchmarks.tables import ratio, table
+from tests.benchmarks.tables import number, ratio, table
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -51,7 +52,7 @@ def _text(vector: list[float]) -> str:
     return "[" + ",".join(map(repr, vector)) + "]"
 
 
-async def run(place: Place) -> str:
+async def run(place: Place) -> Section:
     """The section."""
     await _fill(place)
     rows = [await _compare(place, agents) for agents in (1, 8, 32)]
@@ -64,12 +65,24 @@ async def run(place: Place) -> str:
         "drifts a commit",
         "gave up",
     ]
-    return (
+    agents, held, ours, ideal = (rows[-1][at] for at in (0, 1, 3, 7))
+    lines = {"held transactions": [(row[0], row[1]) for row in rows], "Superstep": [(row[0], row[3]) for row in rows]}
+    return Section(
         f"## Searching and inserting on one vector index\n\nSearch an HNSW index ({ROWS:,} rows, {DIMENSIONS} "
         f"dimensions), {THINKING} s of a model thinking, insert, commit, everything SERIALIZABLE. *Held*: one "
         "transaction around all of it, retried on 40001. *Superstep*: a flow of one step, committed with its "
         f"checkpoint. *Gave up*: flows that ended with an error and were "
-        f"resumed. Upper bound: agents / {THINKING} s.\n\n" + table([*head, "upper bound", "Superstep / held"], rows)
+        f"resumed. Upper bound: agents / {THINKING} s.\n\n" + table([*head, "upper bound", "Superstep / held"], rows),
+        [
+            Goal(
+                f"{agents} agents: search and insert on one index, {THINKING} s of thinking",
+                f"{number(rows[-1][-1])} times held transactions ({number(ours)} and {number(held)} commits/s), "
+                f"{number(ours / ideal)} of the upper bound",
+                "10 times, 0.6",
+                rows[-1][-1] >= 10 and ours / ideal >= 0.6,
+            )
+        ],
+        [Curves("vectors", "Agents that search and insert", "agents", "commits/s", lines, doubling=True)],
     )
 
 
