@@ -33,7 +33,7 @@ def _writes_commit_apart(patch: pytest.MonkeyPatch) -> None:
 def _nobody_is_fenced(patch: pytest.MonkeyPatch) -> None:
     _edit(patch, running, "claim", "SET token = DEFAULT, graph", "SET graph")
     for name in ("put_root", "put_roots"):
-        _edit(patch, committing, name, "head IS NOT DISTINCT FROM $22", "($22::text IS NULL OR true)")
+        _edit(patch, committing, name, "head IS NOT DISTINCT FROM $23", "($23::text IS NULL OR true)")
         _edit(patch, committing, name, "t.head IS NOT DISTINCT FROM g.head", "true")
 
 
