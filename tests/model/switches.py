@@ -46,6 +46,8 @@ SWITCHES = (
     _one("who leads makes no difference", 6, _TOP),
     _one("an answer outlives its question", 6, _HUMAN),
     _one("nobody looks at the token", 7, _LATE),
+    _one("a thread is taken back", 7, _LATE),
+    _one("any head is gone on from", 7, _LATE),
     _one("a lost COMMIT is repeated without a look-up", 8, _LOST),
     _one("the look-up does not wait", 8, _LOST),
     _one("a lost COMMIT is taken for done", 8, _LOST),

@@ -66,10 +66,18 @@ class Tasks(Results):
     # -- taking a thread -------------------------------------------------------------------------------------------
 
     def claim(self, s: State, i: int, w: Worker) -> Next:
-        """Raise the fencing token, unless another process runs the thread and is not to be ended."""
+        """Raise the fencing token, unless another process runs the thread and is not to be ended.
+
+        After a conflict it is raised only if it is the run's own still.
+        """
         if locked(s, w.flow):
             return
         row = s.threads[w.flow]
+        if w.tries and row.token != w.token:
+            if "a thread is taken back" not in self.switches:
+                yield "has lost the thread between two attempts", ended(s, i, "fenced")
+                return
+            s = s._replace(broken="7: a run takes back a thread that a later one has taken")
         other = s.workers[row.owner].pc if row.owner not in (-1, i) else "done"
         if busy := other not in ("done", "dead", "fenced", "asking"):
             yield "is told that the thread is busy", ended(s, i, "fenced")
@@ -85,6 +93,11 @@ class Tasks(Results):
 
     def load(self, s: State, i: int, w: Worker) -> Next:
         """Load the head, with what earlier attempts have left: hypotheses."""
+        if s.threads[w.flow].head != w.head:
+            if "any head is gone on from" not in self.switches:
+                yield "has lost the thread before it has loaded it", ended(s, i, "fenced")
+                return
+            s = s._replace(broken="7: a run goes on from what a later one has stored")
         given = w.given
         w = self.at(s, w, s.threads[w.flow].head)
         if given is not None and w.pc == "run":
@@ -171,7 +184,7 @@ class Tasks(Results):
             return
         states = {t.state for t in f.tasks}
         if states & {DRIFTED, STOPPED}:
-            yield from self._end(s, i, w, f, unkept, Worker(w.flow, tries=w.tries), "ends in a conflict")
+            yield from self._end(s, i, w, f, unkept, Worker(w.flow, token=w.token, tries=w.tries), "ends in a conflict")
         elif ASKED in states:
             yield from self._end(s, i, w, f, unkept, Worker(w.flow, "asking"), "ends with a question")
         else:

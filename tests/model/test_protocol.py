@@ -31,7 +31,12 @@ REACHES = {
         "a COMMIT nobody waits for lands",
         "stores results of [0, 1]",
     ),
-    "a paused worker wakes up late": ("has lost the thread", "is told that the thread is busy"),
+    "a paused worker wakes up late": (
+        "has lost the thread",
+        "has lost the thread between two attempts",
+        "has lost the thread before it has loaded it",
+        "is told that the thread is busy",
+    ),
     "the answer to a COMMIT is lost": ("is found", "is not found", "a COMMIT nobody waits for is rolled back"),
     "an execution fails and is tried again": ("fails, and is tried again",),
     "a human is asked, and the facts move": ("takes the answer", "is answered (task 0)"),
