@@ -102,7 +102,7 @@ async def run(place: Place) -> Section:
 
 
 def _row(flows: str, work: str, got: str, goal: str, *, holds: bool) -> Goal:
-    return Goal(f"{flows} flows: {work}", got, goal, holds)
+    return Goal(f"{flows}: {work}", got, goal, holds)
 
 
 async def _hot(place: Place) -> list[Goal]:
@@ -113,21 +113,21 @@ async def _hot(place: Place) -> list[Goal]:
     work = "one row, a decision on its value"
     return [
         _row(
-            f"{many}",
+            f"{many} flows",
             work,
             f"{number(serial / first.seconds)} of serial, {first.ran} executions, attempts p99 {first.p99}",
             f"0.85 of serial, {int(2.1 * many)} executions, 3",
             holds=serial / first.seconds >= 0.85 and first.ran <= 2.1 * many and first.p99 <= 3,
         ),
         _row(
-            f"{many}",
+            f"{many} flows",
             f"{work}; the row is known to be hot",
             f"{number(serial / again.seconds)} of serial, {again.ran} executions",
             f"0.85 of serial, {int(1.2 * many)} executions",
             holds=serial / again.seconds >= 0.85 and again.ran <= 1.2 * many,
         ),
         _row(
-            f"{many}",
+            f"{many} flows",
             "one row, a decision on a condition, a relative write",
             f"{number(serial / condition.seconds)} times serial, {condition.ran} executions",
             f"5 times serial, {many} executions",
@@ -142,7 +142,7 @@ async def _two_rows(place: Place) -> Goal:
     seconds, ran = max(each.seconds for each in got), sum(each.ran for each in got)
     serial = 2 * many * _THINK
     return _row(
-        f"2 x {many}, two processes",
+        f"2 x {many} flows, two processes",
         "two rows, read in opposite orders",
         f"{number(serial / seconds)} of serial, {ran} executions",
         "0.7 of serial",
@@ -166,21 +166,21 @@ async def _neighbours(place: Place) -> list[Goal]:
     work = "1 read and 1 write in each of 50 steps, rows beside each other, no thinking"
     return [
         _row(
-            f"{many}",
+            f"{many} flows",
             work,
             f"{number(median(ratios))} of the loop without reads, {number(median(repairs))} repairs a commit",
             "0.6, 0.05",
             holds=median(ratios) >= 0.6 and median(repairs) <= 0.05,
         ),
         _row(
-            f"{many}",
+            f"{many} flows",
             "the same, beside datasource transactions of DBOS workflows",
             f"{number(median(times_dbos))} times DBOS {DBOS}",
             "6 times",
             holds=median(times_dbos) >= 6,
         ),
         _row(
-            f"2 x {many // 2}, two processes",
+            f"2 x {many // 2} flows, two processes",
             work,
             f"{number(shared)} repairs a commit",
             "0.3",
@@ -196,7 +196,7 @@ async def _thinking(place: Place) -> list[Goal]:
         (got,) = await _processes(place.url, Work(many, "thinks", 1, seconds), 1)
         rows.append(
             _row(
-                f"{many:,}",
+                f"{many:,} flows",
                 f"{seconds:g} s of thinking between a read and a write, on rows of their own",
                 f"{number(got.seconds / seconds)} times the thinking, {got.mb:.0f} MB",
                 f"{goal} times, 600 MB",
