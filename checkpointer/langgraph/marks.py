@@ -20,7 +20,7 @@ from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde._msgpack import SAFE_MSGPACK_TYPES
 
-from superstep.checkpointer.langgraph.serializer import StateSerializer, by_fields
+from superstep.checkpointer.langgraph.serializer import PACK, StateSerializer, by_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Marks", "marks"]
 
-_OPTION = (
-    ormsgpack.OPT_NON_STR_KEYS
-    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
-    | ormsgpack.OPT_PASSTHROUGH_DATETIME
-    | ormsgpack.OPT_PASSTHROUGH_ENUM
-    | ormsgpack.OPT_PASSTHROUGH_UUID
-    | ormsgpack.OPT_REPLACE_SURROGATES
-)
 _SHORT, _MEDIUM = 16, 1 << 16  # an array with fewer items has a header of one byte, of three bytes, else of five
 
 
@@ -63,7 +55,7 @@ class Marks(NamedTuple):
         Raises:
             ValueError: they cannot be told apart (keys that are no texts may not survive being unpacked).
         """
-        found = [ormsgpack.packb(item, option=_OPTION) for item in self._items()]
+        found = [ormsgpack.packb(item, option=PACK) for item in self._items()]
         if sum(map(len, found)) != len(self.packed):
             raise ValueError("not every key has survived")
         return found
@@ -92,7 +84,7 @@ def marks(serde: SerializerProtocol, value: Any) -> Marks | None:
     else:
         return None
     try:
-        packed = ormsgpack.packb(items, default=_contents(serde), option=_OPTION)
+        packed = ormsgpack.packb(items, default=_contents(serde), option=PACK)
     except (TypeError, ValueError):  # as the serializer will say
         return None
     return Marks(kind, len(items), packed[len(_header(len(items))) :])

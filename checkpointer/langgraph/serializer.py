@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-__all__ = ["StateSerializer", "by_fields", "strict", "with_classes"]
+__all__ = ["PACK", "StateSerializer", "by_fields", "strict", "with_classes"]
 
 _OPTION = ormsgpack.OPT_NON_STR_KEYS
-_PACK = (
+PACK = (
     ormsgpack.OPT_NON_STR_KEYS
     | ormsgpack.OPT_PASSTHROUGH_DATACLASS
     | ormsgpack.OPT_PASSTHROUGH_DATETIME
@@ -43,6 +43,7 @@ _PACK = (
     | ormsgpack.OPT_PASSTHROUGH_UUID
     | ormsgpack.OPT_REPLACE_SURROGATES
 )
+"""How LangGraph's serializer packs values."""
 _BY_FIELDS: ContextVar[bool] = ContextVar("models are stored by their fields", default=False)
 
 
@@ -110,7 +111,7 @@ class StateSerializer(JsonPlusSerializer):
         return ("msgpack", self._pack(obj)) if _BY_FIELDS.get() else super().dumps_typed(obj)
 
     def _pack(self, obj: Any) -> bytes:
-        return ormsgpack.packb(obj, default=self._packed, option=_PACK)
+        return ormsgpack.packb(obj, default=self._packed, option=PACK)
 
     def _packed(self, obj: Any) -> Any:
         cls = type(obj)
