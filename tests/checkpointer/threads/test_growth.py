@@ -98,6 +98,12 @@ def ask(do: str = "says") -> Any:
     return {"messages": [HumanMessage(f"question {n} " * 10, id=f"q{n}")], "do": do}
 
 
+async def talked(graph: Any, turns: int) -> None:
+    """So many turns of the thread "t"."""
+    for _ in range(turns):
+        await graph.ainvoke(ask(), config_of("t"))
+
+
 async def states(graph: CompiledStateGraph[Any], thread: str) -> list[Any]:
     return [state.values async for state in graph.aget_state_history(config_of(thread))]
 
@@ -172,8 +178,7 @@ async def test_forks_that_grow_from_one_base_have_nothing_of_each_other(
 
 async def test_a_delta_channel_that_was_a_plain_one_begins_with_what_that_had(saver: TransactionalSaver) -> None:
     graph = talk(saver)
-    for _ in range(5):
-        await graph.ainvoke(ask(), config_of("t"))
+    await talked(graph, 5)
     before = (await graph.aget_state(config_of("t"))).values["log"]
 
     delta = DeltaChannel(lambda items, writes: [*items, *(each for write in writes for each in write)], list)
@@ -226,8 +231,7 @@ async def test_a_step_that_drifted_builds_on_what_was_committed(saver: Transacti
         return {**says(state), "log": [balance]}
 
     graph = transactional(StateGraph(Talk).add_node("act", act).add_edge(START, "act").compile(checkpointer=saver))
-    for _ in range(4):
-        await graph.ainvoke(ask(), config_of("t"))
+    await talked(graph, 4)
     values = (await graph.aget_state(config_of("t"))).values
     assert values["log"] == [110, 119, 128, 137]
     assert len(values["messages"]) == 8
@@ -269,8 +273,7 @@ async def test_what_a_pruned_thread_keeps_is_whole_and_goes_on(
     saver: TransactionalSaver, secret: TransactionalSaver, encrypted: bool
 ) -> None:
     graph = talk(ours := secret if encrypted else saver)
-    for _ in range(40):
-        await graph.ainvoke(ask(), config_of("t"))
+    await talked(graph, 40)
     before, rows = await states(graph, "t"), await stored(ours, "t")
     await ours.aprune(["t"])
     assert await states(graph, "t") == before[:1]
@@ -343,8 +346,7 @@ TAMPERED = {
 @pytest.mark.parametrize("how", TAMPERED)
 async def test_a_difference_counts_on_its_base_only(secret: TransactionalSaver, how: str) -> None:
     graph = talk(secret)
-    for _ in range(8):
-        await graph.ainvoke(ask(), config_of("t"))
+    await talked(graph, 8)
     async with secret.transaction() as tx:
         await tx.execute(TAMPERED[how])
     with pytest.raises(ValueNotAuthentic):
@@ -354,8 +356,7 @@ async def test_a_difference_counts_on_its_base_only(secret: TransactionalSaver, 
 async def test_a_worker_of_the_release_before_refuses_a_difference(saver: TransactionalSaver) -> None:
     """It does not know of bases, and must not take what was added for the value."""
     graph = talk(saver)
-    for _ in range(4):
-        await graph.ainvoke(ask(), config_of("t"))
+    await talked(graph, 4)
     async with saver.transaction() as tx:
         rows = await tx.fetch("SELECT kind, value, base FROM runtime.channel_value WHERE channel = 'messages'")
     for kind, value, base in rows:
@@ -368,8 +369,7 @@ async def test_a_worker_of_the_release_before_refuses_a_difference(saver: Transa
 
 async def test_a_base_that_such_a_worker_has_pruned_is_said_to_be_gone(saver: TransactionalSaver) -> None:
     graph = talk(saver)
-    for _ in range(4):
-        await graph.ainvoke(ask(), config_of("t"))
+    await talked(graph, 4)
     async with saver.transaction() as tx:
         await tx.execute("DELETE FROM runtime.channel_value WHERE channel = 'messages' AND base IS NULL")
     with pytest.raises(ValueIncomplete, match="channel 'messages' of thread 't'"):
@@ -378,8 +378,7 @@ async def test_a_base_that_such_a_worker_has_pruned_is_said_to_be_gone(saver: Tr
 
 async def test_a_circle_of_bases_ends(saver: TransactionalSaver) -> None:
     graph = talk(saver)
-    for _ in range(4):
-        await graph.ainvoke(ask(), config_of("t"))
+    await talked(graph, 4)
     async with saver.transaction() as tx:
         await tx.execute("UPDATE runtime.channel_value SET base = version WHERE channel = 'messages'")
     with pytest.raises(ValueIncomplete):
@@ -389,8 +388,7 @@ async def test_a_circle_of_bases_ends(saver: TransactionalSaver) -> None:
 async def test_versions_are_looked_up_by_their_key(saver: TransactionalSaver) -> None:
     """Not by reading what else the thread has stored: that grows."""
     graph = talk(saver)
-    for _ in range(30):
-        await graph.ainvoke(ask(), config_of("t"))
+    await talked(graph, 30)
     async with saver.transaction() as tx:
         await tx.execute("ANALYZE")
         sql = all_statements("runtime")["get_latest"]
