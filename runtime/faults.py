@@ -22,6 +22,7 @@ __all__ = [
     "PoolExhausted",
     "SchemaMissing",
     "LoopUnavailable",
+    "QueueMismatch",
     "ExtensionMissing",
     "GraphNotFound",
     "GraphInvalid",
@@ -31,6 +32,8 @@ __all__ = [
     "ThreadMismatch",
     "ThreadFinished",
     "ThreadBusy",
+    "GraphChanged",
+    "RollbackRefused",
     "StaleRun",
     "NoActiveStep",
     "StatementRefused",
@@ -41,8 +44,17 @@ __all__ = [
     "ValueNotAuthentic",
     "IllegalTransition",
     "StepConflict",
+    "PlanInvalidated",
+    "ProvenanceMissing",
     "ConflictExhausted",
     "StagedWriteFailed",
+    "EffectRepeated",
+    "EffectNotFound",
+    "UpdateInvalid",
+    "WriteRefused",
+    "SwapRefused",
+    "SharedUnknown",
+    "SharedOutdated",
     "ProviderUnavailable",
     "ProviderExhausted",
     "ProviderRejected",
@@ -50,6 +62,15 @@ __all__ = [
     "PromptNotFound",
     "PromptInvalid",
     "PromptConflict",
+    "MemoryInvalid",
+    "MemoryContended",
+    "AggregateNotFound",
+    "AggregateOutdated",
+    "EventSourceFailed",
+    "CollectionNotFound",
+    "CollectionMismatch",
+    "VectorInvalid",
+    "DocumentInvalid",
 ]
 
 
@@ -75,6 +96,10 @@ class PoolExhausted(DatabaseUnavailable):
 
 class SchemaMissing(DatabaseUnavailable):
     """The tables of the checkpointer are not there, or are of an older version."""
+
+
+class QueueMismatch(DatabaseUnavailable):
+    """The tables of the queue are missing, or are not those that the installed PgQueuer works with."""
 
 
 class LoopUnavailable(RuntimeFault):
@@ -111,6 +136,23 @@ class ThreadFinished(RuntimeFault):
 
 class ThreadBusy(RuntimeFault):
     """Another run is working on the thread right now."""
+
+
+class GraphChanged(RuntimeFault):
+    """A thread has left work unfinished that this version of its graph has no place for. The thread is as it was.
+
+    Attributes:
+        had: the version that the thread `thread_id` was run with; `has` is that of the graph as it is now.
+        missing: what it needs and the graph lacks, in words.
+    """
+
+    def __init__(self, message: str, *, thread_id: str, had: str, has: str, missing: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.thread_id, self.had, self.has, self.missing = thread_id, had, has, tuple(missing)
+
+
+class RollbackRefused(RuntimeFault):
+    """What an input has done to a thread cannot be taken back: it has committed domain writes. Nothing was changed."""
 
 
 class StaleRun(RuntimeFault):
@@ -176,6 +218,24 @@ class StepConflict(RuntimeFault):
         self.attempts = attempts
 
 
+class PlanInvalidated(RuntimeFault):
+    """What an earlier super-step of the thread was decided on has moved, so this one must not be carried out.
+
+    Nothing of the super-step was written. The thread can be resumed: what is checked then is what is there then.
+
+    Attributes:
+        tasks: names of the nodes whose facts changed, or of the one that was guarded.
+    """
+
+    def __init__(self, message: str, *, tasks: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.tasks = tuple(tasks)
+
+
+class ProvenanceMissing(RuntimeFault):
+    """It is not known which facts a guarded channel rests on. Nothing of the super-step was written."""
+
+
 class ConflictExhausted(StepConflict):
     """A super-step kept conflicting until its bound of attempts. The thread can be resumed later."""
 
@@ -194,6 +254,79 @@ class StagedWriteFailed(RuntimeFault):
         self.task = task
         self.sql = sql
         self.sqlstate = sqlstate
+
+
+class EffectRepeated(RuntimeFault):
+    """A thread that was set back has come to an effect that was sent already, and nobody has said what is to happen.
+
+    Nothing of the super-step was committed; the results of its tasks are kept. Run the thread again with input `None`
+    and `effects="keep"` (the one that was sent counts, nothing is sent) or `effects="again"` (it is sent once more).
+
+    Attributes:
+        effect: the identity of the one that was sent.
+        topic: its topic.
+        task: name of the node that emits it again.
+    """
+
+    def __init__(self, message: str, *, effect: str, topic: str, task: str) -> None:
+        super().__init__(message)
+        self.effect = effect
+        self.topic = topic
+        self.task = task
+
+
+class EffectNotFound(RuntimeFault):
+    """There is no effect of that identity, or it is in a state in which that cannot be done with it."""
+
+
+class UpdateInvalid(RuntimeFault):
+    """A write that its reducer cannot merge, or that the model of a shared value refuses. Nothing of it was stored.
+
+    Attributes:
+        place: what it was written to, such as "channel 'plan'".
+        reducer: the reducer, such as "append(key='id')".
+    """
+
+    def __init__(self, message: str, *, place: str, reducer: str) -> None:
+        super().__init__(message)
+        self.place = place
+        self.reducer = reducer
+
+
+class WriteRefused(RuntimeFault):
+    """A reducer that chooses none of several writes was given some. Nothing of the super-step was stored.
+
+    Attributes:
+        place: what was written to, such as "channel 'plan'".
+        reducer: the reducer.
+    """
+
+    def __init__(self, message: str, *, place: str, reducer: str) -> None:
+        super().__init__(message)
+        self.place = place
+        self.reducer = reducer
+
+
+class SwapRefused(WriteRefused):
+    """A write that expected another value than there is, to a `compare_and_set(otherwise="refuse")`."""
+
+
+class SharedUnknown(ConfigError):
+    """No shared value of that name is declared in this process."""
+
+
+class SharedOutdated(RuntimeFault):
+    """A stored shared value does not fit its declaration: its model has changed since. Nothing was changed.
+
+    Attributes:
+        name: of the shared value.
+        key: its key.
+    """
+
+    def __init__(self, message: str, *, name: str, key: str) -> None:
+        super().__init__(message)
+        self.name = name
+        self.key = key
 
 
 class ProviderUnavailable(RuntimeFault):
@@ -256,3 +389,42 @@ class PromptInvalid(RuntimeFault):
 
 class PromptConflict(RuntimeFault):
     """A rival transaction moved the label meanwhile. Nothing was changed."""
+
+
+class MemoryInvalid(RuntimeFault, ValueError):
+    """What was given to the memory cannot be stored or looked for. Nothing was stored. LangGraph: a `ValueError`."""
+
+
+class MemoryContended(RuntimeFault):
+    """Other transactions kept changing the same items, and nothing was stored. It can be tried again."""
+
+
+class AggregateNotFound(RuntimeFault):
+    """No aggregate of that name is declared, or it does not compute what was asked for."""
+
+
+class AggregateOutdated(RuntimeFault):
+    """An aggregate was declared otherwise than it was built, or is being rebuilt: it holds what is not meant."""
+
+
+class EventSourceFailed(RuntimeFault):
+    """A source of events cannot be read, or not any further. What was ingested before stays."""
+
+
+class CollectionNotFound(ReadFailed):
+    """There is no collection of that name, nor a table. Or it was dropped meanwhile."""
+
+    def __init__(self, message: str, *, sql: str = "", sqlstate: str | None = "42P01") -> None:
+        super().__init__(message, sql=sql, sqlstate=sqlstate)
+
+
+class CollectionMismatch(RuntimeFault):
+    """A collection of that name is there, and is another one: of other dimensions, another precision or schema."""
+
+
+class VectorInvalid(RuntimeFault):
+    """A vector cannot be stored or searched for: missing, of other dimensions, not finite, or without a direction."""
+
+
+class DocumentInvalid(RuntimeFault):
+    """A document, its metadata or a filter does not fit the collection, or a file of documents cannot be read."""

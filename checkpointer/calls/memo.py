@@ -23,9 +23,10 @@ leave nothing behind that could be resumed. Their calls are recorded, and paid a
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.caches import BaseCache
@@ -35,9 +36,12 @@ from superstep.checkpointer.calls.answers import NotKept, dumped, loaded
 from superstep.checkpointer.calls.queries import (
     Callers,
     CallKey,
+    CallRow,
     Remembered,
+    answer_in,
     record_call,
     remember,
+    remember_for_caller,
     remembered,
     take_over,
 )
@@ -47,6 +51,7 @@ from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.encryption import answer_at, keyed
 from superstep.checkpointer.langgraph.place import nodes_around
 from superstep.checkpointer.step.in_flight import Call
+from superstep.checkpointer.step.task import TaskState
 from superstep.checkpointer.threads.current import paying_task
 from superstep.checkpointer.threads.digest_key import digest_key
 from superstep.runtime.faults import NoActiveStep
@@ -90,14 +95,23 @@ class _Call:
 
     task: CurrentTask
     place: _Place | None
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def run(self) -> Run:
         return self.task.run
 
-    def answered(self) -> None:
-        if self.place is not None:
-            answered(self.place.attempt, self.place.request, self.place.nth)
+    def answered(self, paid: Sequence[Generation] | None = None) -> None:
+        """`paid`: the answer, unless it is served again."""
+        if self.place is None:
+            return
+        answered(self.place.attempt, self.place.request, self.place.nth)
+        if (trace := self.place.attempt.trace) is None:
+            return
+        if paid is None:
+            trace.reused()
+        elif (row := row_of_answer(self.task.place.node, paid)).route is None:  # else its route has told
+            trace.called(row.model, row.input_tokens, row.output_tokens, self.began)
 
 
 # LangChain looks a request up and stores its answer in one coroutine, so the call travels in the context.
@@ -132,12 +146,25 @@ class StepMemo(BaseCache):
         if row is None or not row["owned"]:
             raise run.stale()
         place.task.answers_since = row["since"]
+        if row["kind"] is None and run.options.trial_of is not None:
+            return await self._as_decided(call, run.options.trial_of, request)
         if row["kind"] is None and call.task.place.ns:
             row = await self._given_before(call.task, place, key, request)
         if row["kind"] is not None:
             place.step.costs.llm_reused += 1
             return loaded(answer_at(run.serde, run.thread_id, request), row["kind"], row["answer"])
         return await self.outer.alookup(prompt, llm_string) if self.outer else None
+
+    async def _as_decided(self, call: _Call, thread_id: str, request: bytes) -> Any:
+        """What the thread that is decided again was answered, each answer once and in their order; else nothing."""
+        run, database = call.run, call.run.database
+        nth = run.answers_used[request]
+        run.answers_used[request] += 1
+        row = await database.autocommit(lambda conn: answer_in(conn, database.schema, thread_id, request, nth))
+        if row is None or call.place is None:
+            return None
+        call.place.step.costs.llm_reused += 1
+        return loaded(answer_at(run.serde, thread_id, request), row["kind"], row["answer"])
 
     async def _given_before(self, task: CurrentTask, asked: _Place, key: CallKey, request: bytes) -> asyncpg.Record:
         """What the same nodes were answered when a caller that has to run again ran this subgraph before."""
@@ -150,7 +177,9 @@ class StepMemo(BaseCache):
         async def taken(conn: Connection) -> asyncpg.Record | None:
             nonlocal tries
             tries += 1
-            row = await take_over(conn, database.schema, key, request, asked.nth, *where)
+            with run.stores_below(place.ns):
+                asked.step.check(asked.attempt)
+                row = await take_over(conn, database.schema, key, request, asked.nth, *where)
             if row["kind"] is not None or tries == 1:
                 return row
             # A try before may have taken it, and lost the answer of the server.
@@ -170,7 +199,7 @@ class StepMemo(BaseCache):
         call = _take()
         if call is not None:
             await call.run.database.home.call(self._store(call, return_val))
-            call.answered()
+            call.answered(return_val)
         if self.outer:
             with _harmless(call):
                 await self.outer.aupdate(prompt, llm_string, return_val)
@@ -226,7 +255,7 @@ class StepMemo(BaseCache):
         if what is None:
             stored = await database.autocommit(lambda conn: record_call(conn, database.schema, key, row))
         else:
-            stored = await database.autocommit(lambda conn: remember(conn, database.schema, key, row, what))
+            stored = await database.autocommit(lambda conn: _remember(conn, call, key, row, what))
         if not stored:
             raise run.stale()
         await failpoints.hit("memo.stored")
@@ -247,7 +276,7 @@ class StepMemo(BaseCache):
         call = _take()
         if call is not None:
             call.run.database.home.block(self._store(call, return_val))
-            call.answered()
+            call.answered(return_val)
         if self.outer:
             with _harmless(call):
                 self.outer.update(prompt, llm_string, return_val)
@@ -263,6 +292,23 @@ def install() -> None:
     cache = get_llm_cache()
     if not isinstance(cache, StepMemo):
         set_llm_cache(StepMemo(cache))
+
+
+async def _remember(conn: Connection, call: _Call, key: CallKey, row: CallRow, answer: Remembered) -> bool:
+    """Store an answer where it will be looked for; false if the run does not own its thread.
+
+    A caller may have drifted while the answer was on its way. What its subgraphs have stored is forgotten then, and the
+    answers in it are handed to the caller. This one is either there in time to be among those, for that waits for what
+    is being stored, or is handed to the caller itself.
+    """
+    run, place = call.run, call.task.place
+    with run.stores_below(place.ns):
+        drifted = [caller for caller in run.callers(place.ns) if caller.task.state is TaskState.DRIFTED]
+        if not drifted:
+            return await remember(conn, run.database.schema, key, row, answer)
+        outermost = min(drifted, key=lambda caller: len(caller.step.ns))
+        at = outermost.step.checkpoint_id, outermost.task.id
+        return await remember_for_caller(conn, run.database.schema, key, row, answer, nodes_around(place.ns), at)
 
 
 def _never() -> None:

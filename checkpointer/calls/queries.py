@@ -20,9 +20,11 @@ __all__ = [
     "CallRow",
     "Callers",
     "Remembered",
+    "answer_in",
     "deployment_health",
     "record_call",
     "remember",
+    "remember_for_caller",
     "remembered",
     "spend",
     "take_over",
@@ -96,6 +98,11 @@ async def remembered(
     return await conn.fetchrow(_sql(schema)["memo_get"], *key[:-1], request, nth, key.token, since)
 
 
+async def answer_in(conn: Connection, schema: str, thread_id: str, request: bytes, nth: int) -> asyncpg.Record | None:
+    """`kind` and `answer` of the `nth` time that a thread was answered this request, from 0; `None` if it was not."""
+    return await conn.fetchrow(_sql(schema)["answer_in"], thread_id, request, nth)
+
+
 async def take_over(
     conn: Connection, schema: str, key: CallKey, request: bytes, nth: int, nodes: str, callers: Callers
 ) -> asyncpg.Record:
@@ -111,6 +118,16 @@ async def take_over(
 async def remember(conn: Connection, schema: str, key: CallKey, row: CallRow, answer: Remembered) -> bool:
     """Store an answer and the record of its call, once; false without the right to."""
     return bool(await conn.fetchval(_sql(schema)["memo_put"], *key, *row, *answer))
+
+
+async def remember_for_caller(
+    conn: Connection, schema: str, key: CallKey, row: CallRow, answer: Remembered, nodes: str, caller: tuple[str, str]
+) -> bool:
+    """`remember`, for a caller that runs again: its subgraphs find it with `take_over`.
+
+    `caller` is the checkpoint that its super-step started from, and its id.
+    """
+    return bool(await conn.fetchval(_sql(schema)["memo_put_for_caller"], *key, *row, *answer, nodes, *caller))
 
 
 async def record_call(conn: Connection, schema: str, key: CallKey, row: CallRow) -> bool:

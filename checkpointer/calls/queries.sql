@@ -16,6 +16,11 @@ FROM {schema}.thread t CROSS JOIN since LEFT JOIN {schema}.llm_call m
  AND m.attempt = since.attempt + $5 - 1 AND m.request = $6 AND m.nth = $7
 WHERE t.thread_id = $1
 
+-- name: answer_in
+-- An answer that a thread was given, wherever it asked. $1 thread $2 request $3 how many of them come before it
+SELECT kind, answer FROM {schema}.llm_call
+WHERE thread_id = $1 AND request = $2 AND answer IS NOT NULL ORDER BY created_at, checkpoint_id, nth OFFSET $3 LIMIT 1
+
 -- name: memo_take_over
 -- An answer that was paid in a subgraph which its caller runs again: it becomes the answer of this call. And whether the run
 -- still owned the thread: one that does not finds nothing, whatever there is.
@@ -49,6 +54,7 @@ own AS (
                                      input_tokens, output_tokens, usd, route, record)
     SELECT thread_id, $2, $3, $4, $5, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::text::jsonb FROM own
     ON CONFLICT DO NOTHING
+    RETURNING thread_id
 )
 
 -- name: record_call
@@ -59,6 +65,20 @@ WITH {call_of_owner} SELECT count(*) FROM own
 WITH {call_of_owner}, memo AS (
     INSERT INTO {schema}.llm_call (thread_id, ns, checkpoint_id, task_id, attempt, request, nth, kind, answer)
     SELECT thread_id, $2, $3, $4, $5, $17, $18, $19, $20 FROM own
+    ON CONFLICT DO NOTHING
+)
+SELECT count(*) FROM own
+
+-- name: memo_put_for_caller
+-- The same, if a caller of the task is to run again: to where it looks for what was paid in its subgraphs (`memo_take_over`),
+-- behind what is there. Once: with the record.
+-- $21 names of the nodes around the task  $22 the checkpoint that the caller's super-step started from $23 the caller
+WITH {call_of_owner}, memo AS (
+    INSERT INTO {schema}.llm_call (thread_id, ns, checkpoint_id, task_id, attempt, request, nth, kind, answer)
+    SELECT thread_id, $21, $22, $23, 0, $17, $18::integer + COALESCE((
+               SELECT max(nth) + 1 FROM {schema}.llm_call
+               WHERE thread_id = $1 AND ns = $21 AND checkpoint_id = $22 AND task_id = $23 AND attempt = 0 AND request = $17
+           ), 0), $19, $20 FROM call
     ON CONFLICT DO NOTHING
 )
 SELECT count(*) FROM own

@@ -28,7 +28,7 @@ from superstep.runtime.faults import NoActiveStep
 from superstep.runtime.formats import RECORD_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from langchain_core.outputs import Generation
 
@@ -67,25 +67,37 @@ class Spent:
     route: Spend
 
 
-async def record_call(record: Mapping[str, Any]) -> None:
+def record_call(record: Mapping[str, Any]) -> Coroutine[Any, Any, None]:
     """Record a call of a model, made by the task running here, whose answer does not go through the memo.
 
-    For calls that failed, and for streams that are not memoised. Durable when it returns. Does nothing outside of
-    super-steps. May be called from any event loop; the context has to be that of the task.
+    For calls that failed, and for streams that are not memoised. Durable when what it returns has been awaited, which
+    may be later: whose call it is is found out at once. Does nothing outside of super-steps. May be called from any
+    event loop; the context has to be that of the task.
+
+    What was not answered has cost all the same, whoever owns the thread by then: it is recorded as long as there is
+    the thread.
 
     Args:
         record: what is known of the call. `outcome` ("answered", anything else is "failed"), `model`, `offline`,
             `input_tokens`, `output_tokens`, `usd` and `route` get columns, the rest is kept as it is.
 
     Raises:
-        StaleRun: a later run owns the thread. Nothing was recorded.
+        StaleRun: a later run owns the thread, or it is gone. Nothing was recorded.
         DatabaseUnavailable: the database did not come back.
     """
     try:
         task = paying_task()
     except NoActiveStep:
-        return
+        return _nothing()
     row = _row(task.place.node, "answered" if record.get("outcome") == "answered" else "failed", record)
+    return _recorded(task, row)
+
+
+async def _nothing() -> None:
+    """Of calls outside of super-steps."""
+
+
+async def _recorded(task: CurrentTask, row: queries.CallRow) -> None:
     await task.run.database.home.call(_record(task, row))
 
 
@@ -93,9 +105,11 @@ async def _record(task: CurrentTask, row: queries.CallRow) -> None:
     """Record a call that the task made. On the saver's loop.
 
     Raises:
-        StaleRun: a later run owns the thread. Nothing was recorded.
+        StaleRun: see `record_call`. Nothing was recorded.
     """
     database, key = task.run.database, queries.CallKey.of(task)
+    if row.outcome != "answered":
+        key = key._replace(token=None)
     row = hidden(task.run, key, row)
     if not await database.autocommit(lambda conn: queries.record_call(conn, database.schema, key, row)):
         raise task.run.stale()

@@ -1,1 +1,1 @@
-"""Search by meaning: tables with embeddings, read in a step's snapshot."""
+"""Texts with embeddings: collections and how they are filled, search by meaning, what of a search is a fact."""

@@ -8,7 +8,8 @@ all rows are looked at.
 
 It is one statement for three reasons: one round trip; a replay of the log needs the SQL and its arguments and
 nothing else; and what it sets is back to what it was when it ends, for the other reads of the transaction. That the
-parts run one after the other is not left to the planner: each waits for a count of the one before.
+parts run one after the other is not left to the planner: each waits for a count of the one before, and the first for
+the vector, which loads the extension into a new session and with it the settings.
 
 Rows without an embedding, and zero vectors, have no direction, thus no cosine distance: an index has neither, so
 neither is found without one.
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 __all__ = [
     "COLUMN_TYPE",
     "Embedding",
+    "FOUND_ROWS",
     "check_nearest",
+    "found_statement",
     "nearest_statement",
     "table_of",
     "vector_of",
@@ -44,15 +47,16 @@ WHERE attrelid = to_regclass($1) AND attname = 'embedding' AND NOT attisdropped
 """The type of a collection's embeddings, such as `vector(256)`. Its argument is `table_of` a collection."""
 
 # The names of its parts must be those of no table.
-_NEAREST = """
-WITH "nearest:query" AS MATERIALIZED (SELECT ${vector}::text::vector AS v),
+_FOUND = """
+WITH "nearest:query" AS MATERIALIZED (SELECT ${vector}::text::{type} AS v),
 "nearest:before" AS MATERIALIZED (
     SELECT name, current_setting(name, true) AS value
     FROM unnest(ARRAY['hnsw.ef_search', 'hnsw.iterative_scan', 'ivfflat.iterative_scan']) AS name
+    WHERE (SELECT v FROM "nearest:query") IS NOT NULL
 ),
 "nearest:set" AS MATERIALIZED (
     SELECT set_config(name, CASE
-        WHEN name = 'hnsw.ef_search' THEN greatest(value::int8, least(${k}::int8, 1000))::text
+        WHEN name = 'hnsw.ef_search' THEN greatest(value::int8, {candidates})::text
         WHEN value = 'off' THEN 'relaxed_order' ELSE value END, true)
     FROM "nearest:before" WHERE value <> ''
 ),
@@ -74,9 +78,13 @@ WITH "nearest:query" AS MATERIALIZED (SELECT ${vector}::text::vector AS v),
     SELECT set_config(name, value, true) FROM "nearest:before"
     WHERE value <> '' AND (SELECT count(*) FROM "nearest:found") >= 0
 )
-SELECT id, content, metadata, distance FROM "nearest:found"
+"""
+FOUND_ROWS = """SELECT id, content, metadata, distance FROM "nearest:found"
 WHERE (SELECT count(*) FROM "nearest:reset") >= 0 ORDER BY distance, id
 """
+"""The rest of a statement that returns them."""
+
+_CANDIDATES = "least(${k}::int8, 1000)"
 _SPARSE = re.compile(r"\{([0-9:.,e+-]*)\}/([0-9]+)")
 _DIRECTED = """(embedding <=> (SELECT v FROM "nearest:query")) <> 'NaN'"""
 
@@ -99,12 +107,16 @@ Embedding: TypeAlias = "Sequence[float] | _Array | _Vector | str"
 """A vector: numbers, an array of numpy, one of pgvector's, or the text that a vector is without its codec."""
 
 
-def check_nearest(collection: str, *, text: str | None, embedding: Embedding | None, k: int) -> None:
+def check_nearest(
+    collection: str, *, text: str | None, embedding: Embedding | None, k: int, hybrid: bool = False
+) -> None:
     """Raise `ConfigError` unless these say one thing to look for, and how many rows."""
     if k < 1:
         raise ConfigError(f"nearest({collection!r}): k must be at least 1, not {k}.")
-    if (text is None) == (embedding is None):
+    if (text is None) == (embedding is None) and not (hybrid and text is not None):
         raise ConfigError(f"nearest({collection!r}): give exactly one of text and embedding.")
+    if hybrid and text is None:
+        raise ConfigError(f"nearest({collection!r}): hybrid=True looks for words too, so it needs the text.")
 
 
 def vector_of(collection: str, embedding: Embedding) -> list[float]:
@@ -143,9 +155,23 @@ def nearest_statement(
         args: values for `where`.
     """
     at = len(args) + 1
+    found = found_statement(table_of(collection), "vector", at, where=where, candidates=_CANDIDATES)
+    return found + FOUND_ROWS, [*args, "[" + ",".join(map(repr, vector)) + "]", k]
+
+
+def found_statement(table: str, type_: str, at: int, *, where: str | None, candidates: str) -> str:
+    """The beginning of a statement that goes on with rows of `"nearest:found"`, when `"nearest:reset"` was counted.
+
+    Args:
+        table: what stands in the FROM.
+        type_: of the vector that is looked for.
+        at: number of the argument with the vector, as text. The next one is `k`.
+        where: see `nearest_statement`.
+        candidates: how many an index is to look at, at least; `${k}` in it is the number of that argument.
+    """
     condition = f"({where}\n) AND {_DIRECTED}" if where else _DIRECTED  # the condition may end in a comment
-    sql = _NEAREST.format(vector=at, k=at + 1, table=table_of(collection), where=condition)
-    return sql, [*args, "[" + ",".join(map(repr, vector)) + "]", k]
+    most = candidates.format(k=at + 1)
+    return _FOUND.format(vector=at, k=at + 1, type=type_, table=table, where=condition, candidates=most)
 
 
 def wrong_dimensions(collection: str, vector: Sequence[float], column: str) -> str:

@@ -11,6 +11,10 @@ read log is run again in a fresh transaction; if it says the same, the very same
 
 Flows whose commits keep aborting each other for nothing commit one after the other for a while (`order`).
 
+Those that wait for each other so commit in one transaction (`sharing`): each is validated after the writes of those
+before it, and rolled back alone if it does not hold. Whatever else goes wrong in it may be another one's fault: each
+tries again alone.
+
 *Another transaction inserts the row that a task had looked for and stages*, or deletes its parent: the constraint is
 violated by what the snapshot does not show. Whatever violates one is tried once more in a fresh snapshot. What the task
 had read is validated there first: it has moved, and that is the conflict. If it holds, the write itself is at fault.
@@ -37,15 +41,18 @@ one READ COMMITTED statement, atomic by itself, and serializable because that on
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
-from superstep.checkpointer.commit.given_up import REPAIRS, contended, unreachable
-from superstep.checkpointer.commit.order import CommitOrder
+from superstep.checkpointer.commit import sharing
+from superstep.checkpointer.commit.given_up import given_up, store_apart, tries
+from superstep.checkpointer.commit.landed import landed
+from superstep.checkpointer.commit.order import CommitOrder, Turn
 from superstep.checkpointer.commit.queries import NewCheckpoint, Put, checkpoint_exists, put_as_owner, put_outside
 from superstep.checkpointer.commit.staged_writes import apply_staged
-from superstep.checkpointer.commit.step_record import step_record
-from superstep.checkpointer.commit.task_results import dumped_effect
+from superstep.checkpointer.commit.step_record import CommitKind, step_record
+from superstep.checkpointer.commit.task_results import note_callers
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.database.errors import (
     DRIVER_ERRORS,
@@ -63,31 +70,24 @@ from superstep.checkpointer.langgraph.codec import WriteRows
 from superstep.checkpointer.langgraph.encryption import Where, stats_column
 from superstep.checkpointer.step.callers import Callers
 from superstep.checkpointer.step.costs import Costs
-from superstep.checkpointer.step.drift import Drift
+from superstep.checkpointer.step.drift import before_commit
 from superstep.checkpointer.threads.ownership import moved_on
-from superstep.checkpointer.threads.queries.maintenance import lock_threads
-from superstep.checkpointer.threads.result import Result
-from superstep.runtime.faults import RuntimeFault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from superstep.checkpointer.commit.group import Group
-    from superstep.checkpointer.commit.order import Turn
     from superstep.checkpointer.langgraph.codec import CheckpointRow
     from superstep.checkpointer.step.callers import Moved
     from superstep.checkpointer.step.ports import Caller
     from superstep.checkpointer.step.read_set import Effect
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.threads.pending_writes import Batch
+    from superstep.checkpointer.threads.queries.provenance import Kept
     from superstep.checkpointer.threads.run import Run
     from superstep.runtime.faults import StaleRun
 
 __all__ = ["Barrier"]
-
-CommitKind: TypeAlias = Literal["direct", "replay"]
-
-_PATIENT = "SET LOCAL lock_timeout = '60s'"
 
 
 @dataclass(slots=True)
@@ -106,6 +106,9 @@ class Barrier:
         group: the checkpoints that may be stored together with it, if any.
         sent: COMMIT was sent in the latest try.
         noted: what callers rest on that is stored with it.
+        shares: it may commit in one transaction with others.
+        is_shared: it did so in the latest try: what went wrong may be another one's fault.
+        resolved: conflicts that reducers of the graph's channels have resolved in it.
     """
 
     run: Run
@@ -119,12 +122,20 @@ class Barrier:
     group: Group | None = None
     sent: bool = False
     noted: Sequence[tuple[Caller, Effect]] = ()
+    shares: bool = True
+    is_shared: bool = False
+    resolved: int = 0
 
     @property
     def is_one_statement(self) -> bool:
         """Whether there is nothing to validate or apply."""
-        step = self.run.steps.get((self.ns, self.parent_id or ""))
-        return step is None or not step.rests_on_anything
+        step = self.run.steps.get(self._at)
+        return (step is None or not step.rests_on_anything) and not self.run.provenance.binds
+
+    @property
+    def _at(self) -> tuple[str, str]:
+        """Where the super-step that it ends began."""
+        return self.ns, self.parent_id or ""
 
     async def commit(self) -> None:
         """Commit, repairing as often as needed.
@@ -142,18 +153,22 @@ class Barrier:
             namespace.end_commit()
 
     async def _commit(self) -> None:
-        if self.run.poison is not None:
-            raise self.run.poison
+        self.run.refuse_poisoned()
         await self.run.begun_above(self.ns)
         step = await self._step()
-        batch = self.run.writes.take(self.ns, self.parent_id or "")
+        batch = self.run.writes.take(*self._at)
         try:
-            if step is None or not step.rests_on_anything:
+            if step is None or not (step.rests_on_anything or self.run.provenance.has_log):
                 await self._alone(step, batch)
             else:
-                callers = await self._in_turn(step, batch)
+                provenance = self.run.provenance
+                async with provenance.lock if provenance.binds else nullcontext():
+                    if provenance.binds and step.snapshot.began <= provenance.moved_at:
+                        await step.snapshot.release()
+                    callers = await self._in_turn(step, batch)
+                    provenance.committed(self._at)
                 await step.callers.move_on(callers)
-                if step.has_writes:
+                if step.tasks.have_writes:
                     step.callers.lead()
                     self.run.in_flight.moved_by(step)
         except BaseException as e:
@@ -161,7 +176,7 @@ class Barrier:
                 if step is not None:
                     await step.end()  # first: storing apart needs a connection
                 if batch is not None:
-                    await self._store_apart(batch, e)
+                    await store_apart(self.run, self._at, batch, e)
             finally:
                 if batch is not None:
                     batch.settle(e)  # whatever happened: no result may wait for ever
@@ -174,12 +189,17 @@ class Barrier:
             batch.settle()
         for caller, effect in self.noted:
             caller.task.noted = effect.reads
+        self.run.provenance.committed(self._at)
         self.run.arrived(self.ns, self.checkpoint_id)
         self.run.commits += self.ends_step
 
     async def _step(self) -> SuperStep | None:
         """The super-step that this checkpoint ends, with all its results; `None` if it had none to do with us."""
-        step = self.run.steps.get((self.ns, self.parent_id or ""))
+        if self.ends_step and self.run.provenance.is_kept:
+            await self.run.provenance.load()
+            if self.run.provenance.has_log:  # it is validated also if this super-step has no facts of its own
+                self.run.step(*self._at)
+        step = self.run.steps.get(self._at)
         if step is None:
             return None
         if not self.ends_step:
@@ -188,9 +208,8 @@ class Barrier:
             await step.end()
             return None
         # In synchronous graphs a checkpoint can overtake the results of its tasks: both come from a pool of threads.
-        await step.all_handed_in()
-        if self.run.poison is not None:
-            raise self.run.poison
+        await step.tasks.all_handed_in(self.run.thread_id)
+        self.run.refuse_poisoned()
         return step
 
     # -- without reads -------------------------------------------------------------------------------------------
@@ -199,8 +218,9 @@ class Barrier:
         """One autocommitted statement, which checkpoints of other flows may share."""
         await failpoints.hit("commit.before_commit")
         record = self._record(step, "direct", step.effects() if step is not None else [])
-        put = self._put(record, batch)
-        if self.group is not None and put is not None and self.ns == "":
+        kept = self.run.provenance.committing_alone(self._at) if self.ends_step else []
+        put = self._put(record, batch, kept)
+        if self.group is not None and put is not None and self.ns == "" and not kept:
             if not await self.group.store(put):
                 raise self._not_owned()
             return
@@ -208,11 +228,12 @@ class Barrier:
         callers = Callers(self.run, self.ns)
 
         async def insert(conn: Connection) -> None:
-            with self.run.commits_below(self.ns):
+            with self.run.stores_below(self.ns):
+                self.run.refuse_poisoned()
                 callers.refuse_drifted(step.costs.attempts if step is not None else 1)
                 self.noted = callers.to_note()
-                await self._note_callers(conn)
-                await self._insert(conn, record, batch)
+                await note_callers(self.run, conn, self.noted)
+                await self._insert(conn, record, batch, kept)
             await failpoints.hit("commit.committed")
 
         await self.run.database.autocommit(insert)
@@ -221,13 +242,15 @@ class Barrier:
 
     async def _in_turn(self, step: SuperStep, batch: Batch | None) -> Moved:
         """As `_with_step`, after the commits before it if those keep meeting."""
-        order = self.group.order if self.group is not None else CommitOrder()
-        async with order.turn() as turn:
+        order = self.group.order if self.group is not None else CommitOrder(self.run.database)
+        async with Turn(order) as turn:
             if order.is_contended:
                 await step.snapshot.release()
                 await turn.take()
             async with step.snapshot.lock:
-                return await self._with_step(step, batch, turn)
+                moved = await self._with_step(step, batch, turn)
+        order.tried(aborted=False)
+        return moved
 
     async def _with_step(self, step: SuperStep, batch: Batch | None, turn: Turn) -> Moved:
         """Direct commit if the step's transaction is still open, else replay commit; repair until either holds.
@@ -236,49 +259,63 @@ class Barrier:
         """
 
         async def failed(error: Exception, left: int) -> None:
+            self.shares = False
             lost = is_lost(error, step.snapshot.conn)
             await step.snapshot.lost(error)
             if (too_long := id_too_long(error)) is not None:
                 raise too_long from error
             refused = is_collision(error) or (self.sent and not step.collided and is_rejection(error))
-            if not (lost or is_serialization_failure(error) or is_short_of_locks(error) or refused):
+            perhaps_of_others, self.is_shared = self.is_shared, False
+            again = lost or is_serialization_failure(error) or is_short_of_locks(error) or refused or perhaps_of_others
+            if not again:
                 raise ended_early(error) or error
             step.collided = step.collided or refused
             step.costs.repairs += 1
             if not left:
-                raise (
-                    unreachable(self.checkpoint_id, self.run.thread_id)
-                    if lost
-                    else ended_early(error) or contended(self.run.thread_id, step)
-                )
+                raise given_up(error, self.checkpoint_id, step, lost=lost)
             if not lost:
                 await turn.aborted()
 
-        return await retry(lambda: self._try(step, batch), failed, tries=REPAIRS, outage=self.run.database.outage)
+        return await retry(
+            lambda: self._try(step, batch, turn), failed, tries=tries(step), outage=self.run.database.outage
+        )
 
-    async def _try(self, step: SuperStep, batch: Batch | None) -> Moved:
+    async def _try(self, step: SuperStep, batch: Batch | None, turn: Turn) -> Moved:
         self.sent = False
+        if (shared := turn.handed()) is not None:
+            if self._may_share(step):
+                step.snapshot.adopt(shared)
+                self.is_shared = True
+            else:
+                await shared.commit(self.run.database.connections)
         kind: CommitKind = "direct" if step.snapshot.is_held or not step.has_reads else "replay"
         conn = await step.pin(for_commit=True)
         await failpoints.hit("commit.begun")
-        if step.has_writes and (on_uncommitted := await step.callers.on_uncommitted(step.snapshot, conn)):
+        if step.tasks.have_writes and (on_uncommitted := await step.callers.on_uncommitted(step.snapshot, conn)):
             await step.callers.must_lead(on_uncommitted, await step.snapshot.roll_back(), step.costs.attempts)
-        with self.run.commits_below(self.ns):
+        with self.run.stores_below(self.ns):
             self._refuse_drift(step)
-            return await self._write(conn, step, batch, kind)
+            return await self._write(conn, step, batch, kind, turn)
 
-    async def _write(self, conn: Connection, step: SuperStep, batch: Batch | None, kind: CommitKind) -> Moved:
+    def _may_share(self, step: SuperStep) -> bool:
+        return self.shares and self.ns == "" and sharing.may_share(step)
+
+    async def _write(
+        self, conn: Connection, step: SuperStep, batch: Batch | None, kind: CommitKind, turn: Turn
+    ) -> Moved:
         """Everything that is written, and COMMIT, in the transaction in which everything that was read holds."""
         await failpoints.hit("commit.validated")
         await step.snapshot.begin_writes()
         effects = step.effects()
         await apply_staged(conn, step, effects)
-        callers = await step.callers.after_writes(conn) if step.has_writes and step.callers.have_read else []
+        wrote = step.tasks.have_writes
+        callers = await step.callers.after_writes(conn) if wrote and step.callers.have_read else []
         self.noted = step.callers.to_note(callers)
-        await self._note_callers(conn)
+        await note_callers(self.run, conn, self.noted)
+        kept = await self.run.provenance.committing(conn, self._at, effects, written=wrote)
         await failpoints.hit("commit.staged")
-        if await self._insert(conn, self._record(step, kind, effects), batch):
-            await self._finish(conn, step)
+        if await self._insert(conn, self._record(step, kind, effects), batch, kept):
+            await self._finish(step, effects, turn)
         else:
             # An earlier COMMIT of ours, whose answer was lost, has landed meanwhile. What was just applied in this
             # transaction is the second time: roll it back.
@@ -286,32 +323,31 @@ class Barrier:
         return callers
 
     def _refuse_drift(self, step: SuperStep) -> None:
+        self.run.refuse_poisoned()
         step.callers.refuse_drifted(step.costs.attempts)
-        if drifted := step.drifted:
-            names = sorted(set(drifted.values()))
-            raise Drift(
-                f"Facts that {', '.join(names)} had read in thread {self.run.thread_id!r} changed before the "
-                f"super-step could commit. Nothing was written; only these tasks run again when the thread "
-                f"is run with input None (transactional(graph) does that).",
-                tasks=names,
-                attempts=step.costs.attempts,
-            )
+        if drifted := step.tasks.drifted:
+            raise before_commit(drifted.values(), self.run.thread_id, step.costs.attempts)
 
-    async def _finish(self, conn: Connection, step: SuperStep) -> None:
+    async def _finish(self, step: SuperStep, effects: Sequence[Effect], turn: Turn) -> None:
+        """COMMIT, by this super-step or by one that goes on in its transaction."""
         await failpoints.hit("commit.before_commit")
         self.sent = True
         try:
-            await conn.execute(step.snapshot.commit)
+            if self._may_share(step) and await sharing.may_hand_on(step, effects, turn):
+                self.is_shared = True
+                shared = step.snapshot.hand_on()
+                turn.hand_on(shared)
+                await shared.committed()
+            else:
+                await step.snapshot.commit()
             await failpoints.hit("commit.lost_answer")
         except DRIVER_ERRORS as e:
             if is_serialization_failure(e):
                 raise
             # Lost, refused at COMMIT, or what came after it failed: the checkpoint tells.
             await step.snapshot.lost(e)
-            if not await self._is_there():
+            if not await landed(self.run.database, self._new):
                 raise
-        else:
-            await step.snapshot.committed()
         await failpoints.hit("commit.committed")
 
     # -- the checkpoint ------------------------------------------------------------------------------------------
@@ -320,22 +356,14 @@ class Barrier:
     def _new(self) -> NewCheckpoint:
         return NewCheckpoint(self.run.thread_id, self.ns, self.checkpoint_id, self.parent_id, self.row)
 
-    async def _note_callers(self, conn: Connection) -> None:
-        """Store what this checkpoint of a subgraph rests on, for runs in which its callers start anew."""
-        for caller, effect in self.noted:
-            at = caller.step.ns, caller.step.checkpoint_id
-            dumped = dumped_effect(self.run.serde, Where(self.run.thread_id, *at), effect)
-            result = Result(effect.task_id, WriteRows.none(), dumped, finished=False, forget_memo=False)
-            await self.run.writes.store(conn, *at, [result])
-
-    async def _insert(self, conn: Connection, record: str | None, batch: Batch | None) -> bool:
+    async def _insert(self, conn: Connection, record: str | None, batch: Batch | None, kept: Sequence[Kept]) -> bool:
         """The checkpoint with its values and writes; false if it is there already.
 
         Raises:
             StaleRun: the run does not own the thread any more.
         """
         schema = self.run.database.schema
-        put = self._put(record, batch)
+        put = self._put(record, batch, kept)
         if put is None:
             stored = await put_outside(conn, schema, self._new, record, continues=self.continues)
         else:
@@ -346,51 +374,22 @@ class Barrier:
             return False
         raise self._not_owned()
 
-    def _put(self, record: str | None, batch: Batch | None) -> Put | None:
+    def _put(self, record: str | None, batch: Batch | None, kept: Sequence[Kept]) -> Put | None:
         """The checkpoint as a run stores it; `None` if this is no run."""
         if self.run.token is None:
             return None
         writes = WriteRows.merged(result.rows for result in (batch.results if batch is not None else ()))
-        return Put(self._new, record, writes, self.run.token, self.run.head)
+        root = self.run.provenance.root(self._at) if kept else ""
+        return Put(self._new, record, writes, self.run.token, self.run.head, kept, root)
 
     def _not_owned(self) -> StaleRun:
         return self.run.stale() if self.run.token is not None else moved_on(self.run.thread_id, self.parent_id)
-
-    async def _is_there(self) -> bool:
-        """Whether our checkpoint was committed; asked on a new connection, as often as the server needs to return.
-
-        Raises:
-            DatabaseUnavailable: for a minute the server has been working on that COMMIT.
-        """
-        database = self.run.database
-
-        async def ask(conn: Connection) -> bool:
-            async with conn.transaction(isolation="read_committed"):
-                await conn.execute(_PATIENT)
-                await lock_threads(conn, database.schema, [self.run.thread_id])
-                return await checkpoint_exists(conn, database.schema, self._new)
-
-        return await database.autocommit(ask)
 
     def _record(self, step: SuperStep | None, kind: CommitKind, effects: Sequence[Effect]) -> str | None:
         if not (self.ends_step and self.nodes):  # LangGraph's own step that only distributes the input has no nodes
             return None
         costs = Costs() if step is None else step.costs
         ms = self.run.namespaces[self.ns].ms_since_last() if step is None else step.elapsed_ms()
-        record = step_record(self.nodes, costs, effects, commit=kind, ms=ms)
+        resolved = self.resolved + (0 if step is None else step.reductions.resolved)
+        record = step_record(self.nodes, costs, effects, commit=kind, ms=ms, key=self.run.digest_key, resolved=resolved)
         return stats_column(self.run.serde, record, Where(self.run.thread_id, self.ns, self.checkpoint_id))
-
-    # -- around it -----------------------------------------------------------------------------------------------
-
-    async def _store_apart(self, batch: Batch, error: BaseException) -> None:
-        """The commit failed: results that were to go with it are stored by themselves, the drifted ones are not."""
-        if not isinstance(error, RuntimeFault):
-            batch.settle(error)
-            return
-        try:
-            run, parent = self.run, self.parent_id or ""
-            await run.database.autocommit(lambda conn: run.writes.store(conn, self.ns, parent, batch.results))
-        except (RuntimeFault, *DRIVER_ERRORS) as e:
-            batch.settle(e)
-        else:
-            batch.settle()

@@ -65,7 +65,7 @@ class Group:
     """
 
     def __init__(self, database: Database) -> None:
-        self.order = CommitOrder()
+        self.order = CommitOrder(database)
         self._database = database
         self._queue: list[_Waiting] = []
         self._busy = False

@@ -10,11 +10,12 @@ from superstep.checkpointer.langgraph.codec import WriteRows
 from superstep.runtime.sqlfile import beside
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.langgraph.codec import CheckpointRow
+    from superstep.checkpointer.threads.queries.provenance import Kept
 
 __all__ = [
     "NewCheckpoint",
@@ -66,6 +67,8 @@ class Put(NamedTuple):
         writes: results of tasks that are not stored yet.
         token: must be the thread's.
         head: must be the thread's latest checkpoint, if this one is of the outermost graph.
+        kept: what results rest on, see `threads.provenance`.
+        root: the checkpoint that the outermost super-step started from.
     """
 
     new: NewCheckpoint
@@ -73,18 +76,38 @@ class Put(NamedTuple):
     writes: WriteRows
     token: int
     head: str | None
+    kept: Sequence[Kept] = ()
+    root: str = ""
 
 
 async def put_as_owner(conn: Connection, schema: str, put: Put) -> bool:
     """Store a checkpoint of a run; false if the run has no right to, or it is there already."""
+    is_root = put.new.ns == ""
     parameters = [*put.new.parameters(put.stats, put.writes), put.token]
-    if put.new.ns == "":
-        return await conn.fetchval(_sql(schema)["put_root"], *parameters, put.head) is not None
-    return await conn.fetchval(_sql(schema)["put_nested"], *parameters) is not None
+    if put.kept:
+        sql = _sql(schema)["put_root_kept" if is_root else "put_nested_kept"]
+        parameters += (put.head if is_root else put.root, *_columns_of_kept(put.kept))
+    elif is_root:
+        sql = _sql(schema)["put_root"]
+        parameters.append(put.head)
+    else:
+        sql = _sql(schema)["put_nested"]
+    return await conn.fetchval(sql, *parameters) is not None
+
+
+def _columns_of_kept(kept: Sequence[Kept]) -> Iterator[list[Any]]:
+    rows = [
+        (*each[:3], text_array(each.callers), text_array(each.channels), each.kind, each.effect)  # of several lengths
+        for each in kept
+    ]
+    return map(list, zip(*rows, strict=True))
 
 
 async def put_roots(conn: Connection, schema: str, puts: Sequence[Put]) -> set[str]:
-    """`put_as_owner` for checkpoints of outermost graphs, each of another thread: the threads whose was stored."""
+    """`put_as_owner` for checkpoints of outermost graphs, each of another thread: the threads whose was stored.
+
+    Nothing is `kept` of them.
+    """
     given: list[tuple[Any, ...]] = []
     channels: list[str] = []
     versions: list[str] = []

@@ -64,6 +64,31 @@ WITH own AS ({own_root}),
 WITH own AS ({own_nested}),
 {put}
 
+-- name: kept
+-- What the results rest on, for guards and runs that are validated as a whole, one row for each task.
+-- $23 of a subgraph: the checkpoint that the outermost super-step started from
+-- $24-$30 namespace, checkpoint that its super-step started from, task, callers (as text), channels (as text), kind, effect
+kept AS (
+    INSERT INTO {schema}.provenance
+        (thread_id, committed_ns, committed, root, ns, checkpoint_id, task_id, callers, channels, kind, effect)
+    SELECT $1, $2, $3, CASE WHEN $2 = '' THEN COALESCE($4, '') ELSE $23::text END,
+           p.ns, p.checkpoint_id, p.task_id, p.callers::text[], p.channels::text[], p.kind, p.effect
+    FROM own, unnest($24::text[], $25::text[], $26::text[], $27::text[], $28::text[], $29::text[], $30::bytea[])
+        AS p (ns, checkpoint_id, task_id, callers, channels, kind, effect)
+    ON CONFLICT (thread_id, ns, checkpoint_id, task_id, committed) DO UPDATE
+        SET kind = EXCLUDED.kind, effect = EXCLUDED.effect, channels = EXCLUDED.channels, callers = EXCLUDED.callers
+)
+
+-- name: put_root_kept
+WITH own AS ({own_root}),
+{kept},
+{put}
+
+-- name: put_nested_kept
+WITH own AS ({own_nested}),
+{kept},
+{put}
+
 -- name: put_roots
 -- Checkpoints of runs on the root namespace of as many threads: of each the whole, or nothing without the commit right.
 -- One row for each: $1 thread $2 id $3 parent $4 kind $5 payload $6 metadata $7 stats $8 token $9 head the run knows

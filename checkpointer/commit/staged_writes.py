@@ -8,6 +8,7 @@ import asyncpg
 
 from superstep.checkpointer.database.errors import (
     DRIVER_ERRORS,
+    MISSING_TABLES,
     Connection,
     is_collision,
     is_lost,
@@ -17,8 +18,16 @@ from superstep.checkpointer.database.errors import (
     plain,
     short,
 )
+from superstep.checkpointer.effects.delivery import job_for
+from superstep.checkpointer.effects.emission import put_out
+from superstep.checkpointer.effects.emitted import Emitted
+from superstep.checkpointer.effects.queue import Queue
+from superstep.checkpointer.shared.queries import Writer
+from superstep.checkpointer.step.after_writes import answers_after_writes
 from superstep.checkpointer.step.drift import Drift
-from superstep.runtime.faults import StagedWriteFailed
+from superstep.checkpointer.step.order import still_holds
+from superstep.checkpointer.step.read_set import Emission, Reduction
+from superstep.runtime.faults import QueueMismatch, RuntimeFault, StagedWriteFailed, SwapRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +59,7 @@ async def apply_staged(conn: Connection, step: SuperStep, effects: Sequence[Effe
     """
     written, moved = False, []
     for effect in effects:
-        if written and effect.reads and await step.moved_by_siblings(effect):
+        if written and effect.reads and await _moved_by_siblings(step, effect):
             moved.append(effect)
             continue
         for alike in _in_turn(effect.staged):
@@ -69,6 +78,17 @@ async def apply_staged(conn: Connection, step: SuperStep, effects: Sequence[Effe
             tasks=[effect.node for effect in moved],
             attempts=step.costs.attempts,
         )
+
+
+async def _moved_by_siblings(step: SuperStep, effect: Effect) -> bool:
+    """Whether writes that are applied by now, of tasks before this one, have changed what it rests on.
+
+    In the committing transaction, which stays as it is.
+    """
+    conn = step.snapshot.connection
+    reads = [read for log in step.tasks[effect.task_id].logs() for read in log]
+    answers = await answers_after_writes(conn, reads, step.owner.database.apart)
+    return not all([await still_holds(conn, read, answer) for read, answer in zip(reads, answers, strict=True)])
 
 
 async def _check_deferred(conn: Connection, step: SuperStep, effects: Sequence[Effect]) -> None:
@@ -97,18 +117,65 @@ def _in_turn(staged: Sequence[Staged]) -> list[list[Staged]]:
     found: list[list[Staged]] = []
     for each in staged:
         last = found[-1][-1] if found else None
-        alike = last is not None and last.sql == each.sql and each.args and last.expect_rows is each.expect_rows is None
-        if alike:
+        if last is not None and _are_alike(last, each):
             found[-1].append(each)
         else:
             found.append([each])
     return found
 
 
+def _are_alike(one: Staged, other: Staged) -> bool:
+    if isinstance(one, Reduction | Emission) or isinstance(other, Reduction | Emission):
+        return type(one) is type(other)
+    return one.sql == other.sql and bool(other.args) and one.expect_rows is other.expect_rows is None
+
+
+async def _reduce(step: SuperStep, effect: Effect, updates: Sequence[Staged]) -> None:
+    """Merge updates of shared values that a task staged."""
+    writer = Writer(step.owner.thread_id, step.ns, step.checkpoint_id, effect.task_id, effect.node)
+    names = ", ".join(sorted({repr(each.args[0]) for each in updates}))
+    try:
+        await step.reductions.apply(step.snapshot.connection, [each.args for each in updates], writer)
+    except SwapRefused as e:
+        step.contended((step.tasks[effect.task_id], read) for read in effect.reads)
+        await step.reject(effect)
+        raise MismatchedRows(
+            f"{effect.node!r} must decide again: {e}", tasks=[effect.node], attempts=step.costs.attempts
+        ) from e
+    except RuntimeFault as e:
+        await step.reject(effect)
+        raise StagedWriteFailed(
+            f"What {effect.node!r} wrote to shared state ({names}) cannot be merged. The super-step was rolled back; "
+            f"`runtime resume` (or input None) runs {effect.node!r} again. {e}",
+            task=effect.node,
+            sql=updates[0].sql,
+            sqlstate=None,
+        ) from e
+
+
+async def _emit(conn: Connection, step: SuperStep, staged: Sequence[Staged]) -> None:
+    """Put effects that a task has emitted into the outbox, and tell the workers. What is at fault is not the task."""
+    database, queue = step.owner.database, Queue(step.owner.database)
+    await queue.ready()
+    emitted = [Emitted(*each.args) for each in staged]
+    put = await put_out(conn, database.schema, step.seal, step.owner.thread_id, emitted, step.owner.effects)
+    try:
+        await queue.put(conn, [job_for(effect_id) for effect_id in put])
+    except MISSING_TABLES as e:
+        raise QueueMismatch(
+            f"The tables of the queue in schema {database.schema!r} are missing, which effects need. Nothing of the "
+            f"super-step was committed. Run `runtime db migrate` (or saver.setup()), then go on with the thread."
+        ) from e
+
+
 async def _apply(conn: Connection, step: SuperStep, effect: Effect, alike: Sequence[Staged]) -> None:
     staged, status = alike[0], ""
     try:
-        if len(alike) > 1:
+        if isinstance(staged, Reduction):
+            await _reduce(step, effect, alike)
+        elif isinstance(staged, Emission):
+            await _emit(conn, step, alike)
+        elif len(alike) > 1:
             await step.snapshot.execute_alike(alike)
         else:
             status = await step.snapshot.execute_staged(staged)
@@ -117,6 +184,8 @@ async def _apply(conn: Connection, step: SuperStep, effect: Effect, alike: Seque
             raise
         if is_shortage(e):  # no fault of the task's, whose result is kept
             raise
+        if isinstance(e, asyncpg.LockNotAvailableError) and step.snapshot.members > 1:
+            raise  # those before it in the transaction do not wait for that lock
         await step.reject(effect)
         raise StagedWriteFailed(
             f"The database rejected a write staged by {effect.node!r}: {plain(e)}. The super-step was rolled back; "

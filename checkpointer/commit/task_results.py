@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
-from superstep.checkpointer.langgraph.codec import dump, effect_at, write_rows
+from superstep.checkpointer.langgraph.codec import WriteRows, dump, effect_at, write_rows
 from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.langgraph.keys import NULL_TASK, is_output, unmark
 from superstep.checkpointer.langgraph.questions import asked_in
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.threads.result import Result
+from superstep.checkpointer.threads.tracing import handed_in
 from superstep.runtime.faults import ConfigError, DatabaseUnavailable, RuntimeFault, StaleRun
 from superstep.runtime.masking import without_password
 
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
+    from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.step.ports import Caller
     from superstep.checkpointer.step.read_set import Effect
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.threads.run import Run
 
-__all__ = ["dumped_effect", "save_result"]
+__all__ = ["dumped_effect", "note_callers", "save_result"]
 
 
 async def save_result(
@@ -57,6 +60,10 @@ async def save_result(
     if INTERRUPT in channels:
         run.name_questions(at[0], task_id, asked_in(clean, INTERRUPT))
     finished = is_output(channels)
+    if run.options.trace is not None:
+        handed_in(run.options.trace, at, task_id, clean, finished=finished)
+    if finished:
+        run.provenance.handed_in(at, task_id, task_path, channels)
     took_another = took_another and not (finished and run.options.accept_stale_answers)
     failure: object = None
     if ERROR in channels:
@@ -164,6 +171,21 @@ async def _effect(
             await stray.end()
         await step.snapshot.release()  # what was adopted is of another snapshot: the commit has to read it all again
     return effect
+
+
+async def note_callers(run: Run, conn: Connection, noted: Sequence[tuple[Caller, Effect]]) -> None:
+    """Store what a checkpoint of a subgraph rests on, for runs in which its callers start anew.
+
+    Args:
+        run: of the subgraph.
+        conn: in the transaction that commits the checkpoint.
+        noted: the callers, with what they have read.
+    """
+    for caller, effect in noted:
+        at = caller.step.ns, caller.step.checkpoint_id
+        dumped = dumped_effect(run.serde, Where(run.thread_id, *at), effect)
+        result = Result(effect.task_id, WriteRows.none(), dumped, finished=False, forget_memo=False)
+        await run.writes.store(conn, *at, [result])
 
 
 def dumped_effect(serde: SerializerProtocol, where: Where, effect: Effect) -> tuple[str, bytes]:

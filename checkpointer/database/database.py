@@ -20,6 +20,7 @@ from superstep.checkpointer.database.errors import (
 )
 from superstep.checkpointer.database.leases import Connections
 from superstep.checkpointer.database.loop import HomeLoop
+from superstep.checkpointer.database.recent import Recent
 from superstep.checkpointer.database.retry import Outage, retry
 from superstep.checkpointer.database.session import RESET_ALL
 from superstep.runtime.faults import DatabaseUnavailable
@@ -37,6 +38,7 @@ __all__ = ["Database"]
 T = TypeVar("T")
 
 _TRIES = 12
+_APART = 1024
 
 
 class Database:
@@ -47,6 +49,7 @@ class Database:
         connections: who holds which connection.
         home: the event loop that everything here happens on.
         outage: how long the server has been away.
+        apart: reads that have to be asked by themselves, see `step.together`.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Database:
         )
         self.home = HomeLoop()
         self.outage = Outage()
+        self.apart = Recent(_APART)
 
     async def autocommit(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run single statements on a connection, again if it breaks. `work` must bear being repeated.
@@ -83,8 +87,8 @@ class Database:
             conn = await self.connections.acquire()
             try:
                 return await work(conn)
-            except DRIVER_ERRORS as e:
-                if is_unusable(e):
+            except BaseException as e:
+                if is_unusable(e) or not isinstance(e, Exception):  # cancelled: perhaps before BEGIN was answered
                     cut(conn)
                 raise
             finally:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 
-from superstep.runtime.faults import ConfigError, DatabaseUnavailable, ReadFailed, ReadRefused, SchemaMissing
+from superstep.runtime.faults import (
+    ConfigError,
+    DatabaseUnavailable,
+    ReadFailed,
+    ReadRefused,
+    SchemaMissing,
+    StatementRefused,
+)
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -22,6 +29,7 @@ __all__ = [
     "id_too_long",
     "cut",
     "ended_early",
+    "ended_transaction",
     "is_closed",
     "is_collision",
     "is_lost",
@@ -187,6 +195,14 @@ def id_too_long(error: BaseException) -> ConfigError | None:
     return ConfigError(
         "The thread id, or the namespace with the names of nested nodes, is too long for an index of PostgreSQL, which "
         "holds about 2,700 bytes. Choose a shorter one."
+    )
+
+
+def ended_transaction(sql: str) -> StatementRefused:
+    """The error for a statement of a user's that got past the guards against transaction control."""
+    return StatementRefused(
+        f"A statement ended the transaction of its super-step: {short(sql)}. Its connection was closed. Take the "
+        f"transaction control out of the statement."
     )
 
 

@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 
-__all__ = ["NAMES", "arm", "disarm", "hit"]
+__all__ = ["EFFECT_NAMES", "IMPORT_NAMES", "INGEST_NAMES", "NAMES", "OUTSIDE_NAMES", "arm", "disarm", "hit"]
 
 NAMES = (
     "run.claimed",
@@ -27,6 +27,18 @@ NAMES = (
     "commit.lost_answer",
 )
 
+INGEST_NAMES = ("ingest.locked", "ingest.sorted", "ingest.stored", "ingest.before_commit", "ingest.committed")
+"""Those of a batch of events: no flow comes to them."""
+
+EFFECT_NAMES = ("effect.claimed", "effect.delivered", "effect.settled")
+"""Those of a worker that delivers an effect."""
+
+IMPORT_NAMES = ("import.begun", "import.before_commit")
+"""Those of a thread that is taken over from another saver."""
+
+OUTSIDE_NAMES = ("lift.made", "rollback.locked")
+"""Those of changes that are made to a thread from outside of its runs."""
+
 Action = Callable[[], Awaitable[None]]
 
 _armed: dict[str, Action] = {}
@@ -36,7 +48,7 @@ _remaining = int(_nth or 1)
 
 def arm(name: str, action: Action) -> None:
     """Await `action` whenever the named place is reached."""
-    if name not in NAMES:
+    if name not in (*NAMES, *INGEST_NAMES, *EFFECT_NAMES, *IMPORT_NAMES, *OUTSIDE_NAMES):
         raise KeyError(name)
     _armed[name] = action
 

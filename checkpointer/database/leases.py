@@ -2,7 +2,8 @@
 
 A pinned transaction is a convenience, never a right: the read log can rebuild it. So whenever a task waits for a
 connection, the step that has been idle longest gives its own back. Because of that no step can starve another one, not
-even with a pool of one connection and `hold_idle="forever"`.
+even with a pool of one connection and `hold_idle="forever"`. One that is likely to go on at once is left alone for a
+moment (`pauses`): to build it again would cost more than to wait for it.
 
 No wait for a connection is for ever. A queue that moves is waited in, however long it is; one in which nobody has given
 a connection back for a minute ends in `PoolExhausted`. What holds a connection without getting an answer is ended by
@@ -18,6 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from superstep.checkpointer.database.errors import DRIVER_ERRORS, Connection, cut, is_closed
+from superstep.checkpointer.database.pauses import GRACE, Pauses
 from superstep.checkpointer.database.watch import Watch
 from superstep.runtime.faults import PoolExhausted
 
@@ -62,8 +64,10 @@ class Connections:
         self.pool = pool
         self.hold_idle = hold_idle
         self.hold_max = hold_max
+        self.pauses = Pauses()
         self.watch = Watch(pool, pooled=pooled, ask=ask, cut=self._doubt)
         self._keep = keep
+        self._pooled = pooled
         self._most = pool.get_max_size()
         self._lent = 0
         self._blocked = 0
@@ -73,12 +77,24 @@ class Connections:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._moved = 0.0  # when a connection last came back, or somebody began to wait while nobody else did
         self._limit: asyncio.TimerHandle | None = None
-        self._idle: OrderedDict[Holder, None] = OrderedDict()
+        self._idle: OrderedDict[Holder, float] = OrderedDict()  # with the time until when each is left alone
+        self._reaper: asyncio.TimerHandle | None = None
+        self._reaping: set[asyncio.Task[None]] = set()
 
     @property
     def wanted(self) -> bool:
         """Whether a task waits for a connection right now."""
         return bool(self._waiting or self._blocked)
+
+    @property
+    def is_pressing(self) -> bool:
+        """Whether a task waits, and no connection has come back for so long that nobody may be left alone."""
+        return self._blocked > 0 or (bool(self._waiting) and time.monotonic() - self._moved >= GRACE)
+
+    @property
+    def can_listen(self) -> bool:
+        """Whether one may be kept to listen on: others are left, and a session is a connection's own."""
+        return self._most > 1 and not self._pooled
 
     @property
     def lent(self) -> int:
@@ -95,9 +111,7 @@ class Connections:
             turn = asyncio.get_running_loop().create_future()
             self._queue(turn)
             try:
-                if self._idle:
-                    holder, _ = self._idle.popitem(last=False)
-                    await holder.release()
+                await self._release_idle()
                 await turn
             except BaseException:
                 if turn in self._waiting:
@@ -129,9 +143,7 @@ class Connections:
             return await self._acquire()
         self._blocked += 1
         try:
-            if self._idle:
-                holder, _ = self._idle.popitem(last=False)
-                await holder.release()
+            await self._release_idle()
             return await self._acquire()
         finally:
             self._blocked -= 1
@@ -143,8 +155,13 @@ class Connections:
             raise self._exhausted() from e
 
     async def give_back(self, conn: Connection) -> None:
-        """Return a connection that is in no transaction."""
+        """Return a connection that is in no transaction.
+
+        Should it be in one all the same, it is closed: the next user's statements would be part of that.
+        """
         self.watch.end(conn)
+        if not is_closed(conn) and conn.is_in_transaction():
+            cut(conn)
         self._returned()
         if self._since.pop(conn, 0.0) > self._outdated and self._keep and not is_closed(conn):
             self._free.append((conn, time.monotonic()))
@@ -173,6 +190,8 @@ class Connections:
     async def close(self) -> None:
         """Give kept connections back, those too that come later, and look after none any more."""
         self._keep = False
+        if self._reaper is not None:
+            self._reaper.cancel()
         await self.watch.close()
         await self.drop_free()
 
@@ -202,11 +221,44 @@ class Connections:
         else:
             await asyncio.shield(self.give_back(conn))
 
-    def idle(self, holder: Holder) -> None:
-        """`holder` keeps its connection but does not use it at the moment."""
-        self._idle[holder] = None
+    async def _release_idle(self) -> None:
+        """Have the longest idle holder give its connection up, as soon as there is one that is not left alone."""
+        if (holder := self._next_idle()) is not None:
+            await holder.release()
+        else:
+            self._reap_later()
+
+    def _next_idle(self) -> Holder | None:
+        now = time.monotonic()
+        found = next((holder for holder, until in self._idle.items() if until <= now), None)
+        if found is not None:
+            del self._idle[found]
+        return found
+
+    def _reap_later(self) -> None:
+        if self._idle and self._reaper is None:
+            wait = min(self._idle.values()) - time.monotonic()
+            self._reaper = asyncio.get_running_loop().call_later(max(wait, 0), self._reap)
+
+    def _reap(self) -> None:
+        """Some were left alone, and did not go on: those who wait get their connections."""
+        self._reaper = None
+        wanted = len(self._waiting) + self._blocked
+        while wanted and (holder := self._next_idle()) is not None:
+            wanted -= 1
+            task = asyncio.get_running_loop().create_task(holder.release())
+            self._reaping.add(task)
+            task.add_done_callback(self._reaping.discard)
+        if wanted:
+            self._reap_later()
+
+    def idle(self, holder: Holder, *, for_a_moment: bool = False) -> None:
+        """`holder` keeps its connection but does not use it at the moment, or only for a moment."""
+        self._idle[holder] = time.monotonic() + GRACE if for_a_moment else 0.0
         if holder.conn is not None:
             self.watch.end(holder.conn)
+        if self.wanted:
+            self._reap_later()
 
     def busy(self, holder: Holder) -> None:
         """`holder` uses its connection, or has none any more."""

@@ -13,12 +13,12 @@ See https://www.postgresql.org/docs/current/sql-discard.html.
 
 from __future__ import annotations
 
-__all__ = ["RESET", "RESET_ALL"]
+__all__ = ["RESET", "RESET_ALL", "RESET_WITHIN"]
 
-RESET = (
-    "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; "
-    "SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP"
-)
+RESET_WITHIN = "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; CLOSE ALL; DISCARD TEMP"
+"""What another super-step in the same transaction must not see, settings of the transaction (SET LOCAL) included."""
+
+RESET = f"{RESET_WITHIN}; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all()"
 """All but what was prepared by name: enough after reads, and after statements that write rows."""
 
 _PREPARED = """

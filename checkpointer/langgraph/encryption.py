@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from decimal import Decimal
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -27,9 +28,10 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from superstep.checkpointer.langgraph.keys import DELTA_COUNTERS
 from superstep.checkpointer.langgraph.sealed import MATCH, SEALED, SEALED_TEXT, readable_json, readable_text
 from superstep.runtime.faults import ValueNotAuthentic
+from superstep.runtime.telemetry.names import TRACEPARENT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
@@ -39,7 +41,9 @@ __all__ = [
     "answer_at",
     "at",
     "call_column",
+    "decrypted",
     "encrypts",
+    "key_name",
     "keyed",
     "metadata_column",
     "metadata_filter",
@@ -47,12 +51,15 @@ __all__ = [
     "opened_json",
     "opened_text",
     "refuse_encrypted",
+    "sealed_as",
     "sealed_text",
+    "sealing",
     "stats_column",
+    "value_name",
 ]
 
-_READABLE = frozenset({"source", "step", "parents", "run_id", DELTA_COUNTERS})  # of metadata
-_SECRET_STATS = frozenset({"prompts"})
+_READABLE = frozenset({"source", "step", "parents", "run_id", DELTA_COUNTERS, TRACEPARENT})  # of metadata
+_SECRET_STATS = frozenset({"labels", "names", "prompts"})
 _READABLE_OF_CALL = ("deployment", "ms")
 _READABLE_OF_TRIED = ("deployment", "ms", "counts")
 
@@ -84,6 +91,23 @@ def at(serde: SerializerProtocol, column: str, *key: str | int | bytes) -> Seria
     return _Sealed(cast("EncryptedSerializer", serde), (column, *key)) if encrypts(serde) else serde
 
 
+def sealing(serde: SerializerProtocol) -> Callable[..., SerializerProtocol]:
+    """`at` for this serializer; without a key, what it gives says so of values that are encrypted."""
+    return partial(at, serde) if encrypts(serde) else lambda *_: _Keyless(serde)
+
+
+class _Keyless:
+    """A serializer without a key, for values of which nobody has looked at the kind."""
+
+    def __init__(self, serde: SerializerProtocol) -> None:
+        self._serde = serde
+        self.dumps_typed = serde.dumps_typed
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        refuse_encrypted(self._serde, data[0])
+        return self._serde.loads_typed(data)
+
+
 def moved(here: SerializerProtocol, there: SerializerProtocol, data: tuple[str, bytes]) -> tuple[str, bytes]:
     """A value that was encrypted for one place, for another one: as it was dumped, whatever it is made of.
 
@@ -96,6 +120,25 @@ def moved(here: SerializerProtocol, there: SerializerProtocol, data: tuple[str, 
         ValueNotAuthentic: it was not written there.
     """
     return cast("_Sealed", there).seal(cast("_Sealed", here).open(data))
+
+
+def sealed_as(place: SerializerProtocol, dumped: tuple[str, bytes]) -> tuple[str, bytes]:
+    """A value as the serializer inside has dumped it, for the place that `at` gave; without encryption as it is."""
+    return place.seal(dumped) if isinstance(place, _Sealed) else dumped
+
+
+def decrypted(serde: SerializerProtocol, kind: str, data: bytes) -> tuple[str, bytes]:
+    """What LangGraph's own savers have stored with an `EncryptedSerializer`, as the serializer inside had dumped it.
+
+    Raises:
+        ValueNotAuthentic: it is encrypted, and the serializer has no key. A cipher may raise anything else.
+    """
+    name, plus, cipher = kind.partition("+")
+    if not plus:
+        return kind, data
+    if not encrypts(serde):
+        raise ValueNotAuthentic("The value is encrypted, and no serializer with a key was given.")
+    return name, cast("EncryptedSerializer", serde).cipher.decrypt(cipher, data)
 
 
 def answer_at(serde: SerializerProtocol, thread_id: str, request: bytes) -> SerializerProtocol:
@@ -167,6 +210,16 @@ def refuse_encrypted(serde: SerializerProtocol, kind: str) -> None:
 def keyed(key: bytes | None, digest: bytes) -> bytes:
     """A digest that nobody without the key can make."""
     return digest if key is None else blake2b(digest, key=key, digest_size=16).digest()
+
+
+def key_name(key: bytes | None, question: bytes) -> str:
+    """A short name of what a question is about."""
+    return b64encode(keyed(key, question)[:12], b"-_").decode()
+
+
+def value_name(key: bytes | None, digest: bytes) -> str:
+    """A short name of what was seen, by its digest."""
+    return b64encode(keyed(key, digest)[:9], b"-_").decode()
 
 
 # -- text and JSON -----------------------------------------------------------------------------------------------------

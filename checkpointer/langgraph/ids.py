@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid5
 
 from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["checkpoint_of", "namespace_of", "thread_of", "usable", "usable_thread"]
+__all__ = ["checkpoint_of", "input_task", "namespace_of", "thread_of", "usable", "usable_thread"]
 
+_INPUT = "__input__"
 _THREAD = "The thread id"
 _SHOWN = 200  # characters of an id in a message
 
@@ -42,6 +44,11 @@ def namespace_of(conf: Mapping[str, Any]) -> str:
         ConfigError: PostgreSQL cannot hold it.
     """
     return usable(conf.get("checkpoint_ns") or "", "The namespace, which has the names of nodes,")
+
+
+def input_task(checkpoint_id: str) -> str:
+    """The task for which LangGraph keeps what new input writes to delta channels, with the checkpoint it came in at."""
+    return str(uuid5(UUID(checkpoint_id), _INPUT))
 
 
 def usable(value: Any, what: str) -> str:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Set
     from uuid import UUID
 
+    from superstep.checkpointer.langgraph.graph_version import GraphVersion
+    from superstep.runtime.telemetry.spans import RunTrace
+
 __all__ = [
     "BRANCH",
     "CACHE",
@@ -28,15 +31,18 @@ __all__ = [
     "ERROR_SOURCE_NODE",
     "FORMAT_OF_TASK_IDS",
     "INTERRUPT",
+    "JOIN",
     "NO_WRITES",
     "NULL_TASK",
     "PUSH",
+    "READ",
     "RESUMING",
     "RUNTIME",
     "SEND",
     "SENDS",
     "STEP_TAG",
     "TASK_ID",
+    "Delivery",
     "EarlierAttempt",
     "RunOptions",
     "by_namespace",
@@ -52,6 +58,7 @@ RUNTIME: Final = "__pregel_runtime"
 CHECKPOINTER: Final = "__pregel_checkpointer"
 TASK_ID: Final = "__pregel_task_id"
 SEND: Final = "__pregel_send"
+READ: Final = "__pregel_read"
 CACHE: Final = "__pregel_cache"
 DURABILITY: Final = "__pregel_durability"
 CHECKPOINT_MAP: Final = "checkpoint_map"
@@ -62,6 +69,7 @@ SENDS: Final = "__pregel_tasks"
 NO_WRITES: Final = "__no_writes__"  # for "finished without output"; its values are ignored
 ERROR_SOURCE_NODE: Final = "__error_source_node__"
 BRANCH: Final = "branch:"  # prefix of the channels that edges write to
+JOIN: Final = "join:"  # the same for edges of several nodes together
 
 # Of a checkpoint's metadata: its delta channels, with the supersteps since each was stored as a whole.
 DELTA_COUNTERS: Final = "counters_since_delta_snapshot"
@@ -93,6 +101,13 @@ class EarlierAttempt(NamedTuple):
     claim_id: UUID
 
 
+class Delivery(NamedTuple):
+    """A queued run, as it was given to a worker."""
+
+    run_id: UUID
+    delivery: int
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """What the caller of a run tells the saver, see `control.AttemptControl`.
@@ -106,6 +121,15 @@ class RunOptions:
         tells_its_end: the caller says when the run is over (`TransactionalSaver.afinish`), so that until then it can be
             said that it runs.
         after: the attempt before, of the same call. The thread is taken only from that one.
+        isolated_as_flow: every commit validates what the run has read since it began, not only its own super-step.
+        trial_of: the thread that is decided again: what the run stages is withheld, and models answer as they did then.
+        effects: what becomes of an effect that was sent already, when the thread was set back and comes to it again:
+            "again", "keep", or `None`: it is refused.
+        delivery: the queued run that this is. The thread is not taken for one that was given to another worker since.
+        version: of the graph, kept with the thread. What a thread has left unfinished is gone on with only by a graph
+            that has a place for it.
+        resumes: the run goes on with what the thread has left, and brings no input of its own.
+        trace: the spans of the run, the same for all attempts; `None` while telemetry is off.
     """
 
     graph: str | None = None
@@ -114,6 +138,13 @@ class RunOptions:
     take_over: bool = True
     tells_its_end: bool = False
     after: EarlierAttempt | None = None
+    isolated_as_flow: bool = False
+    trial_of: str | None = None
+    effects: str | None = None
+    delivery: Delivery | None = None
+    version: GraphVersion | None = None
+    resumes: bool = True
+    trace: RunTrace | None = None
 
 
 def is_private_channel(name: str) -> bool:

@@ -15,7 +15,7 @@ from superstep.checkpointer.langgraph.state_types import state_types
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["TypedSaver", "install"]
+__all__ = ["TypedSaver", "install", "typed_for", "types_of"]
 
 _MOST_CLONES = 1024
 _types: WeakKeyDictionary[Any, frozenset[type]] = WeakKeyDictionary()
@@ -44,6 +44,10 @@ class TypedSaver(BaseCheckpointSaver[str]):
             self._clones[classes] = clone
         return clone
 
+    def of_graph(self, graph: Pregel[Any, Any, Any, Any]) -> Self:
+        """This saver as the graph runs with it: it knows the types of its schemas."""
+        return self.with_classes(types_of(graph))
+
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> Self:
         """See LangGraph."""
         clone = super().with_allowlist(extra_allowlist)
@@ -65,14 +69,20 @@ def install() -> None:
     Pregel._apply_checkpointer_allowlist = _apply  # type: ignore[method-assign, assignment]  # noqa: SLF001
 
 
+def typed_for(graph: Pregel[Any, Any, Any, Any], saver: TypedSaver) -> TypedSaver:
+    """The saver as the graph uses it: it knows the types of the graph."""
+    return saver.with_classes(types_of(graph))
+
+
 def _apply(
     graph: Pregel[Any, Any, Any, Any], saver: BaseCheckpointSaver[Any] | None
 ) -> BaseCheckpointSaver[Any] | None:
     given = _langgraphs(graph, saver)
-    return given.with_classes(_types_of(graph)) if isinstance(given, TypedSaver) else given
+    return given.with_classes(types_of(graph)) if isinstance(given, TypedSaver) else given
 
 
-def _types_of(graph: Pregel[Any, Any, Any, Any]) -> frozenset[type]:
+def types_of(graph: Pregel[Any, Any, Any, Any]) -> frozenset[type]:
+    """`state_types` of a graph, looked for once."""
     found = _types.get(graph)
     if found is None:
         found = _types[graph] = state_types(graph)

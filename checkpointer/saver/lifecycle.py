@@ -8,6 +8,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from superstep.checkpointer.database.errors import DRIVER_ERRORS
 from superstep.checkpointer.database.pool import open_pool
 from superstep.checkpointer.embedded import EmbeddedServer
 from superstep.runtime.blocking import wait_for, wait_from_loop
@@ -130,6 +131,6 @@ async def _close(saver: _Opened | None, pool: asyncpg.Pool[asyncpg.Record] | Non
             await saver.aclose()
     finally:
         if pool is not None:
-            with suppress(TimeoutError):  # the pool cuts what is left of its connections then
+            with suppress(TimeoutError, *DRIVER_ERRORS):  # the pool cuts what is left of its connections then
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await pool.close()

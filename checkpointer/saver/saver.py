@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from typing import TYPE_CHECKING, Any, Self
 
 from superstep.checkpointer.calls import memo
-from superstep.checkpointer.calls.deployment_health import DeploymentHealth, deployment_health
-from superstep.checkpointer.commit import task_results
+from superstep.checkpointer.collections.catalog import Collections
+from superstep.checkpointer.commit import task_results, traced
 from superstep.checkpointer.commit.barrier import Barrier
 from superstep.checkpointer.commit.group import Group
 from superstep.checkpointer.commit.outside import before_writes, put_from_outside
@@ -26,15 +25,22 @@ from superstep.checkpointer.langgraph.ids import namespace_of, thread_of, usable
 from superstep.checkpointer.langgraph.keys import by_namespace, run_key
 from superstep.checkpointer.langgraph.metadata import json_text, metadata_of
 from superstep.checkpointer.langgraph.serializer import strict
+from superstep.checkpointer.langgraph.versions import next_version
+from superstep.checkpointer.saver.effects import EffectsOfSaver
+from superstep.checkpointer.saver.holding import held_at_most, held_idle
 from superstep.checkpointer.saver.lifecycle import Lifetime
+from superstep.checkpointer.saver.parked import ParkedThreads
+from superstep.checkpointer.saver.shared_values import SharedValues
 from superstep.checkpointer.saver.stored_threads import StoredThreads
 from superstep.checkpointer.saver.sync import SyncBridge
+from superstep.checkpointer.shared.channel import resolved_in
 from superstep.checkpointer.threads import claim, delta_history, history, looking, maintenance
+from superstep.checkpointer.threads.current import current_step
 from superstep.checkpointer.threads.digest_key import digest_key
 from superstep.checkpointer.threads.queries import running
 from superstep.checkpointer.threads.registry import Registry
 from superstep.checkpointer.threads.run import Run
-from superstep.runtime.faults import ConfigError, RuntimeFault
+from superstep.runtime.faults import NoActiveStep, RuntimeFault
 from superstep.runtime.masking import without_password
 
 if TYPE_CHECKING:
@@ -51,19 +57,21 @@ if TYPE_CHECKING:
     )
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
+    from superstep.checkpointer.collections.collection import Collection
     from superstep.checkpointer.collections.embedder import TextEmbedder
     from superstep.checkpointer.database.server import Server
     from superstep.checkpointer.langgraph.codec import CheckpointRow
+    from superstep.checkpointer.memory.store import MemoryStore
+    from superstep.checkpointer.step.step import Step
 
 __all__ = ["TransactionalSaver"]
 
 logger = logging.getLogger(__name__)
 
-_HOLD_MAX = 1.0
-_CHANCE = random.SystemRandom()  # not the generator that programs seed
 
-
-class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
+class TransactionalSaver(
+    EffectsOfSaver, StoredThreads, SharedValues, ParkedThreads, SyncBridge, typed_saver.TypedSaver
+):
     """A LangGraph checkpointer whose checkpoints commit together with what their super-step read and wrote.
 
     Safe to share by any number of concurrent flows. Use `from_conn_string` as a context manager (`async with`, or
@@ -104,14 +112,15 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         database = Database(
             pool,
             schema=schema,
-            hold_idle=_seconds(hold_idle),
-            hold_max=_most(hold_idle, hold_max),
+            hold_idle=held_idle(hold_idle),
+            hold_max=held_at_most(hold_idle, hold_max),
             own_pool=own_pool,
             server=server,
         )
         StoredThreads.__init__(self, database)
         self.runs = Registry(self.database)
         self._group = Group(self.database)
+        self._stores: list[MemoryStore] = []
         memo.install()
         typed_saver.install()
 
@@ -147,8 +156,8 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
             more: dict[str, Any] = {"hold_idle": hold_idle, "hold_max": hold_max, "serde": serde, "server": server}
             return cls(pool, schema=schema, own_pool=True, **more)
 
-        _seconds(hold_idle)
-        _most(hold_idle, hold_max)
+        held_idle(hold_idle)
+        held_at_most(hold_idle, hold_max)
         return Lifetime(build, url=url, pool_min=pool_min, pool_max=pool_max)
 
     @property
@@ -161,17 +170,41 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         """What embeds texts for `nearest(text=...)`; set its `own` to have another one than the process."""
         return self.runs.embedder
 
+    @property
+    def store(self) -> MemoryStore:
+        """Long-term memory that threads share: a LangGraph `BaseStore`, for `builder.compile(store=saver.store)`."""
+        if not self._stores:  # flows without memory do not load it
+            from superstep.checkpointer.memory.store import MemoryStore
+
+            self._stores.append(MemoryStore.of(self.runs, encrypts=encrypts(self.serde)))
+        return self._stores[0]
+
+    @property
+    def collections(self) -> Collections:
+        """The collections of texts with embeddings: making, finding, listing and dropping them."""
+        return Collections(self.database, self.embedder, self.runs.collections, self._step)
+
+    async def acollection(self, name: str, *, dimensions: int, **more: Any) -> Collection:
+        """A collection of texts with embeddings, made unless it is there. See `Collections.create`."""
+        return await self.collections.create(name, dimensions=dimensions, **more)
+
+    def _step(self) -> Step | None:
+        """The step of the task that is running here, if it is one of this saver's."""
+        try:
+            step = current_step()
+        except NoActiveStep:
+            return None
+        return step if step.is_in(self.database) else None
+
     async def _close(self) -> None:
+        for store in self._stores:
+            await store.aclose()
         await self.runs.close()
         await super()._close()
 
     def get_next_version(self, current: str | None, channel: None) -> str:
-        """A version greater than `current`, and different from what a fork of the same checkpoint would get.
-
-        That holds in a program that seeds `random` too: forks with one version share the value that is stored by it.
-        """
-        count = int(current[:8], 16) if current else 0
-        return f"{count + 1:08x}{_CHANCE.getrandbits(32):08x}"
+        """A version greater than `current`, and different from what a fork of the same checkpoint would get."""
+        return next_version(current)
 
     # -- loading -------------------------------------------------------------------------------------------------
 
@@ -233,6 +266,7 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         if parents := full.get("parents"):
             full["parents"] = by_namespace(parents)
         run = self._known(conf, thread_id)
+        traced.keep_trace(run, ns, full)
         try:
             where = Where(thread_id, ns, checkpoint["id"])
             key = await self.database.home.call(digest_key(self.database, self.serde)) if encrypts(self.serde) else None
@@ -267,12 +301,15 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         parent_id = conf.get("checkpoint_id")
         if source == "fork":
             run.namespaces[ns].forked(checkpoint["id"], parent_id)
+        if source == "input" and ns == "":
+            run.provenance.begin()
         nodes = run.ran(ns, parent_id, checkpoint)
         barrier = Barrier(run, ns, checkpoint["id"], parent_id, row, source == "loop", nodes, group=self._group)
+        barrier.resolved = resolved_in(checkpoint["channel_values"], row.new_channels)
         if barrier.is_one_statement:
-            await barrier.commit()
+            await traced.committed(barrier)
         else:  # cancelling the run must not tear a commit apart: it finishes, then the cancellation goes on
-            await self.database.home.shielded(barrier.commit())
+            await self.database.home.shielded(traced.committed(barrier))
 
     async def _put_outside(self, config: RunnableConfig, new: NewCheckpoint, metadata: CheckpointMetadata) -> None:
         goes_on = metadata.get("source") == "loop" and bool(new.parent_id)  # of what is no run: a script, another saver
@@ -313,8 +350,6 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         key = run_key(conf)
         return self.runs.of(key, thread_id) if key is not None else None
 
-    # -- the rest ------------------------------------------------------------------------------------------------
-
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete a thread with all that belongs to it."""
         await self.database.home.call(maintenance.delete_threads(self.database, [usable_thread(thread_id)]))
@@ -344,12 +379,6 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         """What rebuilds delta channels: their writes along the parent chain, and the snapshot they start from."""
         return await self.database.home.call(delta_history.delta_history(self.database, self.serde, config, channels))
 
-    # -- for listings and reports ----------------------------------------------------------------------------------
-
-    async def adeployment_health(self, *, seconds: float) -> list[DeploymentHealth]:
-        """How deployments of models did in the last `seconds`, by the records of their calls."""
-        return await self.database.home.call(deployment_health(self.database, seconds=seconds))
-
     async def afinish(self, thread_id: str, key: object, status: str, error: str | None) -> None:
         """Record how a run ended, unless a later run has the thread, and release what it still holds."""
         await self.database.home.call(self._finish(thread_id, key, status, error))
@@ -357,6 +386,7 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
     async def _finish(self, thread_id: str, key: object, status: str, error: str | None) -> None:
         run = self.runs.find(key, thread_id)
         await self.runs.end(key)
+        self.runs.turns.let_go(thread_id)
         if run is None or run.token is None:
             return
         said = None if error is None else without_password(error).encode(errors="replace").decode().replace("\0", "")
@@ -367,19 +397,3 @@ class TransactionalSaver(StoredThreads, SyncBridge, typed_saver.TypedSaver):
         except (RuntimeFault, *DRIVER_ERRORS):
             # What the run did is committed, and how it ended is the caller's to see: this is only for listings.
             logger.info("The ending of thread %s could not be recorded.", thread_id, exc_info=True)
-
-
-def _seconds(hold_idle: float | str) -> float:
-    if hold_idle == "forever":
-        return float("inf")
-    if isinstance(hold_idle, int | float) and hold_idle >= 0:
-        return float(hold_idle)
-    raise ConfigError(f'hold_idle must be a number of seconds, 0 or more, or "forever"; not {hold_idle!r}.')
-
-
-def _most(hold_idle: float | str, hold_max: float | None) -> float:
-    if hold_max is None:
-        return float("inf") if hold_idle == "forever" else _HOLD_MAX
-    if isinstance(hold_max, bool) or not isinstance(hold_max, int | float) or not hold_max >= 0:
-        raise ConfigError(f"hold_max must be a number of seconds, 0 or more; not {hold_max!r}.")
-    return float(hold_max)

@@ -63,6 +63,13 @@ class Answer:
     of_catalog: bool = False
 
     @property
+    def columns(self) -> tuple[str, ...] | None:
+        """Names of the columns, none if there are no rows; `None` of a rejection."""
+        if self.error is not None:
+            return None
+        return tuple(self.rows[0].keys()) if self.rows else ()
+
+    @property
     def without_rows(self) -> Answer:
         """What is left to compare with."""
         return Answer(self.digest, (), self.error, self.of_catalog) if self.rows else self

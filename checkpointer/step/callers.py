@@ -63,15 +63,17 @@ class Callers:
     @property
     def have_read(self) -> bool:
         """Whether there is anything in the log."""
-        return any(reads for _, reads, _ in self.log())
+        return bool(self._ns) and any(reads for _, reads, _ in self.log())
 
     def drifted(self) -> list[Task]:
         """Those whose facts have changed."""
+        if not self._ns:
+            return []
         return [caller.task for caller in self.all() if caller.task.state is TaskState.DRIFTED]
 
     def refuse_drifted(self, attempts: int) -> None:
         """Raise `Drift` if one has drifted: the conflict is that task's."""
-        if names := sorted({task.node for task in self.drifted()}):
+        if self._ns and (names := sorted({task.node for task in self.drifted()})):
             raise Drift(
                 f"Facts that {', '.join(names)} had read in thread {self._owner.thread_id!r} changed before a subgraph "
                 f"called there could commit. The subgraph's super-step was not written; only {', '.join(names)} runs "
@@ -137,7 +139,7 @@ class Callers:
             were made on top of siblings' writes are left as they are: these writes are not applied here.
         """
         asked = [(reads, n) for _, reads, _ in self.log() for n, read in enumerate(reads) if not read.after]
-        answers = await answers_after_writes(conn, [reads[n] for reads, n in asked])
+        answers = await answers_after_writes(conn, [reads[n] for reads, n in asked], self._owner.database.apart)
         said = zip(asked, answers, strict=True)
         return [(reads, n, replace(reads[n], digest=answer.digest)) for (reads, n), answer in said]
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Costs"]
+
+_MOST = 12  # keys
 
 
 @dataclass(slots=True)
@@ -19,6 +25,8 @@ class Costs:
         escalated: it took turns, see `turns`.
         waited_ms: milliseconds that it waited for them.
         ms: milliseconds of the attempts before this one.
+        conflicts: by key, how many of them came to nothing because what they had read of it had moved; of so many keys
+            at most.
     """
 
     attempts: int = 1
@@ -28,3 +36,10 @@ class Costs:
     escalated: bool = False
     waited_ms: float = 0.0
     ms: float = 0.0
+    conflicts: dict[str, int] = field(default_factory=dict)
+
+    def conflict(self, keys: Iterable[str]) -> None:
+        """These keys have moved under the attempt."""
+        for key in dict.fromkeys(keys):
+            if key in self.conflicts or len(self.conflicts) < _MOST:
+                self.conflicts[key] = self.conflicts.get(key, 0) + 1

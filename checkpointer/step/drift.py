@@ -9,9 +9,18 @@ from langgraph.errors import GraphBubbleUp
 from superstep.runtime.faults import NoActiveStep, StaleRun, StepConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["Drift", "ended", "facts_changed", "in_the_way", "never_arrived"]
+__all__ = [
+    "Drift",
+    "Rewound",
+    "before_commit",
+    "ended",
+    "facts_changed",
+    "in_the_way",
+    "never_arrived",
+    "withdrawn_question",
+]
 
 
 class Drift(StepConflict, GraphBubbleUp):
@@ -22,6 +31,10 @@ class Drift(StepConflict, GraphBubbleUp):
     """
 
 
+class Rewound(Drift):
+    """Facts of earlier super-steps have changed: the thread goes on from the first of those."""
+
+
 def facts_changed(node: str, attempts: int) -> Drift:
     """A task goes on although its facts have changed."""
     return Drift(
@@ -29,6 +42,27 @@ def facts_changed(node: str, attempts: int) -> Drift:
         f"Nothing was written; run the thread again with input None, or wrap the graph in transactional().",
         tasks=[node],
         attempts=attempts,
+    )
+
+
+def before_commit(nodes: Iterable[str], thread_id: str, attempts: int) -> Drift:
+    """A super-step cannot commit, since facts of these nodes' tasks have changed."""
+    names = sorted(set(nodes))
+    return Drift(
+        f"Facts that {', '.join(names)} had read in thread {thread_id!r} changed before the super-step could commit. "
+        f"Nothing was written; only these tasks run again when the thread is run with input None "
+        f"(transactional(graph) does that).",
+        tasks=names,
+        attempts=attempts,
+    )
+
+
+def withdrawn_question(nodes: Sequence[str], thread_id: str) -> Drift:
+    """A question is not to be shown: facts of these nodes' tasks have changed, of the one that asks or a sibling."""
+    return Drift(
+        f"Facts that {', '.join(nodes)} had read in thread {thread_id!r} changed while a question was asked. "
+        f"Run the thread again with input None.",
+        tasks=nodes,
     )
 
 

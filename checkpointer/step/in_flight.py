@@ -1,8 +1,9 @@
 """Calls of models that are under way, by the facts they rest on: a commit that moves those stops them.
 
 What a call costs is lost when its task has to run again. So the super-steps of one process tell each other: whoever has
-committed writes looks once more at what it had read itself and others are thinking on. Tasks whose facts have moved
-drift at once, and their calls are cancelled. This is thrift and no guarantee: what is not seen here, the commit sees.
+committed writes looks once more at what it had read itself, or merged into, and others are thinking on. Tasks whose
+facts have moved drift at once, and their calls are cancelled. This is thrift and no guarantee: what is not seen here,
+the commit sees.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
+from superstep.checkpointer.shared.queries import read as read_of
 from superstep.checkpointer.step.answers import Answer, rejected, returned
 from superstep.checkpointer.step.order import still_holds
+from superstep.checkpointer.step.read_set import Read, Reduction
 from superstep.runtime.faults import RuntimeFault
 
 if TYPE_CHECKING:
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from superstep.checkpointer.database.errors import Connection
-    from superstep.checkpointer.step.read_set import Read
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.step.task import Attempt, Task
 
@@ -92,8 +94,12 @@ class InFlight:
         database.home.spawn(stop)
 
     def _shared(self, step: SuperStep) -> dict[bytes, Read]:
-        """What the super-step has read itself and calls of other runs rest on."""
+        """What the super-step has read itself, or merged into, and calls of other runs rest on."""
         own = [read for effect in step.effects() for read in effect.reads if not read.after]
+        for reduction in (staged for effect in step.effects() for staged in effect.staged):
+            if isinstance(reduction, Reduction):
+                sql, *args = read_of(step.owner.database.schema, *reduction.place)
+                own.append(Read(sql, tuple(args), b""))
         asked = {question: read for read in own if (question := read.question) is not None}
         shared = [
             (question, read)
@@ -120,17 +126,20 @@ class InFlight:
                 await self._stop(call, moved, conn)
 
     async def _stop(self, call: Call, moved: list[tuple[Task, Read]], conn: Connection) -> None:
+        """Let the tasks drift, then tell the call: the run goes on at once, under a token that this run has not."""
         step, tasks = call.step, {task.id: task for task, _ in moved}
         self.ends(call)
-        call.stopped = True
-        if call.work is not None:
-            call.work.get_loop().call_soon_threadsafe(call.work.cancel)
-        step.contended(moved)
-        for caller in step.callers.all():
-            caller.step.contended(moved)
-        if own := [task for task in tasks.values() if step.tasks.get(task.id) is task]:
-            await step.drift(own, conn)
-        await step.callers.drift(list(tasks.values()), conn)
+        try:
+            step.contended(moved)
+            for caller in step.callers.all():
+                caller.step.contended(moved)
+            if own := [task for task in tasks.values() if step.tasks.get(task.id) is task]:
+                await step.drift(own, conn)
+            await step.callers.drift(list(tasks.values()), conn)
+        finally:
+            call.stopped = True
+            if call.work is not None:
+                call.work.get_loop().call_soon_threadsafe(call.work.cancel)
 
 
 async def _answer(conn: Connection, read: Read) -> Answer | None:

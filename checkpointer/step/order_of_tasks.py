@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from superstep.checkpointer.step.task import TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from superstep.checkpointer.step.read_set import Effect, Staged
     from superstep.checkpointer.step.task import Attempt, Task
+    from superstep.checkpointer.step.tasks import Tasks
 
 __all__ = ["OrderOfTasks"]
 
@@ -25,14 +26,13 @@ __all__ = ["OrderOfTasks"]
 class OrderOfTasks:
     """Of these tasks, by id, some of which lead. Both may change."""
 
-    def __init__(self, tasks: Mapping[str, Task], leading: Collection[str]) -> None:
+    def __init__(self, tasks: Tasks, leading: Collection[str]) -> None:
         self._tasks = tasks
         self._leading = leading
 
     def effects(self) -> list[Effect]:
         """What the tasks' results rest on, in order."""
-        rested = [task.effect for task in self._tasks.values() if task.effect is not None and not task.effect.empty]
-        return sorted(rested, key=self._place)
+        return sorted(self._tasks.effects, key=self._place)
 
     def view_of(self, task: Task) -> Sequence[Staged]:
         """The staged writes of tasks before this one that its reads marked `after` were made on top of."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from langgraph.checkpoint.serde.base import SerializerProtocol
+
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.step.costs import Costs
@@ -90,6 +92,10 @@ class Owner(Protocol):
         """Where the thread is."""
 
     @property
+    def serde(self) -> SerializerProtocol:
+        """The saver's serializer."""
+
+    @property
     def turns(self) -> Turns:
         """Of the saver."""
 
@@ -98,17 +104,41 @@ class Owner(Protocol):
         """Whether it says when it is over, so that no turn is kept for nothing."""
 
     @property
+    def trial_of(self) -> str | None:
+        """The thread that it decides again, to find out what would be decided: no effect may come of that."""
+
+    @property
+    def effects(self) -> str | None:
+        """What becomes of effects that were sent already, see `keys.RunOptions`."""
+
+    @property
     def holder(self) -> Holder:
         """The run as one that takes turns."""
 
     async def name_of_line(self, question: bytes) -> bytes:
         """Where turns on what a read asks are waited for: the same name in every process."""
 
+    def name_of_key(self, question: bytes) -> str:
+        """What a question is called among what is measured: the same in every process."""
+
     async def begun(self, ns: str, checkpoint_id: str) -> None:
         """Wait until the checkpoint that a super-step started from is committed, and those of its callers."""
 
     def callers(self, ns: str) -> Sequence[Caller]:
         """The tasks in which a graph runs, those that its callers run in included, as far as they used their step."""
+
+    def earlier(self) -> Iterable[tuple[Task, Sequence[Read], Sequence[Staged]]]:
+        """What super-steps before this one rest on that its commit has to validate too, see `replay.Log`."""
+
+    async def rewind(self, moved: Sequence[Task], conn: Connection) -> None:
+        """If some of these tasks are of earlier super-steps: have those run again, and raise.
+
+        On a connection that is in no transaction.
+
+        Raises:
+            Drift: the thread goes on from the first of them.
+            PlanInvalidated: it cannot, for domain writes have been committed since.
+        """
 
     async def take_back(self, what: Withdrawal, conn: Connection) -> None:
         """Discard results on this very connection.

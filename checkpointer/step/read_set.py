@@ -14,17 +14,33 @@ from typing import TYPE_CHECKING, Any, cast
 
 from asyncpg import Record
 
+from superstep.checkpointer.step.old_digests import took_no_order
+from superstep.checkpointer.step.statements import writes_rows
 from superstep.checkpointer.step.stored_args import restored, storable
 from superstep.checkpointer.step.value_bytes import NoExactForm, value_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Effect", "Read", "RowDigest", "Staged", "differ_in_order", "digest_rejection", "digest_rows"]
+__all__ = [
+    "Effect",
+    "Emission",
+    "Observation",
+    "Read",
+    "Reduction",
+    "RowDigest",
+    "Staged",
+    "differ_in_order",
+    "digest_rejection",
+    "digest_rows",
+    "digest_value",
+]
 
 _ROWS = b"\x02"  # the digests of 0.1.0 have no such byte, and another length: they equal none of these
 _REJECTED = b"\x03"
 _CALLS = 2  # where others have a truth value; the first release takes it for a question
+_REDUCTION = "reduction"  # behind a staged write; the first release cannot read it, and so does not send it as SQL
+_EMISSION = "emission"  # likewise
 _BAG = 17  # where the part begins that is the same for all orders
 
 
@@ -38,12 +54,16 @@ class Read:
         digest: of the rows it returned or of its rejection, see `digest_rows` and `digest_rejection`. Those of
             0.1.0 equal none of today's, see `old_digests`.
         after: made on top of the staged writes of the tasks before its own.
+        columns: see `Answer.columns`; `None` too if that is not known any more.
+        condition_on: the `question` of the read that this is a condition on the rows of, see `fact`. Not stored.
     """
 
     sql: str
     args: tuple[Any, ...]
     digest: bytes
     after: bool = False
+    columns: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
+    condition_on: bytes | None = field(default=None, repr=False, compare=False)
     _key: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -67,6 +87,38 @@ class Read:
         except NoExactForm:
             return None
 
+    @property
+    def value(self) -> bytes:
+        """A digest of what it said, for measures: of the same rows in another order the same, if it asks for none."""
+        if self.digest[:1] != _ROWS:
+            return self.digest
+        return self.digest[_BAG:] if took_no_order(self.sql) else self.digest[1:_BAG]
+
+    @property
+    def turn_key(self) -> bytes | None:
+        """What turns are taken on when it has moved: a condition is another one each time, its read is not."""
+        return self.condition_on or self.question
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Something that a task read elsewhere, and that is only measured.
+
+    Attributes:
+        key: what it is about.
+        digest: of what it saw, see `digest_value`.
+        as_of: the moment that it is of, in seconds since 1970.
+    """
+
+    key: str
+    digest: bytes
+    as_of: float
+
+    @property
+    def question(self) -> bytes:
+        """The same for the same key in every process, and no read's."""
+        return _hash(value_bytes(("observed", self.key)))
+
 
 @dataclass(frozen=True, slots=True)
 class Staged:
@@ -75,6 +127,49 @@ class Staged:
     sql: str
     args: tuple[Any, ...]
     expect_rows: int | None = None
+
+    @property
+    def writes_rows(self) -> bool:
+        """Whether it does that, and leaves the session as it was for others that commit in the same transaction."""
+        return writes_rows(self.sql)
+
+
+class Reduction(Staged):
+    """An update of a shared value, staged to be merged at the barrier: its name, its key, its document."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, name: str, key: str, document: str) -> Reduction:
+        """An update."""
+        return cls(f"reduce({name!r})", (name, key, document))
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Name and key of the value."""
+        name, key, _ = self.args
+        return name, key
+
+    @property
+    def writes_rows(self) -> bool:
+        """See `Staged`."""
+        return True
+
+
+class Emission(Staged):
+    """An effect, staged to be put into the outbox at the barrier. Its arguments: see `effects.emitted.Emitted`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, topic: str, *args: Any) -> Emission:
+        """An effect."""
+        return cls(f"emit({topic!r})", args)
+
+    @property
+    def writes_rows(self) -> bool:
+        """See `Staged`."""
+        return True
 
 
 @dataclass(slots=True)
@@ -91,6 +186,9 @@ class Effect:
         calls: the task has not ended: the reads are what super-steps of its subgraphs rest on that are committed.
         callers: of a `@task` call, the tasks (id to node) that called it: their results rest on its result.
         uses: named versions that it used, such as "verify@3", in the order of their first use.
+        guards: channels that it has asked about whether what they rest on holds, and whether it did.
+        observed: what it read elsewhere, in call order.
+        withheld: in a trial, how many writes it would have staged; not stored.
     """
 
     task_id: str
@@ -101,35 +199,55 @@ class Effect:
     asked: bool = False
     callers: dict[str, str] = field(default_factory=dict)
     uses: list[str] = field(default_factory=list)
+    guards: list[tuple[tuple[str, ...], bool]] = field(default_factory=list)
     calls: bool = False
+    observed: list[Observation] = field(default_factory=list)
+    withheld: int = 0
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to store."""
-        return not (self.reads or self.staged or self.uses)
+        return not (self.reads or self.staged or self.uses or self.guards or self.observed or self.withheld)
 
     def dump(self) -> list[Any]:
-        """A msgpack-ready form; `load` reads it back. Without `uses`, the first release can read it too."""
+        """A msgpack-ready form; `load` reads it back. What the first release knows, it can read too."""
         reads = [[r.sql, list(map(storable, r.args)), r.digest, *([True] if r.after else [])] for r in self.reads]
-        staged = [[s.sql, list(map(storable, s.args)), s.expect_rows] for s in self.staged]
+        staged = [
+            [s.sql, list(map(storable, s.args)), s.expect_rows, *([_KINDS[type(s)]] if type(s) in _KINDS else [])]
+            for s in self.staged
+        ]
         kind = _CALLS if self.calls else self.asked
-        return [self.node, reads, staged, self.path, kind, self.callers, *([self.uses] if self.uses else [])]
+        guards = [[list(names), held] for names, held in self.guards]
+        more = [self.uses, guards, [[each.key, each.digest, each.as_of] for each in self.observed]]
+        while more and not more[-1]:
+            more.pop()
+        return [self.node, reads, staged, self.path, kind, self.callers, *more]
 
     @classmethod
     def load(cls, task_id: str, dumped: Sequence[Any]) -> Effect:
         """The inverse of `dump`."""
-        node, reads, staged, path, kind, callers, *uses = dumped
+        node, reads, staged, path, kind, callers, *more = dumped
+        uses, guards, observed = (*more, [], [], [])[:3]
         return cls(
             task_id=task_id,
             node=node,
             reads=[Read(sql, tuple(map(restored, args)), digest, bool(after)) for sql, args, digest, *after in reads],
-            staged=[Staged(sql, tuple(map(restored, args)), expect) for sql, args, expect in staged],
+            staged=[
+                _STAGED[kind[0] if kind else None](sql, tuple(map(restored, args)), expect)
+                for sql, args, expect, *kind in staged
+            ],
             path=path,
             asked=kind is True,
             calls=kind == _CALLS and kind is not True,
             callers=callers,
-            uses=list(*uses),
+            uses=list(uses),
+            guards=[(tuple(names), held) for names, held in guards],
+            observed=[Observation(*each) for each in observed],
         )
+
+
+_KINDS: dict[type[Staged], str] = {Reduction: _REDUCTION, Emission: _EMISSION}
+_STAGED: dict[str | None, type[Staged]] = {None: Staged, **{kind: made for made, kind in _KINDS.items()}}
 
 
 class RowDigest:
@@ -138,10 +256,14 @@ class RowDigest:
     It has two parts, of the rows in their order and of the rows whatever their order (see `differ_in_order`): SQL
     without ORDER BY promises none, and a heap scan does change its order when a row is updated. Names of columns count
     as values.
+
+    Args:
+        columns: their names, for rows that do not bring them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, columns: tuple[str, ...] | None = None) -> None:
         self._hashes: list[bytes] = []
+        self._columns = columns
 
     def add(self, rows: Iterable[Any]) -> None:
         """The next rows.
@@ -151,8 +273,8 @@ class RowDigest:
         """
         hashes = self._hashes
         for row in rows:
-            if not hashes and isinstance(row, Record):
-                hashes.append(_of_columns(tuple(row.keys())))
+            if not hashes and (columns := tuple(row.keys()) if isinstance(row, Record) else self._columns) is not None:
+                hashes.append(_of_columns(columns))
             hashes.append(_hash(b"".join(map(value_bytes, row))))
 
     def digest(self) -> bytes:
@@ -170,6 +292,15 @@ def digest_rows(rows: Iterable[Any]) -> bytes:
 @lru_cache(maxsize=1024)
 def _of_columns(names: tuple[str, ...]) -> bytes:
     return _hash(b"".join(map(value_bytes, names)))
+
+
+def digest_value(value: Any) -> bytes:
+    """The digest of any value.
+
+    Raises:
+        NoExactForm: it is of a type that cannot be compared exactly.
+    """
+    return _hash(value_bytes(value))
 
 
 def digest_rejection(*said: str) -> bytes:

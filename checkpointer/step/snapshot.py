@@ -5,9 +5,11 @@ transaction was given back (`Connections`), the next `pin` opens another and fir
 that come back the same make the newer snapshot indistinguishable from the older one, for every task (snapshot
 extension, as in the LSA and TL2 software transactional memories). Tasks whose rows differ have drifted.
 
-*Reads cannot write.* Reads run in a subtransaction that is read-only; ROLLBACK TO it ends that, keeps the snapshot, and
-also repairs the transaction after a read the database rejected. The snapshot is taken before read-only is set, since
-SSI decides at that moment whether to treat a transaction as read-only for good.
+*Reads cannot write.* Reads run in a subtransaction that is read-only (`subtransaction`); ROLLBACK TO it ends that,
+keeps the snapshot, and also repairs the transaction after a read the database rejected.
+
+*Several super-steps may commit in one transaction* (`shared`). The next one adopts it, and begins a subtransaction of
+its own. If it rolls back, those before it are committed, once the server has said that this subtransaction has begun.
 
     CLOSED ── acquire ──▶ BARE ── begin, log holds ──▶ OPEN ◀── mend ── DIRTY (a statement failed or was cancelled)
        ▲                   ▲ └─── log moved: roll back ──┘ └──────────────▲
@@ -27,41 +29,42 @@ from superstep.checkpointer.database.errors import (
     DRIVER_ERRORS,
     Connection,
     cut,
+    ended_transaction,
     is_closed,
     is_lost,
     is_serialization_failure,
-    is_short_of_locks,
     is_unusable,
-    read_error,
-    short,
 )
-from superstep.checkpointer.database.session import RESET, RESET_ALL
 from superstep.checkpointer.step.answers import Answer, rejected, returned
-from superstep.checkpointer.step.log_order import key_of, rests_on_settings
-from superstep.checkpointer.step.order import still_holds
-from superstep.checkpointer.step.snapshot_state import ALLOWED, SnapshotState
+from superstep.checkpointer.step.leftovers import Leftovers
+from superstep.checkpointer.step.replay import Replay
+from superstep.checkpointer.step.rest import Rest
+from superstep.checkpointer.step.shared import SharedTransaction
+from superstep.checkpointer.step.snapshot_state import ALLOWED, SnapshotState, leaves_bare
 from superstep.checkpointer.step.staged_statement import execute_alike, execute_staged
-from superstep.checkpointer.step.statements import sets_session, writes_rows
+from superstep.checkpointer.step.subtransaction import (
+    MEND,
+    NEXT,
+    OPEN,
+    PROTECTED,
+    ROLLED_BACK,
+    UNPROTECTED,
+    WRITES,
+)
 from superstep.checkpointer.step.transitions import illegal_transition
-from superstep.runtime.faults import StatementRefused
+from superstep.runtime.faults import RuntimeFault, StatementRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from superstep.checkpointer.database.database import Database
-    from superstep.checkpointer.step.read_set import Read, Staged
+    from superstep.checkpointer.shared.reductions import Reductions
+    from superstep.checkpointer.step.read_set import Staged
+    from superstep.checkpointer.step.replay import Log
     from superstep.checkpointer.step.task import Task
-
-    Log = Iterable[tuple[Task, Sequence[Read], Sequence[Staged]]]
 
 __all__ = ["Snapshot", "SnapshotState"]
 
-_OPEN = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1; SAVEPOINT reads; SET LOCAL transaction_read_only = on"
-_UNPROTECTED = "ROLLBACK TO SAVEPOINT reads"
-_PROTECTED = "SET LOCAL transaction_read_only = on"
-_MEND = f"{_UNPROTECTED}; {_PROTECTED}"
-# From here on the transaction takes locks. A process that is paused now must not keep others out for ever.
-_WRITES = f"{_UNPROTECTED}; SET LOCAL idle_in_transaction_session_timeout = '60s'"
 _ROLLBACK_SECONDS = 5.0  # on a connection that was perhaps dropped; the server rolls back by itself when it is cut
 
 
@@ -72,25 +75,25 @@ class Snapshot:
         lock: one user of the transaction at a time.
         state: see `SnapshotState`.
         conn: the connection, unless CLOSED.
-        moved: the reads that said something else when the log was last replayed.
+        replay: of what reads in its transaction have said.
         asks_again: something in the log rests on what no transaction covers (`Answer.of_catalog`): the commit must not
             be that of the transaction it was read in.
+        began: when the transaction was: whatever was committed before is seen in it.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, reductions: Reductions | None = None) -> None:
         self.lock = asyncio.Lock()
         self.state = SnapshotState.CLOSED
         self.conn: Connection | None = None
-        self.moved: list[tuple[Task, Read]] = []
+        self.replay = Replay(self, database.apart)
         self.asks_again = False
-        self._database = database
+        self.began = 0.0
+        self._shared: SharedTransaction | None = None
         self._connections = database.connections
-        self._timer: asyncio.TimerHandle | None = None
+        self._rest = Rest(database, self)
+        self._reductions = reductions
         self._view: Sequence[Staged] = ()  # staged writes that are applied at the moment, for reads on top of them
-        self._seen: dict[tuple[Any, ...], Answer] = {}  # what reads have returned in the open transaction
-        self._opened = 0.0  # when the transaction was begun
-        self._settings: list[tuple[str, Sequence[Any]]] = []  # reads that have set something, undone by a roll-back
-        self._reset = RESET  # of what its statements can have left in the session, when it ends
+        self._leftovers = Leftovers()
 
     @property
     def is_held(self) -> bool:
@@ -103,12 +106,9 @@ class Snapshot:
 
     @property
     def _is_old(self) -> bool:
-        """Whether it must not be used any more.
-
-        What the server knows of conflicts with a transaction is summed up, and gets holes, once thousands have
-        committed beside it.
-        """
-        return time.monotonic() - self._opened >= self._connections.hold_max
+        """Whether it must not be used any more."""
+        # What the server knows of conflicts with a transaction gets holes once thousands have committed beside it.
+        return time.monotonic() - self.began >= self._connections.hold_max
 
     async def pin(self, log: Log, others: Log = ()) -> list[Task]:
         """Make the snapshot OPEN, if a whole log holds in it.
@@ -119,14 +119,12 @@ class Snapshot:
             others: reads that were made elsewhere. Replayed in any case, unless this transaction has read the same.
 
         Returns:
-            The tasks for which the log says something else now. With any, the snapshot is BARE: taking results back
-            happens outside its transaction and on this very connection, since a step that waited for a second one could
-            wait for ever.
+            The tasks for which the log says something else now. With any, the snapshot is BARE: results are taken back
+            on this very connection, since a step that waited for a second one could wait for ever.
         """
-        self._connections.busy(self)
-        self._stop_timer()
+        self._rest.end()
         if self.state is SnapshotState.DIRTY:
-            await self._mend()
+            await self.mend()
         if self.state is SnapshotState.CLOSED:
             self.conn = await self._connections.acquire()
             self._become(SnapshotState.BARE)
@@ -134,20 +132,16 @@ class Snapshot:
             if self._is_open and self._is_old:
                 await self.roll_back()
             if self.state is SnapshotState.BARE:
-                await self._open(self._connection())
-                moved = await self._replay([*log, *others])
+                await self._open(self.connection)
+                moved = await self.replay.run([*log, *others])
             else:
-                moved = await self._replay(others)
+                moved = await self.replay.run(others)
             if moved:
                 await self.roll_back()
         except BaseException as e:
             await self.lost(e)  # failed or cancelled half way: the state of the transaction is not known any more
             raise
         return moved
-
-    def note(self, read: Read, answer: Answer, view: Sequence[Staged] = ()) -> None:
-        """A read was made in the open transaction."""
-        self._seen[key_of(read, view)] = answer.without_rows
 
     async def ask(self, sql: str, args: Sequence[Any], view: Sequence[Staged] = ()) -> Answer:
         """What the database says to a read in the open transaction, a rejection included. See `answers`.
@@ -157,7 +151,7 @@ class Snapshot:
             args: its arguments.
             view: staged writes to read on top of: applied for the read, and never kept.
         """
-        await self._look(view)
+        await self.look(view)
         try:
             rows = await self.fetch(sql, args)
         except StatementRefused:
@@ -166,11 +160,10 @@ class Snapshot:
             answer = rejected(sql, e)
             if answer is None:
                 raise
-            await self._mend()
+            await self.mend()
             self.asks_again = self.asks_again or answer.of_catalog
             return answer
-        if sets_session(sql):
-            self._settings.append((sql, args))
+        self._leftovers.note_read(sql, args)
         return await returned(sql, rows)
 
     async def fetch(self, sql: str, args: Sequence[Any]) -> list[asyncpg.Record]:
@@ -179,11 +172,11 @@ class Snapshot:
         Raises:
             StatementRefused: the statement ended the transaction. The connection is given up with it.
         """
-        conn = self._connection()
+        conn = self.connection
         try:
             return await self._fetch(conn, sql, args)
         except asyncpg.InvalidCachedStatementError:  # a table was altered; the driver has dropped its plan meanwhile
-            await self._mend()
+            await self.mend()
             return await self._fetch(conn, sql, args)
 
     async def _fetch(self, conn: Connection, sql: str, args: Sequence[Any]) -> list[asyncpg.Record]:
@@ -203,35 +196,24 @@ class Snapshot:
             StatementRefused: the statement got past the guards of `statements` and ended it. The connection is closed:
                 nothing may go on as if the transaction were ours.
         """
-        conn = self._connection()
+        conn = self.connection
         if conn.is_in_transaction():
             return
         self._leave()
         await self._connections.discard(conn)
-        raise StatementRefused(
-            f"A statement ended the transaction of its super-step: {short(sql)}. Its connection was closed. Take the "
-            f"transaction control out of the statement."
-        )
+        raise ended_transaction(sql)
 
-    async def begin_writes(self) -> Connection:
+    async def begin_writes(self) -> None:
         """Leave the subtransaction of the reads, for the commit's writes: their snapshot stays."""
-        conn = self._connection()
-        await conn.execute(_WRITES)
-        self._view = ()
-        return conn
+        await self.connection.execute(WRITES)
+        self._look_at_nothing()
 
-    async def rest(self) -> None:
-        """Between reads: keep the transaction for a while, unless a task waits for its connection."""
+    async def rest(self, after: str, *, briefly: bool = False) -> None:
+        """After this read: keep the transaction for a while, unless a task waits for its connection."""
         if self.state is SnapshotState.CLOSED:
             return
-        if self._connections.hold_idle == 0 or self._connections.wanted:
+        if not self._rest.begin(after, self.began, briefly=briefly):
             await self._give_back()
-            return
-        self._connections.idle(self)
-        seconds = min(self._connections.hold_idle, self._opened + self._connections.hold_max - time.monotonic())
-        if seconds != float("inf"):
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(seconds, self._database.home.spawn, self.release)
 
     async def release(self) -> None:
         """Roll back and give the connection back. Nothing is lost: the read log says what was seen."""
@@ -240,93 +222,76 @@ class Snapshot:
 
     async def close(self) -> None:
         """Give the transaction up, even if nobody waits for its connection."""
-        self._stop_timer()
+        self._rest.stop()
         await self.release()
 
     async def roll_back(self) -> Connection:
         """End the transaction and keep the connection, for statements that must not be part of it."""
-        conn = self._connection()
-        await conn.execute(f"ROLLBACK; {self._reset}")
-        self._reset = RESET
+        await self._end(self._rolled_back)
+        self._leftovers.begin()
         self._become(SnapshotState.BARE)
-        return conn
+        return self.connection
 
     async def execute_staged(self, staged: Staged) -> str:
         """Apply a staged write in the open transaction: the command tag."""
-        if not writes_rows(staged.sql):
-            self._reset = RESET_ALL
-        return await execute_staged(self._connection(), staged)
+        self._leftovers.note_write(staged)
+        return await execute_staged(self.connection, staged, self._reductions)
 
     async def execute_alike(self, staged: Sequence[Staged]) -> None:
         """Apply staged writes of one statement in the open transaction."""
-        if not writes_rows(staged[0].sql):
-            self._reset = RESET_ALL
-        await execute_alike(self._connection(), staged)
+        self._leftovers.note_write(staged[0])
+        await execute_alike(self.connection, staged)
+
+    def adopt(self, shared: SharedTransaction) -> None:
+        """Work in this transaction, from the next `pin` on: in place of one of its own, and after what is in it."""
+        self.conn, self._shared = shared.conn, shared
+        self._become(SnapshotState.BARE)
+
+    def hand_on(self) -> SharedTransaction:
+        """Leave the transaction with what was written in it to whoever adopts it, or commits it."""
+        shared = self._shared or SharedTransaction(self.connection, self.began)
+        shared.members += 1
+        self._shared = None
+        self._leave()
+        return shared
 
     @property
-    def commit(self) -> str:
-        """What commits the transaction, and ends what its statements have left in the session."""
-        return f"COMMIT; {self._reset}"
+    def members(self) -> int:
+        """Super-steps in the transaction, this one included."""
+        return 1 + (self._shared.members if self._shared is not None else 0)
+
+    async def commit(self) -> None:
+        """Commit the transaction, for all that have work in it. What statements have left in the session goes."""
+        await self._end(f"COMMIT; {self._leftovers.reset}")
+        await self._connections.give_back(self._leave())
 
     async def lost(self, error: BaseException | None = None) -> None:
         """The transaction failed, by this error if it is known; the next `pin` opens another."""
-        if self.conn is not None and error is not None and is_unusable(error):
+        if self.conn is not None and error is not None and (is_unusable(error) or leaves_bare(error, self.state)):
             cut(self.conn)
         if self.conn is not None and is_closed(self.conn):
             await self._connections.give_back(self._leave())  # the pool replaces a closed connection
         else:
             await self._give_back()
 
-    async def committed(self) -> None:
-        """The transaction was committed."""
-        await self._connections.give_back(self._leave())
-
     # -- inside ------------------------------------------------------------------------------------------------------
 
     async def _open(self, conn: Connection) -> None:
-        self._seen.clear()
-        self._settings.clear()
-        self._view = ()
-        self._reset = RESET
-        self._opened = time.monotonic()
+        self.replay.clear()
+        self._leftovers.begin()
+        self._look_at_nothing()
+        self.began = time.monotonic() if self._shared is None else self._shared.began
         self._become(SnapshotState.OPEN)  # at once: a call that is cancelled may have begun it all the same
-        await conn.execute(_OPEN)
+        try:
+            await conn.execute(OPEN if self._shared is None else NEXT)
+        except BaseException as e:
+            if self._shared is not None:  # whose subtransaction it is now is not known: none may be committed
+                self._settle(e)
+                await self._connections.discard(self._leave())
+            raise
         await failpoints.hit("step.pinned")
 
-    async def _replay(self, log: Log) -> list[Task]:
-        """Run what of a log has not been read in this transaction: the tasks for which it says something else.
-
-        All of it, in its order, if the same question was answered in two ways: it rests on what was set in between.
-        """
-        log = list(log)
-        in_order = rests_on_settings(log)
-        moved: list[Task] = []
-        self.moved = []
-        for task, reads, view in log:
-            for read in reads:
-                if task in moved:
-                    break
-                key = key_of(read, view)
-                if in_order or key not in self._seen:
-                    self._seen[key] = await self._ask_again(read, view if read.after else ())
-                if not await still_holds(self._connection(), read, self._seen[key]):
-                    moved.append(task)
-                    self.moved.append((task, read))
-        self._seen = {key: answer.without_rows for key, answer in self._seen.items()}
-        return moved
-
-    async def _ask_again(self, read: Read, view: Sequence[Staged]) -> Answer:
-        try:
-            return await self.ask(read.sql, read.args, view)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as e:
-            if is_serialization_failure(e) or is_lost(e, self.conn) or is_short_of_locks(e):
-                raise
-            if getattr(e, "severity", None) is not None:  # the server could not say, such as a statement that timed out
-                raise read_error(e, read.sql) from e
-            await self._mend()
-            return Answer(b"", error=e)  # the arguments do not fit any more: the statement is about something else now
-
-    async def _look(self, view: Sequence[Staged]) -> None:
+    async def look(self, view: Sequence[Staged]) -> None:
         """Have these staged writes applied, and no others, for reads on top of them.
 
         A write that the database rejects leaves its reads without: the commit will reject it by name.
@@ -334,67 +299,98 @@ class Snapshot:
         if list(map(id, view)) == list(map(id, self._view)):
             return
         if self._view:
-            await self._mend()
+            await self.mend()
         if not view:
             return
-        conn, self._view = self._connection(), tuple(view)
+        conn, self._view = self.connection, tuple(view)
         try:
-            await conn.execute(_UNPROTECTED)
+            await conn.execute(UNPROTECTED)
             for staged in view:
                 await self.execute_staged(staged)
                 await self.check_open(staged.sql)
-            await conn.execute(_PROTECTED)
+            await conn.execute(PROTECTED)
         except StatementRefused:
             raise
         except BaseException as e:
             self._become(SnapshotState.DIRTY)
-            self._view = ()
-            if not isinstance(e, asyncpg.PostgresError) or is_serialization_failure(e) or is_lost(e, conn):
+            self._look_at_nothing()
+            rejected = isinstance(e, asyncpg.PostgresError | RuntimeFault)
+            if not rejected or is_serialization_failure(e) or is_lost(e, conn):
                 raise
-            await self._mend()
+            await self.mend()
 
-    async def _mend(self) -> None:
+    async def mend(self) -> None:
+        """Go on after a statement that failed, or take staged writes back that reads were made on top of."""
         if self.state is SnapshotState.OPEN:  # with writes of a view in it
             self._become(SnapshotState.DIRTY)
-        conn = self._connection()
-        await conn.execute(_MEND)
-        for sql, args in self._settings:
-            await conn.fetch(sql, *args)
-        self._view = ()
+        conn = self.connection
+        await conn.execute(MEND)
+        await self._leftovers.set_again(conn)
+        self._look_at_nothing()
         self._become(SnapshotState.OPEN)
+
+    def _look_at_nothing(self) -> None:
+        """No staged writes are applied any more."""
+        self._view = ()
+        if self._reductions is not None:
+            self._reductions.clear()
 
     async def _give_back(self) -> None:
         if self.state is SnapshotState.CLOSED:
             return
-        in_transaction = self.state is not SnapshotState.BARE
+        text, shared, self._shared = self._rolled_back, self._shared, None
+        in_transaction = shared is not None or self.state is not SnapshotState.BARE
         conn = self._leave()
         try:
             if in_transaction:
-                await conn.execute(f"ROLLBACK; {self._reset}", timeout=_ROLLBACK_SECONDS)
-        except DRIVER_ERRORS:
+                await conn.execute(text, timeout=_ROLLBACK_SECONDS)
+        except BaseException as e:  # cancelled too: the connection must not be lost with us
+            if shared is not None:
+                shared.settle(e)
             await self._connections.discard(conn)
-        except BaseException:  # cancelled: the connection must not be lost with us
-            await self._connections.discard(conn)
+            if not isinstance(e, DRIVER_ERRORS):
+                raise
+            return
+        if shared is not None:
+            shared.settle()
+        await self._connections.give_back(conn)
+
+    @property
+    def _rolled_back(self) -> str:
+        """What ends the transaction without anything of this super-step."""
+        if self._shared is None:
+            return f"ROLLBACK; {self._leftovers.reset}"
+        return f"{ROLLED_BACK if self._is_open else 'COMMIT'}; {self._leftovers.reset}"
+
+    async def _end(self, text: str) -> None:
+        """End the transaction, and tell those who have work in it."""
+        try:
+            await self.connection.execute(text)
+        except BaseException as e:
+            self._settle(e)
             raise
-        else:
-            await self._connections.give_back(conn)
+        self._settle()
+
+    def _settle(self, error: BaseException | None = None) -> None:
+        """Those before this one are committed, or they are not."""
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.settle(error)
 
     def _leave(self) -> Connection:
         """Part with the connection; what becomes of it is the caller's to see to."""
-        conn, self.conn = self._connection(), None
+        conn, self.conn = self.connection, None
+        self._settle(asyncpg.ConnectionDoesNotExistError("the connection was closed"))
         self._connections.busy(self)
         self._become(SnapshotState.CLOSED)
         return conn
 
-    def _connection(self) -> Connection:
+    @property
+    def connection(self) -> Connection:
+        """The connection, which there must be."""
         if self.conn is None:
             raise AssertionError("a snapshot without a connection was used")
         return self.conn
-
-    def _stop_timer(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
 
     def _become(self, state: SnapshotState) -> None:
         if state not in ALLOWED[self.state]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["ALLOWED", "SnapshotState"]
+__all__ = ["ALLOWED", "SnapshotState", "leaves_bare"]
 
 
 class SnapshotState(Enum):
@@ -24,3 +24,8 @@ ALLOWED = {
     SnapshotState.OPEN: frozenset(SnapshotState) - {SnapshotState.OPEN},
     SnapshotState.DIRTY: frozenset(SnapshotState),
 }
+
+
+def leaves_bare(error: BaseException, state: SnapshotState) -> bool:
+    """Whether work on a BARE connection was cancelled: nobody can tell whether it is in a transaction of that work."""
+    return state is SnapshotState.BARE and not isinstance(error, Exception)

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from superstep.checkpointer.step.read_set import Emission, Reduction
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.shared.reductions import Reductions
     from superstep.checkpointer.step.read_set import Staged
 
 __all__ = ["execute_alike", "execute_staged"]
 
 
-async def execute_staged(conn: Connection, staged: Staged) -> str:
+async def execute_staged(conn: Connection, staged: Staged, reductions: Reductions | None = None) -> str:
     """Apply a staged write: the command tag.
 
     Always by the extended protocol, which takes one statement: no "...; COMMIT" gets through.
+    An update of a shared value is merged among `reductions`, without a log: this is for views, which nobody else sees.
+    An effect is nothing that a view shows.
     """
+    if isinstance(staged, Emission):
+        return ""
+    if isinstance(staged, Reduction):
+        if reductions is None:
+            raise AssertionError("a snapshot of no super-step was to merge an update")
+        await reductions.apply(conn, [staged.args])
+        return ""
     if staged.args:
         return await conn.execute(staged.sql, *staged.args)
     statement = await conn.prepare(staged.sql)

@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from superstep.checkpointer.collections.nearest import (
-    COLUMN_TYPE,
-    check_nearest,
-    nearest_statement,
-    table_of,
-    vector_of,
-    wrong_dimensions,
-)
-from superstep.checkpointer.database.vectors import WHERE_VECTORS_ARE, vectors_missing
-from superstep.checkpointer.step.read_set import Staged
+from superstep.checkpointer.collections.nearest import check_nearest
+from superstep.checkpointer.shared.declared import declaration, usable_place
+from superstep.checkpointer.shared.queries import read
+from superstep.checkpointer.shared.reductions import loaded, value_at
+from superstep.checkpointer.step.derived_reads import DerivedReads
+from superstep.checkpointer.step.emitting import Emits
+from superstep.checkpointer.step.nearest import Nearest, refuse_hybrid
+from superstep.checkpointer.step.read_set import Observation, Reduction, Staged, digest_value
 from superstep.checkpointer.step.statements import changes_session, ends_transaction, switches_protocol
 from superstep.checkpointer.step.stored_args import copied
-from superstep.runtime.faults import ReadFailed, StatementRefused
+from superstep.checkpointer.step.value_bytes import NoExactForm
+from superstep.runtime.faults import ConfigError, StatementRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
+    from decimal import Decimal
 
     import asyncpg
 
     from superstep.checkpointer.collections.embedder import TextEmbedder
+    from superstep.checkpointer.collections.known import KnownCollections
     from superstep.checkpointer.collections.nearest import Embedding
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.loop import HomeLoop
+    from superstep.checkpointer.derived.signals import IngestionPoint, Key, Signal
+    from superstep.checkpointer.step.fact import Condense
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.step.task import Attempt
 
 __all__ = ["Step", "SyncStep"]
 
 
-class Step:
+class Step(DerivedReads, Emits):
     """One task's view of its super-step.
 
     Reads of all tasks of the super-step see one database state. Staged writes are invisible everywhere until the
@@ -45,11 +49,19 @@ class Step:
     written) happens again.
     """
 
-    def __init__(self, step: SuperStep, attempt: Attempt, database: Database, embedder: TextEmbedder) -> None:
+    def __init__(
+        self,
+        step: SuperStep,
+        attempt: Attempt,
+        database: Database,
+        embedder: TextEmbedder,
+        collections: KnownCollections,
+    ) -> None:
         self._step = step
         self._attempt = attempt
         self._database = database
         self._embedder = embedder
+        self._nearest = Nearest(database, collections, self._read)
 
     @property
     def facts_changed(self) -> bool:
@@ -63,12 +75,21 @@ class Step:
     @property
     def thread_id(self) -> str:
         """The thread that the task runs for."""
-        return self._step.owner.thread_id
+        return self._step.owner.trial_of or self._step.owner.thread_id
+
+    def is_in(self, database: Database) -> bool:
+        """Whether it reads and writes that database."""
+        return self._database is database
 
     @property
     def schema(self) -> str:
         """The Postgres schema of the runtime's own tables."""
         return self._database.schema
+
+    @property
+    def staged(self) -> Sequence[Staged]:
+        """What this execution of the task has staged so far."""
+        return tuple(self._attempt.staged)
 
     async def fetch(self, sql: str, *args: Any, validate: bool = True) -> list[asyncpg.Record]:
         """Rows of a read, as `asyncpg.Connection.fetch`.
@@ -85,7 +106,7 @@ class Step:
             ReadFailed: the database rejected it.
             StepConflict: what this task read before has changed. Do not catch it: it makes the task run again.
         """
-        return await self._database.home.call(self._step.read(self._attempt, sql, args, validate=validate))
+        return await self._read(sql, args, validate, None)
 
     async def fetchrow(self, sql: str, *args: Any, validate: bool = True) -> asyncpg.Record | None:
         """The first row of a read, or `None`. The whole result counts as read. See `fetch`."""
@@ -106,48 +127,58 @@ class Step:
         k: int,
         where: str | None = None,
         args: Sequence[Any] = (),
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - what every store of vectors calls it
+        hybrid: bool = False,
         validate: bool = True,
     ) -> list[asyncpg.Record]:
-        """The `k` rows of a table nearest to a text or an embedding, by cosine distance, in the step's snapshot.
+        """The `k` rows of a collection nearest to a text or an embedding, by cosine distance, in the step's snapshot.
+
+        Of a collection of the saver's the fact is which rows are the nearest ones, and what they say: a row that is
+        written elsewhere and is not among them changes nothing. Of a table it is what the search returns.
 
         Args:
-            collection: a table, optionally `schema.table`, with columns id, content, metadata and embedding.
+            collection: a collection of the saver's (`saver.acollection`), or else a table, optionally `schema.table`,
+                with columns id, content, metadata and embedding.
             text: embedded by the saver's embedder. Give this or `embedding`.
             embedding: a vector of the column's dimensions: numbers, a numpy array, or what a read of one returned.
             k: how many rows at most; at least 1. There are fewer only if fewer match: what an index does not find is
                 looked for without it.
             where: an SQL condition with `$1`, `$2`, … for `args`. It is SQL text: never build it from input.
             args: values for `where`.
+            filter: a filter on metadata, which may be built from input: see `collections.filters`.
+            hybrid: of a collection: look for the words of the text too, and rank by both.
             validate: see `fetch`.
 
         Returns:
-            Rows with `id`, `content`, `metadata` and `distance`, nearest first. Never one whose embedding is NULL or
-            zero, which has no direction.
+            Rows with `id`, `content`, `metadata` and `distance`, nearest first; with `hybrid` also `score`, greatest
+            first. Never one whose embedding is NULL or zero, which has no direction.
 
         Raises:
+            CollectionNotFound: there is no such collection or table. That is a fact.
+            VectorInvalid: the embedding does not fit the collection, or is zero.
+            DocumentInvalid: the filter is none.
             ConfigError: the embedding is no vector of finite numbers.
             ExtensionMissing: the database has no pgvector.
-            ReadFailed: it has other dimensions than the column; and as in `fetch`.
+            ReadFailed: it has other dimensions than the table's column; and as in `fetch`.
         """
-        check_nearest(collection, text=text, embedding=embedding, k=k)
+        check_nearest(collection, text=text, embedding=embedding, k=k, hybrid=hybrid)
+        found = await self._nearest.collection(collection)
+        if found is None and hybrid:
+            raise refuse_hybrid(collection)
         given = embedding if embedding is not None else await self._embedder.embed(text or "")
-        vector = vector_of(collection, given)
-        sql, values = nearest_statement(collection, vector, k=k, where=where, args=args)
-        try:
-            return await self.fetch(sql, *values, validate=validate)
-        except ReadFailed as e:
-            raise await self._not_searched(e, collection, vector) from e
+        more: dict[str, Any] = {"k": k, "where": where, "args": args, "filter_": filter, "validate": validate}
+        if found is None:
+            return await self._nearest.in_table(collection, given, **more)
+        return await self._nearest.in_collection(found, given, text=text if hybrid else None, **more)
 
-    async def _not_searched(self, error: ReadFailed, collection: str, vector: Sequence[float]) -> Exception:
-        """What to raise for a search that the database rejected."""
-        if error.sqlstate == "42704":  # an undefined object: the type `vector`, unless the condition names another one
-            there = await self.fetchrow(WHERE_VECTORS_ARE)
-            return (there and vectors_missing(there)) or error
-        column = await self.fetchval(COLUMN_TYPE, table_of(collection)) if error.sqlstate == "22000" else None
-        if column is None:
-            return error
-        text = wrong_dimensions(collection, vector, column)
-        return ReadFailed(text, sql=error.sql, sqlstate=error.sqlstate)
+    async def _read(
+        self, sql: str, args: Sequence[Any], validate: bool, condense: Condense | None
+    ) -> list[asyncpg.Record]:
+        def read() -> Coroutine[Any, Any, list[asyncpg.Record]]:
+            return self._step.read(self._attempt, sql, tuple(args), validate=validate, condense=condense)
+
+        trace = self._attempt.trace
+        return await self._database.home.call(read() if trace is None else trace.read(sql, validate, read))
 
     def stage(self, sql: str, *args: Any, expect_rows: int | None = None) -> None:
         """Stage a write. It is applied at the barrier, in the transaction that commits the super-step.
@@ -180,8 +211,59 @@ class Step:
                 f"stage() takes one statement that writes rows; {sql.strip()[:40]!r} is about the session of a "
                 f"connection, of which nothing is left when the super-step has committed."
             )
+        self._stage(Staged(sql, copied(args), expect_rows))
+
+    def _stage(self, staged: Staged) -> None:
         self._step.check(self._attempt)
-        self._attempt.staged.append(Staged(sql, copied(args), expect_rows))
+        self._attempt.staged.append(staged)
+        if self._step.owner.trial_of is not None:
+            self._attempt.withheld += 1
+
+    async def shared(self, name: str, key: str, *, validate: bool = True) -> Any:
+        """A value that all threads share, in the step's snapshot.
+
+        Args:
+            name: as it was declared, see `superstep.reducers.shared`.
+            key: which of the values of that name.
+            validate: see `fetch`. An update that leaves the value as it is changes no fact.
+
+        Returns:
+            The value, as its model makes it; its default or `None` if it was never written to. It is a copy: change it
+            by `reduce`.
+
+        Raises:
+            SharedUnknown: the name is not declared in this process.
+            SharedOutdated: what is stored does not fit the declaration.
+            StepConflict: see `fetch`.
+        """
+        declared = declaration(name)
+        usable_place(name, key)
+        sql, *args = read(self.schema, name, key)
+        row = await self.fetchrow(sql, *args, validate=validate)
+        if row is None:
+            return declared.value(key, None, declared.version)
+        text = loaded(value_at(self._step.seal, name, key), row["kind"], row["value"])
+        return declared.value(key, text, row["form"])
+
+    def reduce(self, name: str, key: str, update: Any) -> None:
+        """Stage an update of a value that all threads share.
+
+        It is merged at the barrier by the reducer that the name was declared with, in the transaction that commits the
+        super-step and with the value as it is there. So whatever others have written meanwhile, nothing is lost and no
+        node runs again, unless it has also read what has changed.
+
+        Args:
+            name: as it was declared, see `superstep.reducers.shared`.
+            key: which of the values of that name; made if it is not there.
+            update: what the reducer takes.
+
+        Raises:
+            UpdateInvalid: the reducer cannot merge it, or the model refuses it, whatever the value is. What only the
+                value tells is a `StagedWriteFailed` of the commit.
+            SharedUnknown: the name is not declared in this process.
+        """
+        document = declaration(name).update(key, update)
+        self._stage(Reduction.of(name, key, document))
 
     def uses(self, what: str) -> None:
         """Record that this task used a named version of something, such as the prompt "verify@3".
@@ -192,6 +274,33 @@ class Step:
         self._step.check(self._attempt)
         if what not in self._attempt.uses:
             self._attempt.uses.append(what)
+
+    def observed(self, key: str, value: Any, *, as_of: datetime | None = None) -> None:
+        """Note something that this task read elsewhere: in a cache, an index, an API. It is measured, and is no fact.
+
+        If the task's result becomes part of a commit, so does the note: `runtime metrics` tells how far apart in time
+        what super-steps and parallel tasks have seen of the same key was, and whether they saw different values.
+        Nothing is validated, and nothing runs again, if the value has moved. Of the value a digest is kept.
+
+        Args:
+            key: what was read, such as "account:7": the same text wherever the same thing is meant.
+            value: what was seen of it.
+            as_of: the moment that the value is of, as its source says. Without one it is taken to be of now, by this
+                machine's clock: what lags is then seen to lag only where its value differs.
+
+        Raises:
+            ConfigError: the value cannot be compared exactly, or the moment has no time zone.
+            StepConflict: what this task read before has changed. Do not catch it: it makes the task run again.
+        """
+        self._step.check(self._attempt)
+        if as_of is not None and as_of.tzinfo is None:
+            raise ConfigError(f"observed({key!r}): as_of needs a time zone, such as datetime.now(UTC).")
+        try:
+            digest = digest_value(value)
+        except NoExactForm as e:
+            raise ConfigError(f"observed({key!r}): {e}.") from e
+        moment = datetime.now(UTC) if as_of is None else as_of
+        self._attempt.observed.append(Observation(key, digest, moment.timestamp()))
 
     @cached_property
     def sync(self) -> SyncStep:
@@ -227,17 +336,48 @@ class SyncStep:
         k: int,
         where: str | None = None,
         args: Sequence[Any] = (),
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - as in `Step`
+        hybrid: bool = False,
         validate: bool = True,
     ) -> list[asyncpg.Record]:
         """See `Step.nearest`."""
-        search = self._step.nearest(
-            collection, text=text, embedding=embedding, k=k, where=where, args=args, validate=validate
-        )
+        more: dict[str, Any] = {"where": where, "args": args, "filter": filter, "hybrid": hybrid, "validate": validate}
+        search = self._step.nearest(collection, text=text, embedding=embedding, k=k, **more)
         return self._home.block(search)
+
+    def signal(self, name: str, key: Key, *, at: datetime | None = None, validate: bool = True) -> Signal:
+        """See `Step.signal`."""
+        return self._home.block(self._step.signal(name, key, at=at, validate=validate))
+
+    def level(
+        self, name: str, key: Key, thresholds: Sequence[int | Decimal], *, of: str, at: datetime | None = None
+    ) -> int:
+        """See `Step.level`."""
+        return self._home.block(self._step.level(name, key, thresholds, of=of, at=at))
+
+    def ingestion(self, *, validate: bool = False) -> IngestionPoint:
+        """See `Step.ingestion`."""
+        return self._home.block(self._step.ingestion(validate=validate))
+
+    def shared(self, name: str, key: str, *, validate: bool = True) -> Any:
+        """See `Step.shared`."""
+        return self._home.block(self._step.shared(name, key, validate=validate))
+
+    def reduce(self, name: str, key: str, update: Any) -> None:
+        """See `Step.reduce`."""
+        self._step.reduce(name, key, update)
+
+    def emit(self, topic: str, payload: Any, *, key: str | None = None) -> None:
+        """See `Step.emit`."""
+        self._step.emit(topic, payload, key=key)
 
     def uses(self, what: str) -> None:
         """See `Step.uses`."""
         self._step.uses(what)
+
+    def observed(self, key: str, value: Any, *, as_of: datetime | None = None) -> None:
+        """See `Step.observed`."""
+        self._step.observed(key, value, as_of=as_of)
 
     def stage(self, sql: str, *args: Any, expect_rows: int | None = None) -> None:
         """See `Step.stage`."""

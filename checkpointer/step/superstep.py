@@ -8,7 +8,6 @@ go on in the newer snapshot.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,12 @@ from superstep.checkpointer.database.errors import (
     short,
 )
 from superstep.checkpointer.database.retry import retry
-from superstep.checkpointer.step.after_writes import answers_after_writes
+from superstep.checkpointer.langgraph.encryption import sealing
+from superstep.checkpointer.shared.reductions import Reductions
 from superstep.checkpointer.step.callers import Callers
 from superstep.checkpointer.step.costs import Costs
-from superstep.checkpointer.step.drift import ended, facts_changed, in_the_way, never_arrived
-from superstep.checkpointer.step.order import still_holds
+from superstep.checkpointer.step.drift import ended, facts_changed, in_the_way
+from superstep.checkpointer.step.fact import logged
 from superstep.checkpointer.step.order_of_tasks import OrderOfTasks
 from superstep.checkpointer.step.own_turns import OwnTurns
 from superstep.checkpointer.step.ports import Withdrawal
@@ -34,6 +34,7 @@ from superstep.checkpointer.step.snapshot import Snapshot
 from superstep.checkpointer.step.statements import reads_only
 from superstep.checkpointer.step.stored_args import copied
 from superstep.checkpointer.step.task import Attempt, Task, TaskState
+from superstep.checkpointer.step.tasks import Tasks
 from superstep.checkpointer.step.volatile import never_holds
 from superstep.runtime.faults import ReadRefused
 
@@ -43,12 +44,12 @@ if TYPE_CHECKING:
     import asyncpg
 
     from superstep.checkpointer.step.answers import Answer
+    from superstep.checkpointer.step.fact import Condense
     from superstep.checkpointer.step.ports import Owner
 
 __all__ = ["SuperStep"]
 
 _READ_TRIES = 8
-_HAND_IN = 30.0  # seconds that a task's result may come later than the end of its super-step
 
 
 class SuperStep:
@@ -57,8 +58,10 @@ class SuperStep:
     Attributes:
         owner: the run.
         costs: of all its attempts so far.
-        tasks: by id: all that read, staged, asked a model, or were loaded with results.
+        tasks: its tasks, by id.
         callers: the tasks in which its graph runs as a subgraph.
+        seal: makes the serializer for a place of the database, see `encryption.sealing`.
+        reductions: updates of shared values in that transaction.
         snapshot: the transaction that all its reads see.
         collided: a staged write has violated a constraint between rows, in a snapshot that is gone.
         leading: ids of tasks that come before the others, see `order_of_tasks`.
@@ -69,15 +72,16 @@ class SuperStep:
         self.ns = ns
         self.checkpoint_id = checkpoint_id
         self.costs = Costs()
-        self.tasks: dict[str, Task] = {}
+        self.tasks = Tasks()
         self.callers = Callers(owner, ns)
-        self.snapshot = Snapshot(owner.database)
+        self.seal = sealing(owner.serde)
+        self.reductions = Reductions(owner.database, self.seal)
+        self.snapshot = Snapshot(owner.database, self.reductions)
         self.collided = False
         self.leading: set[str] = set()
         self._order = OrderOfTasks(self.tasks, self.leading)
         self._turns = OwnTurns(owner, (owner.thread_id, ns, checkpoint_id))
         self._ended = False
-        self._handed_in = asyncio.Event()
         self._started = time.perf_counter()
 
     # -- tasks ---------------------------------------------------------------------------------------------------
@@ -93,9 +97,9 @@ class SuperStep:
         """What earlier attempts of this super-step left behind: hypotheses until validated."""
         self.leading.update(leading)
         for effect in effects:
-            self._task(effect.task_id).load(effect, answered=effect.task_id in answered)
+            self.tasks.of(effect.task_id).load(effect, answered=effect.task_id in answered)
         for task_id in asked_again:
-            self._task(task_id).withdrawn += 1
+            self.tasks.of(task_id).withdrawn += 1
         if costs is not None:
             self.costs = costs
             self.costs.attempts += 1
@@ -107,7 +111,7 @@ class SuperStep:
             Drift: the task's facts have changed.
             NoActiveStep: the super-step is over.
         """
-        attempt = self._task(task_id).begin(node, number, callers, path)
+        attempt = self.tasks.of(task_id).begin(node, number, callers, path)
         self.check(attempt)
         return attempt
 
@@ -127,7 +131,7 @@ class SuperStep:
 
     def answer(self, task_id: str) -> None:
         """The task has taken a human's answer. If nothing of it counts in the end, it asks again."""
-        self._task(task_id).answered = True
+        self.tasks.of(task_id).answered = True
 
     def fail(self, task_id: str) -> None:
         """The task ended in an error: nothing of it counts."""
@@ -137,11 +141,9 @@ class SuperStep:
 
     def _handed(self) -> None:
         """The result of a task is here. If the super-step cannot commit in this run any more, others have the turns."""
-        self._handed_in.set()
-        if self._turns.has_any:
-            states = {task.state for task in self.tasks.values()}
-            if TaskState.RUNNING not in states and states & {TaskState.ASKED, TaskState.FAILED}:
-                self._turns.give_back()
+        self.tasks.note_handed_in()
+        if self._turns.has_any and self.tasks.are_stuck:
+            self._turns.give_back()
 
     def adopt(self, task_id: str, path: str, stray: SuperStep) -> Effect:
         """Take over what a subgraph's task did whose own super-step never ends: it left with a `Command.PARENT`.
@@ -150,7 +152,7 @@ class SuperStep:
         Executions that were cancelled (the caller timed out) did not leave that way.
         """
         left = (t.attempt for t in stray.tasks.values() if t.attempt is not None and t.state is not TaskState.FINISHED)
-        return self._task(task_id).adopt((attempt for attempt in left if not attempt.cancelled), path)
+        return self.tasks.of(task_id).adopt((attempt for attempt in left if not attempt.cancelled), path)
 
     def knows(self, task_id: str, mark: str) -> bool:
         """Whether the marked execution of the task happened in this attempt of the super-step."""
@@ -160,59 +162,25 @@ class SuperStep:
         """Whether the task asked a human before, about facts that have moved since."""
         return task_id in self.tasks and self.tasks[task_id].withdrawn > 0
 
-    async def all_handed_in(self) -> None:
-        """Wait until every task that used its step has been handed in: finished, failed, or asking.
-
-        Raises:
-            StaleRun: LangGraph never did, so committing would drop what the task staged.
-        """
-        deadline = time.monotonic() + _HAND_IN
-        while awaited := [task.id for task in self.tasks.values() if task.awaited]:
-            self._handed_in.clear()
-            try:
-                await asyncio.wait_for(self._handed_in.wait(), deadline - time.monotonic())
-            except TimeoutError as e:
-                raise never_arrived(sorted(awaited), self.owner.thread_id) from e
-
     def check(self, attempt: Attempt) -> None:
         """Raise `Drift` if facts of the attempt's task have changed, `NoActiveStep` if it or the super-step is over."""
         own = self.tasks[attempt.task_id]
         if self._ended or own.has_ended(attempt):
             raise ended(attempt.node)
-        for task in (own, *self.callers.drifted()):
-            if task.state is TaskState.DRIFTED:
-                raise facts_changed(task.node, self.costs.attempts)
-
-    def _task(self, task_id: str) -> Task:
-        task = self.tasks.get(task_id)
-        if task is None:
-            task = self.tasks[task_id] = Task(task_id)
-        return task
+        drifted = [own] if own.state is TaskState.DRIFTED else self.callers.drifted()
+        if drifted:
+            raise facts_changed(drifted[0].node, self.costs.attempts)
 
     # -- what the commit rests on ----------------------------------------------------------------------------------
-
-    @property
-    def drifted(self) -> dict[str, str]:
-        """Tasks (id to node) whose facts have changed."""
-        return {task.id: task.node for task in self.tasks.values() if task.state is TaskState.DRIFTED}
 
     def effects(self) -> list[Effect]:
         """What a commit of this step must validate, apply and record, in the order of its tasks."""
         return self._order.effects()
 
     @property
-    def has_writes(self) -> bool:
-        """Whether a commit of this step has staged writes to apply."""
-        return any(task.effect is not None and task.effect.staged for task in self.tasks.values())
-
-    @property
     def has_reads(self) -> bool:
         """Whether a new transaction would have anything to replay."""
-        return self._has_own_reads or self.callers.have_read
-
-    @property
-    def _has_own_reads(self) -> bool:
-        return any(reads for task in self.tasks.values() for reads in task.logs())
+        return self.tasks.have_reads or self.callers.have_read
 
     @property
     def rests_on_anything(self) -> bool:
@@ -220,18 +188,8 @@ class SuperStep:
 
         A nested super-step that neither read nor staged has not: what its callers have read is validated with theirs.
         """
-        own = self._has_own_reads or self.has_writes
+        own = self.tasks.have_reads or self.tasks.have_writes
         return own or any(t.state is TaskState.DRIFTED for t in (*self.tasks.values(), *self.callers.drifted()))
-
-    @property
-    def in_use(self) -> bool:
-        """Whether an execution of one of its tasks has asked for its step."""
-        return any(task.attempt is not None and task.attempt.marked for task in self.tasks.values())
-
-    @property
-    def node_names(self) -> set[str]:
-        """Names of the tasks that are known to have taken part."""
-        return {task.node for task in self.tasks.values() if task.took_part}
 
     def elapsed_ms(self) -> float:
         """Milliseconds since this attempt of the super-step began, plus those of the attempts before it."""
@@ -252,10 +210,18 @@ class SuperStep:
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
-    async def read(
-        self, attempt: Attempt, sql: str, args: tuple[Any, ...], *, validate: bool = True
+    async def read(  # long: one walk with the lock in hand, and what happens if it fails on the way
+        self,
+        attempt: Attempt,
+        sql: str,
+        args: tuple[Any, ...],
+        *,
+        validate: bool = True,
+        condense: Condense | None = None,
     ) -> list[asyncpg.Record]:
         """Run a read in the step's snapshot and log it, unless it is not to be validated.
+
+        With `condense`, what that makes of the rows is logged in place of them.
 
         Raises:
             ReadRefused: the statement is not a read, or the database says it would write.
@@ -267,9 +233,7 @@ class SuperStep:
             raise ReadRefused(f"Not a read: {short(sql)}. Use step.stage(...) for statements that write.")
         self.check(attempt)
 
-        if attempt.view is None:
-            attempt.view = self._order.saved_writes_before(attempt)
-        view = attempt.view
+        view = self.sees_writes_before(attempt)
 
         async def once() -> Answer:
             self.check(attempt)  # it may have ended while this waited: nothing is opened then
@@ -294,17 +258,29 @@ class SuperStep:
             try:
                 answer = await retry(once, failed, tries=_READ_TRIES, outage=self.owner.database.outage)
                 if validate:
-                    read = Read(sql, args, answer.digest, after=bool(view))
-                    self.snapshot.note(read, answer, view)
+                    read = Read(sql, args, answer.digest, after=bool(view), columns=answer.columns)
+                    read, said, seen = await logged(read, answer, condense)
+                    self.snapshot.replay.note(read, said, view)
                     attempt.reads.append(read)
-                    if self._turns.took and (question := read.question) in self._turns.took:
-                        self._turns.took.discard(question)
-                        self.owner.turns.hot.answered(question, answer.digest)
+                    if self._turns.took and (key := read.turn_key) in self._turns.took:
+                        self._turns.took.discard(key)
+                        self.owner.turns.hot.answered(key, seen)
             finally:
-                await (self.snapshot.lost() if self._ended else self.snapshot.rest())
+                # What was looked at for a condition is more than that is about, and all of it is locked meanwhile.
+                await self.rest(sql, briefly=validate and condense is not None)
         if answer.error is not None:
             raise answer.error
         return list(answer.rows)
+
+    def sees_writes_before(self, attempt: Attempt) -> Sequence[Staged]:
+        """Staged writes of the tasks before its own that the reads of this execution are made on top of."""
+        if attempt.view is None:
+            attempt.view = self._order.saved_writes_before(attempt)
+        return attempt.view
+
+    async def rest(self, after: str, *, briefly: bool = False) -> None:
+        """After a read, with the snapshot's lock held. See `Rest.begin`."""
+        await (self.snapshot.lost() if self._ended else self.snapshot.rest(after, briefly=briefly))
 
     async def _take_turns(self, question: bytes | None) -> None:
         """With nothing in hand: the snapshot is given back, and what was read is validated when it is taken again."""
@@ -317,18 +293,10 @@ class SuperStep:
     def contended(self, moved: Iterable[tuple[Task, Read]]) -> None:
         """Reads of these tasks have moved, as far as they are its own: the next attempt takes turns on them."""
         own = [(task, read) for task, read in moved if self.tasks.get(task.id) is task]
+        questions = (read.question for _, read in own)
+        self.costs.conflict(self.owner.name_of_key(each) for each in questions if each is not None)
         tasks = {task.id: task for task, _ in own}.values()
         self._turns.moved([read for _, read in own], [read for task in tasks for log in task.logs() for read in log])
-
-    async def moved_by_siblings(self, effect: Effect) -> bool:
-        """Whether writes that are applied by now, of tasks before this one, have changed what it rests on.
-
-        In the committing transaction, which stays as it is.
-        """
-        reads = [read for log in self.tasks[effect.task_id].logs() for read in log]
-        answers = await answers_after_writes(self.connection, reads)
-        pairs = zip(reads, answers, strict=True)
-        return not all([await still_holds(self.connection, read, answer) for read, answer in pairs])
 
     async def begun(self) -> None:
         """Wait until what the step started from is committed; fail as that commit does.
@@ -347,25 +315,32 @@ class SuperStep:
         """
         if for_commit and self.snapshot.asks_again:
             await self.snapshot.lost()
-        while moved := await self.snapshot.pin(self._log(), self.callers.log() if for_commit else ()):
+        while moved := await self.snapshot.pin(self._log(), self._others() if for_commit else ()):
             try:
-                await self._all_drift(moved, self.connection)
-            except BaseException:
-                await self.snapshot.lost()
+                await self._all_drift(moved, self.snapshot.connection)
+            except BaseException as e:
+                await self.snapshot.lost(e)
                 raise
-        return self.connection
+        return self.snapshot.connection
+
+    def _others(self) -> Iterator[tuple[Task, Sequence[Read], Sequence[Staged]]]:
+        """What a commit validates beside what its own tasks rest on."""
+        yield from self.callers.log()
+        yield from self.owner.earlier()
 
     async def _all_drift(self, moved: list[Task], conn: Connection) -> None:
         """Let own tasks and callers drift, each in its super-step.
 
         Raises:
-            Drift: a caller is among them: this super-step is part of what runs again.
+            Drift: a caller is among them, or an earlier super-step: this one is part of what runs again.
+            PlanInvalidated: an earlier super-step is, and cannot run again.
             ReadRefused: what they have read changes by itself, and has kept doing so.
         """
-        in_vain = await never_holds(self.snapshot.moved, self._turns.times_moved, conn)
-        self.contended(self.snapshot.moved)
+        in_vain = await never_holds(self.snapshot.replay.moved, self._turns.times_moved, conn)
+        self.contended(self.snapshot.replay.moved)
         for caller in self.callers.all():
-            caller.step.contended(self.snapshot.moved)
+            caller.step.contended(self.snapshot.replay.moved)
+        await self.owner.rewind(moved, conn)
         if own := [task for task in moved if self.tasks.get(task.id) is task]:
             await self.drift(own, conn)
         await self.callers.drift(moved, conn)
@@ -375,10 +350,10 @@ class SuperStep:
 
     def asks_anew(self, task_id: str) -> Task:
         """A task that has taken an answer not its own: nothing of it counts."""
-        task = self._task(task_id)
+        task = self.tasks.of(task_id)
         if not task.drift():
             task.withdrawn += 1  # `withdraw_answer` counts it in any case
-        self._handed_in.set()
+        self.tasks.note_handed_in()
         return task
 
     async def withdraw_answer(self, task: Task, conn: Connection) -> None:
@@ -403,27 +378,20 @@ class SuperStep:
         for task in moved:
             self.costs.drifts += 1
             for each, name in ((task.id, task.node), *task.callers.items()):
-                drifted = self._task(each)
+                drifted = self.tasks.of(each)
                 drifted.node = name
                 if drifted.drift():
                     asked.append(each)
-        self._handed_in.set()
+        self.tasks.note_handed_in()
         await self._take_back(asked, conn)
 
     async def _take_back(self, asked: Sequence[str], conn: Connection) -> None:
         ms = self.elapsed_ms()
-        what = Withdrawal(self.ns, self.checkpoint_id, self.drifted, asked, self.costs, ms, self.leading)
+        what = Withdrawal(self.ns, self.checkpoint_id, self.tasks.drifted, asked, self.costs, ms, self.leading)
         await self.owner.take_back(what, conn)
-
-    @property
-    def connection(self) -> Connection:
-        """The connection of the snapshot, which must hold one."""
-        if self.snapshot.conn is None:
-            raise AssertionError("the snapshot has no connection")
-        return self.snapshot.conn
 
     async def end(self) -> None:
         """The step is over, one way or the other: no task may use it any more."""
         self._ended = True
-        self._turns.end()
+        self._turns.end(again=bool(self.tasks.drifted))
         await self.snapshot.close()

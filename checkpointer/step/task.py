@@ -21,12 +21,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from superstep.checkpointer.step.read_set import Effect, Read, Staged
+from superstep.checkpointer.step.read_set import Effect, Observation, Read, Staged
 from superstep.checkpointer.step.transitions import illegal_transition
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable, Iterator
+
+    from superstep.runtime.telemetry.spans import TaskTrace
 
 __all__ = ["Attempt", "Task", "TaskState"]
 
@@ -76,7 +78,12 @@ class Attempt:
         reads: in call order.
         staged: in call order.
         uses: named versions of something, in the order of their first use.
+        guards: what it has asked whether it still holds, and whether it did, see `threads.guards`.
+        observed: what it read elsewhere, in call order.
+        withheld: in a trial, how many writes it would have staged.
         answered: by digest of a request to a model, one bit for each of its numbers that was answered.
+        root: the checkpoint that the super-step of the outermost graph started from.
+        trace: its span; `None` while telemetry is off.
     """
 
     task_id: str
@@ -91,7 +98,17 @@ class Attempt:
     reads: list[Read] = field(default_factory=list)
     staged: list[Staged] = field(default_factory=list)
     uses: list[str] = field(default_factory=list)
+    guards: list[tuple[tuple[str, ...], bool]] = field(default_factory=list)
+    observed: list[Observation] = field(default_factory=list)
+    withheld: int = 0
     answered: dict[bytes, int] = field(default_factory=dict)
+    root: str = ""
+    trace: TaskTrace | None = None
+
+    @property
+    def to_apply(self) -> list[Staged]:
+        """What it staged, as far as a commit is to apply it. In a trial only the task itself sees it."""
+        return [] if self.withheld else list(self.staged)
 
     @property
     def cancelled(self) -> bool:
@@ -100,8 +117,20 @@ class Attempt:
 
     def effect(self, *, path: str, asked: bool = False) -> Effect:
         """The log as it is stored. What an interrupted task staged is not part of anything yet."""
-        staged = [] if asked else list(self.staged)
-        return Effect(self.task_id, self.node, list(self.reads), staged, path, asked, self.callers, list(self.uses))
+        staged = [] if asked else self.to_apply
+        return Effect(
+            self.task_id,
+            self.node,
+            list(self.reads),
+            staged,
+            path,
+            asked,
+            self.callers,
+            list(self.uses),
+            list(self.guards),
+            observed=list(self.observed),
+            withheld=self.withheld,
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -189,8 +218,11 @@ class Task:
         for attempt in left:
             effect.node = effect.node or attempt.node
             effect.reads.extend(attempt.reads)
-            effect.staged.extend(attempt.staged)
+            effect.staged.extend(attempt.to_apply)
             effect.uses.extend(what for what in attempt.uses if what not in effect.uses)
+            effect.guards.extend(attempt.guards)
+            effect.observed.extend(attempt.observed)
+            effect.withheld += attempt.withheld
         self._become(TaskState.FINISHED, effect=effect)
         self.node = effect.node or self.node
         return effect

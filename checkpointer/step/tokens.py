@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Kind", "Token", "first_word", "tokens"]
+__all__ = ["Kind", "Token", "first_word", "tokens", "with_parameters_from"]
 
 _SPACE = r"[ \t\n\r\f\v]"
 _IDENTIFIER = r"[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*"
@@ -70,13 +70,41 @@ _KINDS = {
 
 def tokens(sql: str) -> Iterator[Token]:
     """The tokens of a statement, comments and white space left out, one after the other as they are asked for."""
+    for match in _scan(sql):
+        yield match if isinstance(match, Token) else _token(match)
+
+
+def with_parameters_from(sql: str, start: int) -> str | None:
+    """The statement as part of a larger one: `$1` is `$(start + 1)`, and so on, and no semicolon is left at its end.
+
+    Returns:
+        `None` if it cannot be part of one, being none that the scanner knows, or more than one.
+    """
+    parts, at = list[str](), 0
+    ended = False
+    for match in _scan(sql):
+        if isinstance(match, Token) or _token(match).kind is Kind.STRANGE:
+            return None
+        semicolon = match.group() == ";"
+        if ended and not semicolon:
+            return None
+        ended = ended or semicolon
+        if semicolon or match.lastgroup == "parameter":
+            new = "" if semicolon else f"${int(match.group()[1:]) + start}"
+            parts += [sql[at : match.start()], new]
+            at = match.end()
+    return "".join([*parts, sql[at:]])
+
+
+def _scan(sql: str) -> Iterator[re.Match[str] | Token]:
+    """The places of its tokens; a strange one as such, which is the last."""
     at = _skip(sql, 0)
     while at < len(sql):
         match = _TOKEN.match(sql, at) if at >= 0 else None
         if match is None:
             yield Token(Kind.STRANGE, sql[max(at, 0) :])
             return
-        yield _token(match)
+        yield match
         at = _skip(sql, match.end())
 
 

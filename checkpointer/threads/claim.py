@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import json
+from collections import defaultdict
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from langgraph.checkpoint.serde.types import RESUME
@@ -22,25 +24,26 @@ from superstep.checkpointer.langgraph.keys import (
     RUNTIME,
     TASK_ID,
     by_namespace,
+    is_output,
     run_key,
 )
 from superstep.checkpointer.langgraph.questions import asked_in
 from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.read_set import Effect
 from superstep.checkpointer.threads.current import paying_task
-from superstep.checkpointer.threads.ownership import busy, stale
-from superstep.checkpointer.threads.queries import running, workers
+from superstep.checkpointer.threads.ownership import no_barrier, stale
+from superstep.checkpointer.threads.queries import running
 from superstep.checkpointer.threads.questions import NO_QUESTIONS, Questions
-from superstep.checkpointer.threads.run import Run, no_barrier
-from superstep.checkpointer.threads.summaries import runner_of
+from superstep.checkpointer.threads.run import Run
+from superstep.checkpointer.threads.taking import taken
 from superstep.checkpointer.turns import Holder
-from superstep.runtime.faults import RuntimeFault, ThreadBusy, ThreadMismatch
+from superstep.runtime.faults import ConfigError, RuntimeFault
+from superstep.runtime.telemetry.switch import active
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
     from typing import Any
-    from uuid import UUID
 
     import asyncpg
     from langchain_core.runnables import RunnableConfig
@@ -48,12 +51,9 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from superstep.checkpointer.database.errors import Connection
-    from superstep.checkpointer.langgraph.keys import RunOptions
     from superstep.checkpointer.threads.registry import Registry
 
 __all__ = ["load"]
-
-_MOST_CLAIMS = 100  # of a thread that changes hands each time between looking at it and taking it
 
 
 async def load(
@@ -86,7 +86,10 @@ async def load(
         run = None
     if run is None and run_options(conf).tells_its_end:
         await runs.worker.enlist()
-    owner, row = await runs.database.autocommit(lambda conn: _load(runs, serde, conn, conf, key, run))
+    run_id = config.get("metadata", {}).get("run_id")
+    owner, row = await runs.database.autocommit(lambda conn: _load(runs, serde, conn, conf, key, run, run_id))
+    if ns == "":
+        runs.turns.let_go(thread_id)  # kept for a super-step that is not the one to come
     loaded, held = loaded_tuple(serde, dict(row)) if row else (None, {})
     above = {each: id_ for each, id_ in by_namespace(conf.get(CHECKPOINT_MAP, {})).items() if each != ns}
     owner.enter(ns, conf.get(TASK_ID), runner)
@@ -96,7 +99,19 @@ async def load(
     if conf.get(RESUMING) and loaded is not None and _is_of_an_earlier_call(owner, loaded, above):
         conf[RESUMING] = False
     owner.namespaces[ns].open_questions(_questions(owner, loaded, row["write_paths"] or () if row else ()))
+    if loaded is not None and owner.provenance.is_kept:
+        _hand_in(owner, ns, loaded, row["write_paths"] or () if row else ())
     return loaded
+
+
+def _hand_in(run: Run, ns: str, loaded: CheckpointTuple, paths: Sequence[str]) -> None:
+    """The tasks that had finished before: what they wrote to, as if they had finished in this run."""
+    channels = defaultdict[tuple[str, str], set[str]](set)
+    for (task_id, channel, _), path in zip(loaded.pending_writes or (), paths, strict=True):
+        channels[task_id, path].add(channel)
+    for (task_id, path), written in channels.items():
+        if is_output(written):
+            run.provenance.handed_in((ns, loaded.checkpoint["id"]), task_id, path, written)
 
 
 def _names(task_id: str, writes: Sequence[tuple[str, str, Any]]) -> list[str]:
@@ -134,6 +149,7 @@ async def _load(
     conf: Mapping[str, Any],
     key: object,
     run: Run | None,
+    run_id: object,
 ) -> tuple[Run, asyncpg.Record | None]:
     """The row, and the run that loads it, which owns the thread from here on.
 
@@ -143,7 +159,7 @@ async def _load(
     thread_id, ns = thread_of(conf), namespace_of(conf)
     claimed = run is None
     if run is None:
-        run, is_new = await _claim(runs, serde, conn, key, conf)
+        run, is_new = await _claim(runs, serde, conn, key, conf, run_id)
         if is_new and ns == "":
             return run, None
     schema = runs.database.schema
@@ -162,12 +178,20 @@ async def _load(
 
 
 async def _claim(
-    runs: Registry, serde: SerializerProtocol, conn: Connection, key: object, conf: Mapping[str, Any]
+    runs: Registry, serde: SerializerProtocol, conn: Connection, key: object, conf: Mapping[str, Any], run_id: object
 ) -> tuple[Run, bool]:
     """Take the thread over: raise its fencing token. The run, and whether the thread has no checkpoint yet."""
     thread_id = thread_of(conf)
     options = run_options(conf)
-    owner = await _taken(runs, conn, thread_id, options)
+    around = _run_around()
+    if around is not None and around.trial_of is not None:
+        raise ConfigError(
+            f"A node of thread {around.trial_of!r} runs thread {thread_id!r} by itself. In a trial, which decides "
+            f"again without effects, that would have effects: nothing was run."
+        )
+    if options.trace is None and active.telemetry is not None:
+        options = replace(options, trace=active.telemetry.loose_run(thread_id, options.graph))
+    owner = await taken(runs, serde, conn, conf, run_id)
     await failpoints.hit("run.claimed")
     run = Run(
         runs.database,
@@ -179,63 +203,18 @@ async def _claim(
         serde=serde,
         turns=runs.turns,
         in_flight=runs.in_flight,
-        holder=Holder(within=_run_around()),
+        holder=Holder(within=around.holder if around is not None else None),
     )
     runs.register(run)
     return run, owner["is_new"]
 
 
-async def _taken(runs: Registry, conn: Connection, thread_id: str, options: RunOptions) -> asyncpg.Record:
-    """`token` and `head` of a thread that is this run's now.
-
-    A call that goes on after a conflict had the thread. Somebody may have taken it since, changed or deleted it: to
-    take it back would cut off a run that is under way, and tell what that one did as the outcome of this call.
-    """
-    if options.after is not None:
-        owner = await running.claim_again(conn, runs.database.schema, thread_id, *options.after)
-        if owner is None:
-            raise stale(thread_id)
-        return owner
-    # A run of plain LangGraph never says that it is over: it is not said of it that it runs.
-    worker = runs.worker.id if options.tells_its_end else None
-    for _ in range(_MOST_CLAIMS):
-        found_at = None if options.take_over else await _found_at(runs, conn, thread_id)
-        owner = await running.claim(conn, runs.database.schema, thread_id, options.graph, worker, found_at)
-        if owner is not None:
-            return owner
-        await _refuse_other_graph(runs, conn, thread_id, options.graph)
-    raise ThreadBusy(f"Thread {thread_id!r} keeps changing hands. Look at it with `runtime threads`.")
-
-
-def _run_around() -> Holder | None:
+def _run_around() -> Run | None:
     """The run whose node starts this one here, be it of another saver: it waits for this one."""
     try:
-        around = paying_task()
+        return paying_task().run
     except RuntimeFault:
         return None
-    return around.run.holder
-
-
-async def _found_at(runs: Registry, conn: Connection, thread_id: str) -> tuple[UUID | None]:
-    """The worker in a thread's row, if that is none, this one, or one that is gone.
-
-    Raises:
-        ThreadBusy: another process runs the thread.
-    """
-    row = await workers.of_thread(conn, runs.database.schema, thread_id)
-    if row is not None and row["worker_id"] != runs.worker.id and (runner := runner_of(row)) is not None:
-        raise busy(thread_id, runner)
-    return (row["worker_id"] if row is not None else None,)
-
-
-async def _refuse_other_graph(runs: Registry, conn: Connection, thread_id: str, graph: str | None) -> None:
-    """Raise `ThreadMismatch` if a thread is of another graph; else it has only changed hands meanwhile."""
-    row = await workers.of_thread(conn, runs.database.schema, thread_id)
-    if row is not None and graph is not None and row["graph"] not in (None, graph):
-        raise ThreadMismatch(
-            f"Thread {thread_id!r} belongs to another graph than {graph!r}. Use a new thread id, or run "
-            f"the graph it belongs to (see `runtime threads`)."
-        )
 
 
 async def _hypothesize(
@@ -249,11 +228,16 @@ async def _hypothesize(
         ns,
         checkpoint_id,
         effects,
-        Costs(**{field.name: costs[field.name] for field in fields(Costs)}) if costs else None,
+        _costs(costs) if costs else None,
         costs["asked_again"] if costs else (),
         costs["comes_first"] if costs else (),
         answered,
     )
+
+
+def _costs(row: asyncpg.Record) -> Costs:
+    values = {field.name: row[field.name] for field in fields(Costs)}
+    return Costs(**{**values, "conflicts": json.loads(row["conflicts"])})
 
 
 def saved_effects(serde: SerializerProtocol, where: Where, rows: Iterable[asyncpg.Record]) -> list[Effect]:

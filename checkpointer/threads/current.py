@@ -10,6 +10,7 @@ from superstep.checkpointer.langgraph.keys import NO_WRITES
 from superstep.checkpointer.langgraph.place import task_place
 from superstep.checkpointer.step.step import Step
 from superstep.checkpointer.threads.registry import Registry
+from superstep.checkpointer.threads.tracing import enter
 from superstep.runtime.faults import ConfigError, NoActiveStep, StaleRun
 
 if TYPE_CHECKING:
@@ -56,7 +57,11 @@ class CurrentTask:
         """
         place = self.place
         step = self.run.step(place.ns, self.checkpoint_id)
-        return step, step.attempt(place.task_id, place.node, place.attempt, place.callers, place.path)
+        attempt = step.attempt(place.task_id, place.node, place.attempt, place.callers, place.path)
+        attempt.root = self.root_checkpoint_id
+        if (trace := self.run.options.trace) is not None:
+            enter(self.run, trace, (place.ns, self.checkpoint_id), attempt)
+        return step, attempt
 
 
 def current_step() -> Step:
@@ -76,7 +81,7 @@ def current_step() -> Step:
     if not attempt.marked:
         attempt.marked, attempt.runner = True, _asyncio_task()
         here.place.send([(NO_WRITES, attempt.mark)])  # see `langgraph.keys`
-    return Step(step, attempt, here.runs.database, here.runs.embedder)
+    return Step(step, attempt, here.runs.database, here.runs.embedder, here.runs.collections)
 
 
 def current_task() -> CurrentTask:

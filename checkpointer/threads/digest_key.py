@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.errors import Connection
 
-__all__ = ["digest_key"]
+__all__ = ["digest_key", "known_digest_key"]
 
 _NAME = "digests"
 _known: WeakKeyDictionary[Database, bytes] = WeakKeyDictionary()
@@ -37,6 +37,16 @@ async def digest_key(database: Database, serde: SerializerProtocol) -> bytes | N
     if key is None:
         key = _known[database] = await database.autocommit(lambda conn: _load(conn, database.schema, serde))
     return key
+
+
+def known_digest_key(database: Database, serde: SerializerProtocol) -> bytes | None:
+    """As `digest_key`, without a round trip: whoever stores a checkpoint has asked for it.
+
+    As long as nobody has, a key that is thrown away: what is digested with it says nothing to anybody.
+    """
+    if not encrypts(serde):
+        return None
+    return _known.get(database) or secrets.token_bytes(32)
 
 
 async def _load(conn: Connection, schema: str, serde: SerializerProtocol) -> bytes:

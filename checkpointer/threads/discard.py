@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.step.ports import Withdrawal
 
-__all__ = ["discard"]
+__all__ = ["discard", "withdraw"]
 
 
 async def discard(conn: Connection, schema: str, thread_id: str, token: int | None, what: Withdrawal) -> None:
@@ -32,7 +32,7 @@ async def discard(conn: Connection, schema: str, thread_id: str, token: int | No
     """
     try:
         async with conn.transaction(isolation="read_committed"):
-            await _discard(conn, schema, thread_id, token, what)
+            await withdraw(conn, schema, thread_id, token, what)
     except StaleRun:
         raise
     except BaseException:
@@ -40,7 +40,8 @@ async def discard(conn: Connection, schema: str, thread_id: str, token: int | No
         raise
 
 
-async def _discard(conn: Connection, schema: str, thread_id: str, token: int | None, what: Withdrawal) -> None:
+async def withdraw(conn: Connection, schema: str, thread_id: str, token: int | None, what: Withdrawal) -> None:
+    """As `discard`, in the transaction that the connection is in."""
     if not await running.discard(conn, schema, thread_id, token, what):
         raise stale(thread_id)
     for task_id, node in what.tasks.items():

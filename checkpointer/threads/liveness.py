@@ -8,16 +8,18 @@ token decides what commits.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-__all__ = ["BEAT", "LEASE", "Process", "is_alive", "this_process"]
+__all__ = ["BEAT", "LEASE", "Process", "is_alive", "located", "this_process"]
 
 BEAT = 5.0  # seconds between two signs of life
 LEASE = 20.0  # seconds without one after which a process of another machine counts as gone
@@ -41,6 +43,19 @@ class Process:
     machine: str
     pid: int
     mark: str
+
+
+async def located() -> None:
+    """Find out which machine this is, once, in a thread: servers refuse to wait for the system on their loop.
+
+    Whoever is about to ask anything here on an event loop awaits this first.
+    """
+    if not _machine.cache_info().currsize:
+        thread = ThreadPoolExecutor(1)  # one that ends: a process that is told to stop does not wait for idle ones
+        try:
+            await asyncio.get_running_loop().run_in_executor(thread, _machine)
+        finally:
+            thread.shutdown(wait=False)
 
 
 def this_process() -> Process:

@@ -64,6 +64,7 @@ class PendingWrites:
         self._storing: set[asyncio.Future[None]] = set()
         self._withdrawn: set[tuple[str, str, str]] = set()
         self._answers_withdrawn = False
+        self._only: tuple[str, str] | None = None
 
     async def save(self, ns: str, checkpoint_id: str, result: Result) -> None:
         """Store a task's result durably.
@@ -98,6 +99,8 @@ class PendingWrites:
         Raises:
             StaleRun: the run does not own the thread.
         """
+        if self._only not in (None, (ns, checkpoint_id)):
+            return
         kept = [r for r in results if not self.is_withdrawn(ns, checkpoint_id, r.task_id)]
         if self._answers_withdrawn:
             kept = [r for r in kept if not r.is_answer]
@@ -125,6 +128,10 @@ class PendingWrites:
         self._withdrawn.update((what.ns, what.checkpoint_id, task_id) for task_id in what.tasks)
         if self._storing:
             await asyncio.wait(set(self._storing))
+
+    def only(self, ns: str, checkpoint_id: str) -> None:
+        """From now on only results of this super-step are stored: the thread goes on from where it started."""
+        self._only = (ns, checkpoint_id)
 
     def _tick(self, key: tuple[str, str], batch: Batch, left: int) -> None:
         if self._batches.get(key) is not batch:

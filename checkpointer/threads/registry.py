@@ -6,10 +6,12 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.collections.embedder import TextEmbedder
+from superstep.checkpointer.collections.known import KnownCollections
 from superstep.checkpointer.step.in_flight import InFlight
 from superstep.checkpointer.threads.lease import Leases
 from superstep.checkpointer.threads.worker import Worker
 from superstep.checkpointer.turns import Turns
+from superstep.checkpointer.turns.lines import Lines
 from superstep.runtime.faults import StaleRun
 
 if TYPE_CHECKING:
@@ -27,20 +29,25 @@ class Registry:
     Attributes:
         database: of the saver.
         embedder: embeds texts for `nearest(text=...)`.
+        collections: which names of collections are known.
         leases: the threads that transactional flows of this process are running.
         worker: this process, in the rows of those threads.
         in_flight: calls of models by its runs.
         turns: which flows of this process take turns, and on what.
+        queues: where calls wait for a thread that is being run, in this process or another.
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.embedder = TextEmbedder()
+        self.collections = KnownCollections()
         self.leases = Leases()
         self.worker = Worker(database, lambda: bool(self.leases.threads()))
         self.in_flight = InFlight()
         self.turns = Turns(database)
+        self.queues = Lines(database, most=None)
         self._runs: OrderedDict[tuple[int, str], Run] = OrderedDict()
+        self._threads: dict[int, set[str]] = {}  # by what identifies their runs
 
     def find(self, key: object, thread_id: str) -> Run | None:
         """The run of a thread that this key belongs to."""
@@ -67,9 +74,13 @@ class Registry:
         A forgotten run that wakes up after all is refused as stale. The number is far above what one process runs at
         a time.
         """
+        lease = self.leases.holder(run.thread_id)
+        if lease is not None and lease.key is run.key and lease.on_claim is not None:
+            lease.on_claim()
         self._runs[id(run.key), run.thread_id] = run
+        self._threads.setdefault(id(run.key), set()).add(run.thread_id)
         while len(self._runs) > _MOST_RUNS:
-            _, oldest = self._runs.popitem(last=False)
+            oldest = self._forget(*next(iter(self._runs)))
             self.database.home.spawn(oldest.close)
 
     async def end(self, key: object) -> None:
@@ -77,13 +88,23 @@ class Registry:
 
         What is left over of them, such as code of a cancelled node, is told that its run has ended.
         """
-        for each in [each for each in list(self._runs) if each[0] == id(key)]:
-            await self._runs.pop(each).close()
+        for thread_id in list(self._threads.get(id(key), ())):
+            if (id(key), thread_id) in self._runs:  # nobody has forgotten it meanwhile
+                await self._forget(id(key), thread_id).close()
+
+    def _forget(self, key: int, thread_id: str) -> Run:
+        threads = self._threads[key]
+        threads.discard(thread_id)
+        if not threads:
+            del self._threads[key]
+        return self._runs.pop((key, thread_id))
 
     async def close(self) -> None:
         """Release all pinned transactions."""
         for run in list(self._runs.values()):
             await run.close()
         self._runs.clear()
+        self._threads.clear()
         await self.turns.close()
+        await self.queues.close()
         await self.worker.leave()

@@ -36,6 +36,7 @@ _PLACES: dict[str, Place] = {
         serde, _where(thread, row), row["task_id"], row["idx"], row["task_path"], row["channel"]
     ),
     "task_effect": lambda serde, thread, row: effect_at(serde, _where(thread, row), row["task_id"]),
+    "provenance": lambda serde, thread, row: effect_at(serde, _where(thread, row), row["task_id"]),
     "llm_call": lambda serde, thread, row: answer_at(serde, thread, row["request"]),
 }
 

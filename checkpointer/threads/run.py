@@ -7,27 +7,28 @@ What it owns the thread with is its fencing token, see `ownership`. Its graphs a
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from superstep.checkpointer.langgraph.encryption import keyed
+from superstep.checkpointer.langgraph.encryption import key_name, keyed
 from superstep.checkpointer.langgraph.keys import RunOptions
 from superstep.checkpointer.langgraph.questions import masked
-from superstep.checkpointer.step.drift import Drift
+from superstep.checkpointer.step.drift import withdrawn_question
 from superstep.checkpointer.step.in_flight import InFlight
 from superstep.checkpointer.step.ports import Caller
 from superstep.checkpointer.step.superstep import SuperStep
-from superstep.checkpointer.threads.digest_key import digest_key
+from superstep.checkpointer.threads.digest_key import digest_key, known_digest_key
 from superstep.checkpointer.threads.discard import discard
 from superstep.checkpointer.threads.namespace import Namespace
-from superstep.checkpointer.threads.ownership import stale
+from superstep.checkpointer.threads.ownership import no_barrier, shared_subgraph, stale
 from superstep.checkpointer.threads.pending_writes import PendingWrites
+from superstep.checkpointer.threads.provenance import Provenance
+from superstep.checkpointer.threads.rewind import rewind
 from superstep.checkpointer.turns import Holder, Turns
-from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from typing import Any
 
     from langgraph.checkpoint.base import Checkpoint
@@ -37,11 +38,13 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.step.costs import Costs
+    from superstep.checkpointer.step.drift import Drift
     from superstep.checkpointer.step.ports import Withdrawal
-    from superstep.checkpointer.step.read_set import Effect
+    from superstep.checkpointer.step.read_set import Effect, Read, Staged
+    from superstep.checkpointer.step.task import Task
     from superstep.runtime.faults import RuntimeFault, StaleRun
 
-__all__ = ["Run", "no_barrier"]
+__all__ = ["Run"]
 
 
 class Run:
@@ -63,9 +66,11 @@ class Run:
         namespaces: by name, the graph "" and its subgraphs.
         steps: open super-steps, by namespace and the checkpoint they started from.
         writes: results that are not stored yet.
+        provenance: what its committed results rest on.
         renamed: questions that this run has asked under another name than LangGraph's.
         spent: names of questions that were open when it began, and whose answers have been taken, or taken back.
         has_shown_facts: a question that was open when it began rests on reads.
+        answers_used: in a trial, by request, how many answers of the thread that is decided again were given.
         poison: why no commit of this run may happen any more.
     """
 
@@ -98,11 +103,13 @@ class Run:
         self.namespaces: defaultdict[str, Namespace] = defaultdict(Namespace)
         self.steps: dict[tuple[str, str], SuperStep] = {}
         self._running: dict[tuple[str, str], asyncio.Task[Any] | None] = {}  # by task id and the subgraph it runs
-        self._below: dict[asyncio.Future[None], str] = {}  # commits that are writing, with their namespaces
+        self._below: dict[asyncio.Future[None], str] = {}  # what is being stored, with its namespace
         self.writes = PendingWrites(database, thread_id, token)
+        self.provenance = Provenance(self)
         self.renamed: dict[str, str] = {}
         self.spent: set[str] = set()
         self.has_shown_facts = False
+        self.answers_used: Counter[bytes] = Counter()
         self.poison: RuntimeFault | None = None
 
     @classmethod
@@ -113,8 +120,6 @@ class Run:
     def stale(self) -> StaleRun:
         """The error for a run that lost its thread."""
         return stale(self.thread_id)
-
-    # -- checkpoints -----------------------------------------------------------------------------------------------
 
     def has_loaded(self, ns: str) -> bool:
         """Whether LangGraph loaded this graph for the run, so that its super-steps have barriers."""
@@ -150,8 +155,9 @@ class Run:
         ]
         if others:
             self.namespaces[ns].shared = True
-            if any(step.in_use for key, step in self.steps.items() if key[0] == ns or key[0].startswith(f"{ns}|")):
-                raise self.shared(ns)
+            below = (step for (at, _), step in self.steps.items() if at == ns or at.startswith(f"{ns}|"))
+            if any(step.tasks.are_in_use for step in below):
+                raise shared_subgraph(self.thread_id, ns)
         if task_id is not None and f":{task_id}" not in ns:  # else nobody else can run it
             self._running[task_id, ns] = runner
 
@@ -164,22 +170,13 @@ class Run:
         """Raise `ConfigError` if several tasks are running this graph, or one around it, at the same time."""
         for prefix in _prefixes(ns):
             if prefix in self.namespaces and self.namespaces[prefix].shared:
-                raise self.shared(prefix)
-
-    def shared(self, ns: str) -> ConfigError:
-        """The error for the step of a subgraph that several tasks run at once."""
-        return ConfigError(
-            f"Subgraph {ns!r} of thread {self.thread_id!r} keeps its state from call to call (checkpointer=True), and "
-            f"several tasks run it at the same time. Their super-steps share one history, so what its nodes read and "
-            f"stage cannot be told apart. Compile it with checkpointer=None, let one task at a time run it "
-            f"(max_concurrency=1), or do not use current_step() in it."
-        )
+                raise shared_subgraph(self.thread_id, prefix)
 
     def ran(self, ns: str, parent_id: str | None, checkpoint: Checkpoint) -> list[str]:
         """Names of the nodes whose super-step this checkpoint ends."""
         step = self.steps.get((ns, parent_id or ""))
         names = self.namespaces[ns].advance(checkpoint)
-        return sorted(names | (step.node_names if step is not None else set()))
+        return sorted(names | (step.tasks.node_names if step is not None else set()))
 
     async def committed(self, ns: str, checkpoint_id: str) -> None:
         """Wait until the checkpoint is committed; fail as the commit does. See `Namespace`."""
@@ -206,8 +203,6 @@ class Run:
         if ns == "":
             self.head = checkpoint_id
             self.moved = True
-
-    # -- super-steps -----------------------------------------------------------------------------------------------
 
     def step(self, ns: str, checkpoint_id: str) -> SuperStep:
         """The super-step that started from this checkpoint."""
@@ -252,9 +247,28 @@ class Run:
         """See `Owner.takes_turns`."""
         return self.options.tells_its_end
 
+    @property
+    def trial_of(self) -> str | None:
+        """See `Owner.trial_of`."""
+        return self.options.trial_of
+
+    @property
+    def effects(self) -> str | None:
+        """See `Owner.effects`."""
+        return self.options.effects
+
     async def name_of_line(self, question: bytes) -> bytes:
         """See `Owner.name_of_line`. With encryption, it says nothing of the question."""
         return keyed(await digest_key(self.database, self.serde), question)
+
+    def name_of_key(self, question: bytes) -> str:
+        """See `Owner.name_of_key`. With encryption, it says nothing of the question."""
+        return key_name(self.digest_key, question)
+
+    @property
+    def digest_key(self) -> bytes | None:
+        """The key of keyed digests; `None` without encryption."""
+        return known_digest_key(self.database, self.serde)
 
     def caller_ids(self, ns: str) -> list[str]:
         """Ids of the tasks in which a graph runs, whether they have used their step or not.
@@ -292,8 +306,11 @@ class Run:
             self.spent.update(self.namespaces[ns].asked_by(task_id))
 
     @contextmanager
-    def commits_below(self, ns: str) -> Iterator[None]:
-        """A commit of a graph is writing. Who forgets what subgraphs of a task have stored waits for those first."""
+    def stores_below(self, ns: str) -> Iterator[None]:
+        """Something of a graph is being stored: a commit, an answer. Who forgets what subgraphs have stored waits.
+
+        Enter it with a connection in hand, and look inside whether a caller has drifted: who forgets has one too.
+        """
         end = asyncio.get_running_loop().create_future()
         self._below[end] = ns
         try:
@@ -305,42 +322,57 @@ class Run:
     async def take_back(self, what: Withdrawal, conn: Connection) -> None:
         """Discard results of drifted tasks, also those that are still on their way. See `discard`.
 
-        And what their subgraphs have stored: when the tasks are marked as drifted, no commit of those begins to write.
+        And what their subgraphs have stored: when the tasks are marked as drifted, none of those begins to store more.
         """
         self.spend_answers(what.ns, what.asked)
         await self.writes.withdraw(what)
-        below = [end for end, ns in self._below.items() if any(self._runs_in(task_id, ns) for task_id in what.tasks)]
+        below = [end for end, ns in self._below.items() if any(self.runs_in(task_id, ns) for task_id in what.tasks)]
         if below:
             await asyncio.wait(below)
+        self.provenance.forget(list(what.tasks))
         await discard(conn, self.database.schema, self.thread_id, self.token, what)
+
+    def earlier(self) -> Iterator[tuple[Task, list[Read], Sequence[Staged]]]:
+        """See `Owner.earlier`."""
+        return self.provenance.log()
+
+    async def rewind(self, moved: Sequence[Task], conn: Connection) -> None:
+        """See `Owner.rewind`."""
+        if entries := self.provenance.among(moved):
+            self.refuse_poisoned()
+            await rewind(self, entries, conn)
+
+    def refuse_poisoned(self) -> None:
+        """Raise why no commit of this run may happen any more, if there is a reason."""
+        if self.poison is not None:
+            raise self.poison
+
+    async def below_stored(self) -> None:
+        """Wait for everything that is being stored at the moment, see `stores_below`."""
+        if self._below:
+            await asyncio.wait(set(self._below))
 
     def drift(self) -> Drift | None:
         """The conflict of a run that has ended with questions, if any of its open super-steps has drifted.
 
         Such a question was withdrawn, or a sibling of the asking task has to run again: neither is to be shown.
         """
-        names = sorted({node for step in self.steps.values() for node in step.drifted.values()})
-        if not names:
-            return None
-        return Drift(
-            f"Facts that {', '.join(names)} had read in thread {self.thread_id!r} changed while a question was asked. "
-            f"Run the thread again with input None.",
-            tasks=names,
-        )
+        names = sorted({node for step in self.steps.values() for node in step.tasks.drifted.values()})
+        return withdrawn_question(names, self.thread_id) if names else None
 
     def strays(self, task_id: str) -> list[SuperStep]:
         """Open super-steps at which subgraphs that a task ran have stopped, taken out of the run's books.
 
         Those that a subgraph went past (its caller was retried, and began it anew) are closed: nothing of them counts.
         """
-        found = [self.steps.pop(key) for key in list(self.steps) if self._runs_in(task_id, key[0])]
+        found = [self.steps.pop(key) for key in list(self.steps) if self.runs_in(task_id, key[0])]
         stopped = [step for step in found if self.namespaces[step.ns].stands_at(step.checkpoint_id)]
         for step in found:
             if step not in stopped:
                 self.database.home.spawn(step.end)
         return stopped
 
-    def _runs_in(self, task_id: str, ns: str) -> bool:
+    def runs_in(self, task_id: str, ns: str) -> bool:
         """Whether a namespace belongs to a subgraph that the task runs, or to one inside that.
 
         The namespace of a subgraph with `checkpointer=True` has no task id, so the caller is remembered.
@@ -357,15 +389,6 @@ class Run:
             await step.end()
         self.steps.clear()
         self.holder.within = None
-
-
-def no_barrier(thread_id: str) -> ConfigError:
-    """The error for facts and staged writes in a run that is saved only when it ends."""
-    return ConfigError(
-        f'The run of thread {thread_id!r} has durability="exit", which saves nothing between super-steps, so there is '
-        f"no barrier at which what a task reads could be validated and what it stages be applied. Run it with "
-        f'durability="sync" or "async", do not use current_step() in it, or wrap the graph in transactional().'
-    )
 
 
 def _prefixes(ns: str) -> list[str]:

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-__all__ = ["LatestRun", "Runner", "StepRecord", "ThreadSummary", "runner_of"]
+__all__ = ["PARKED", "LatestRun", "Runner", "StepRecord", "ThreadSummary", "runner_of"]
+
+PARKED = ("interrupted", "failed", "unfinished")
+"""How runs end that have left something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,14 @@ class ThreadSummary:
     Attributes:
         thread_id: its id.
         graph: name of its graph, if that is known.
-        status: how its last run ended; "unfinished" while one is under way, and after one that was killed.
+        status: how its last run ended; "unfinished" while one is under way, and after one that was killed; "cancelled"
+            if what it had left was given up.
         error: what its last run failed with.
         steps: how many super-steps it has committed.
         created_at: when it was first loaded, by the database's clock.
         updated_at: when it last changed.
         runner: who runs it right now; `None` if nobody does, or nobody who says so: runs of plain LangGraph do not.
+        version: of its graph, when that was run last; `None` for threads from before there were versions.
     """
 
     thread_id: str
@@ -67,6 +72,12 @@ class ThreadSummary:
     created_at: datetime
     updated_at: datetime
     runner: Runner | None = None
+    version: str | None = None
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether its last run has not come to its end, and nobody runs it."""
+        return self.runner is None and self.status in PARKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,8 @@ class StepRecord:
         reads: reads that the commit validated.
         writes: staged writes that it applied.
         prompts: named versions that its tasks used, such as "verify@3".
+        guards: what guarded nodes went on from: `node`, `on` (names of channels), and `held`, whether it still did.
+        resolved: conflicts that reducers have resolved, of channels and of shared values. See `superstep.reducers`.
         llm_paid: calls of language models that were answered, over all attempts.
         llm_reused: answers served again instead.
         input_tokens: of all calls.
@@ -111,6 +124,8 @@ class StepRecord:
     reads: int
     writes: int
     prompts: list[str]
+    guards: list[dict[str, Any]]
+    resolved: int
     llm_paid: int
     llm_reused: int
     input_tokens: int

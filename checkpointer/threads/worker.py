@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
-from superstep.checkpointer.threads.liveness import BEAT, this_process
+from superstep.checkpointer.threads.liveness import BEAT, located, this_process
 from superstep.checkpointer.threads.queries import workers
 from superstep.runtime.faults import RuntimeFault
 
@@ -65,6 +65,7 @@ class Worker:
         return self._beating is not None and not self._beating.done()
 
     async def _say(self) -> None:
+        await located()
         here = this_process()
         await self._database.autocommit(lambda conn: workers.beat(conn, self._database.schema, self.id, here))
         self._known = True

@@ -77,6 +77,10 @@ class Hot:
         """How often a key has moved under the super-step so far."""
         return self._times.get((step, key), 0)
 
+    def owes_other_than(self, step: Hashable, keys: Collection[bytes]) -> bool:
+        """Whether the super-step takes turns on other keys than these before it reads anything."""
+        return not self._owed.get(step, frozenset()) <= set(keys)
+
     def owed(self, step: Hashable) -> frozenset[bytes]:
         """What the super-step takes turns on before it reads anything. Asked once."""
         return self._owed.pop(step, frozenset())

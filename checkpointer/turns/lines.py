@@ -8,7 +8,8 @@ processes do is looked at every few milliseconds, and only while somebody here w
 
 No clock of the server is asked. The process that has the turn counts a number up (it beats); who waits for a number
 that has stood still for `LEASE` seconds, by its own clock, takes that process out of the line. No turn is kept for
-longer than `MOST` seconds. And if the database does not answer, whoever waits goes on without: a turn is a hint.
+longer than `MOST` seconds, if nothing else is said. And if the database does not answer, whoever waits goes on without:
+a turn is a hint.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class _Line:
     name: bytes
     waiting: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     joined: set[str] = field(default_factory=set)
-    having: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
+    having: dict[str, asyncio.TimerHandle | None] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
     head: str | None = None
     beat: int = -1
@@ -72,13 +73,20 @@ class _Line:
 
 
 class Lines:
-    """The lines that somebody in this process stands in. Lives on the saver's event loop."""
+    """The lines that somebody in this process stands in. Lives on the saver's event loop.
 
-    def __init__(self, database: Database) -> None:
+    Attributes:
+        closed: nobody can stand in one any more.
+    """
+
+    def __init__(self, database: Database, most: float | None = MOST) -> None:
+        """`most`: seconds after which a turn goes to the next in any case; `None` for as long as its process lives."""
         self._database = database
+        self._most = most
         self._process = os.urandom(8).hex()
         self._tickets = itertools.count(1)
         self._lines: dict[bytes, _Line] = {}
+        self.closed = False
         self._watching: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
 
@@ -88,6 +96,8 @@ class Lines:
         Returns:
             The turn, to be given back with `leave`; `None` if there is none to be had.
         """
+        if self.closed:
+            return None
         line = self._lines.get(name)
         if line is None:
             line = self._lines[name] = _Line(name)
@@ -110,6 +120,11 @@ class Lines:
             raise
         return turn if ticket in line.having else None
 
+    def has(self, turn: Turn) -> bool:
+        """Whether the turn has not ended yet."""
+        line = self._lines.get(turn.name)
+        return line is not None and turn.ticket in line.having
+
     def leave(self, turn: Turn) -> None:
         """Give a turn back, or up."""
         line = self._lines.get(turn.name)
@@ -117,14 +132,17 @@ class Lines:
             return
         known = line.waiting.pop(turn.ticket, None) is not None
         line.joined.discard(turn.ticket)
+        had = turn.ticket in line.having
         timer = line.having.pop(turn.ticket, None)
         if timer is not None:
             timer.cancel()
-        if known or timer is not None:
+        if known or had:
             self._send_leave(line, turn.ticket)
         self._news.set()
 
     def _send_leave(self, line: _Line, ticket: str) -> None:
+        if self.closed:  # the others take it from there, as from a process that has ended
+            return
         line.leaving.add(ticket)
         self._database.home.spawn(lambda: self._leave(line, ticket))
 
@@ -159,7 +177,8 @@ class Lines:
             return
         line.joined.discard(ticket)
         turn = Turn(line.name, ticket)
-        line.having[ticket] = asyncio.get_running_loop().call_later(MOST, self.leave, turn)
+        loop = asyncio.get_running_loop()
+        line.having[ticket] = loop.call_later(self._most, self.leave, turn) if self._most is not None else None
         granted.set_result(None)
 
     def _watch(self) -> None:
@@ -234,8 +253,12 @@ class Lines:
             self._drop(line, set(line.waiting))
 
     async def close(self) -> None:
-        """Nobody here waits any more."""
+        """Nobody here waits or has a turn any more. What a node has left running stands in no line after that."""
         self._give_up()
+        for line in list(self._lines.values()):
+            for ticket in list(line.having):
+                self.leave(Turn(line.name, ticket))
+        self.closed = True
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])

@@ -31,10 +31,10 @@ INSERT_EXPOSURE = "INSERT INTO underwriting.exposure (account_id, application_id
 async def commit(state: State) -> Command[str]:
     """Stage the decision and, if approved, the draw on the line.
 
-    The decision was made in an earlier super-step, on facts that may have moved since: two steps are two transactions.
-    So the line is asked again here, in the transaction that writes, whether it has room: a condition, which draws of
-    others leave as it is while there is enough. If there is not, the application is assessed again; after
-    `MAX_REASSESSMENTS` rounds it is referred to a human.
+    The decision was made in earlier super-steps, on facts that may have moved since. What account and applicant are is
+    guarded (see `flow`). The line is asked again here, in the transaction that writes, whether it has room: a
+    condition, which draws of others leave as it is while there is enough. If there is not, the application is assessed
+    again; after `MAX_REASSESSMENTS` rounds it is referred to a human.
 
     May run many times; nothing but the staged writes of the last time takes effect.
     """

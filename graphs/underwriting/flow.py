@@ -7,6 +7,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import RetryPolicy
 from pydantic import ValidationError
 
+from superstep import guard
 from superstep.graphs.underwriting.bureau import BureauUnavailable
 from superstep.graphs.underwriting.checks import bureau, exposure, identity, policy
 from superstep.graphs.underwriting.commit import commit
@@ -34,7 +35,11 @@ def build() -> StateGraph[State]:
     flow.add_node("policy", policy)
     flow.add_node("decide", decide, retry_policy=MODEL_RETRY, destinations=("review", "commit"))
     flow.add_node("review", review, destinations=("exposure", "commit"))
-    flow.add_node("commit", commit, destinations=("exposure", END))
+    # Who the applicant is may change while a human thinks: then the application is planned anew. What the line has room
+    # for is `commit`'s own to ask, as a condition: a guard on the exposure would not let other draws pass.
+    # Applications of 0.1.0 that still wait for a human were planned before there was a guard: they go on without.
+    guarded = guard(commit, on=("plan", "identity"), otherwise="plan", unknown="run")
+    flow.add_node("commit", guarded, destinations=("plan", "exposure", END))
     flow.add_edge(START, "plan")
     # Three single edges, not one that waits for all: the checks run in one super-step, so `policy` runs once after
     # them, and a reassessment can enter at `exposure` alone.

@@ -36,7 +36,7 @@ async def plan(state: State) -> Command[str]:
         InputInvalid: The application is malformed, names an account or product that does not exist, or has the id of
             an application for another account.
     """
-    application = accept(state)
+    application = state["application"] if _is_planned_anew(state) else accept(state)
     step = current_step()
     row = await step.fetchrow(
         "SELECT a.id, a.status, p.annual_income FROM underwriting.account a "
@@ -55,6 +55,12 @@ async def plan(state: State) -> Command[str]:
     # What an earlier application left on this thread is cleared.
     fresh = {"bureau": None, "decision": None, "review": None, "reassessments": 0}
     return Command(update={"application": application, "plan": made, **fresh}, goto=checks)
+
+
+def _is_planned_anew(state: State) -> bool:
+    """Whether the graph came back here, with a decision that was not written. The input is there at first only."""
+    decision = state.get("decision")
+    return "account_id" not in state and decision is not None and not decision["recorded"]
 
 
 def accept(state: State) -> Application:

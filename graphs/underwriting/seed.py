@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from superstep import embedder, prompts, seed_prompts
+from superstep import embedder, prompts, seed_prompts, seed_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,8 +24,6 @@ EXAMPLE_ACCOUNT = "A-0001"
 ACCOUNTS = 400
 
 _HERE = Path(__file__).parent
-# The last table stands for all, since they are made in one transaction.
-_IS_READY = "SELECT to_regclass('underwriting.policy') IS NOT NULL"
 
 
 class PolicyPassage(NamedTuple):
@@ -63,34 +61,20 @@ async def setup(saver: TransactionalSaver) -> None:
         ProviderUnavailable: The embedding model is not installed.
     """
     await seed_prompts(saver, Path(prompts.__file__).parent)
-    if await _is_ready(saver):
-        return
+    await seed_tables(saver, "underwriting.policy", lambda: _create(saver))
+
+
+async def _create(saver: TransactionalSaver) -> None:
     await saver.arequire_vectors()
     known = list(passages())
     vectors = await embedder().embed([passage.content for passage in known])
-    try:
-        async with saver.transaction() as tx:
-            await _create(tx, known, vectors)
-    except Exception:
-        # Two that create the same schema meet at its name: the second waits for the first, then fails, and by then
-        # everything is there. An advisory lock would not be simpler: the transaction that waited for it has an old
-        # snapshot and an old catalogue cache, and has to start over just the same.
-        if not await _is_ready(saver):
-            raise
-
-
-async def _is_ready(saver: TransactionalSaver) -> bool:
     async with saver.transaction() as tx:
-        return bool(await tx.fetchval(_IS_READY))
-
-
-async def _create(tx: Any, known: Sequence[PolicyPassage], vectors: Sequence[Sequence[float]]) -> None:
-    await tx.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
-    await _insert_accounts(tx)
-    await _insert_passages(tx, known, vectors)
-    # Without statistics the planner takes a fresh table for tiny and scans it; see schema.sql.
-    for table in ("applicant", "account", "credit_line", "exposure", "policy"):
-        await tx.execute(f"ANALYZE underwriting.{table}")
+        await tx.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
+        await _insert_accounts(tx)
+        await _insert_passages(tx, known, vectors)
+        # Without statistics the planner takes a fresh table for tiny and scans it; see schema.sql.
+        for table in ("applicant", "account", "credit_line", "exposure", "policy"):
+            await tx.execute(f"ANALYZE underwriting.{table}")
 
 
 def passages() -> Iterator[PolicyPassage]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,9 +22,11 @@ from superstep.providers.policy.estimate import tokens
 from superstep.providers.policy.failures import Failure, classify
 from superstep.providers.records.ports import hooks
 from superstep.providers.routing.budgets import limit_of
+from superstep.runtime.telemetry.switch import active
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from langchain_core.messages import BaseMessage
 
@@ -93,6 +96,7 @@ class Call:
         reservation: what it has reserved of budgets, to be released when it has ended.
         text: of all deployments that answered a part of it.
         first_token_at: when the first token came, in loop time; of streams.
+        trace: its span; `None` while telemetry is off.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class Call:
         self.reservation = reservation
         self.text = ""
         self.first_token_at: float | None = None
+        self.trace = active.telemetry.call(request.route) if active.telemetry is not None else None
         self._request = request
         self._redaction = redaction
         self._recent = recent
@@ -139,8 +144,9 @@ class Call:
     async def failed(self, error: RuntimeFault) -> None:
         """No deployment answered, or none to the end: hand the record to the process's recorder."""
         self._charge(None)
+        record = self._record("failed", None, f"{type(error).__name__}: {error}")
         if (keep := hooks().record) is not None:
-            await keep({**self._record("failed", None), "error": f"{type(error).__name__}: {error}"})
+            await keep(record)
 
     def abandoned(self, output: Output | None = None) -> None:
         """The caller is gone. The record is stored in the background, since a cancelled caller must not wait."""
@@ -151,10 +157,16 @@ class Call:
         if output is not None:
             self._count(output)
         self._charge(None)
+        try:  # at once: the run that it is charged to may be over in a moment
+            recording = keep(self._record("abandoned", output, "abandoned by the caller"))
+        except Exception:  # noqa: BLE001 - no caller is left to raise it to
+            _log.warning("An abandoned call of route %r could not be recorded", self.ask.route, exc_info=True)
+            reservation.release()
+            return
 
         async def record() -> None:
             try:
-                await keep({**self._record("abandoned", output), "error": "abandoned by the caller"})
+                await recording
             except Exception:  # noqa: BLE001 - no caller is left to raise it to
                 _log.warning("An abandoned call of route %r could not be recorded", self.ask.route, exc_info=True)
 
@@ -162,6 +174,16 @@ class Call:
         _recording.add(task)
         task.add_done_callback(_recording.discard)
         task.add_done_callback(lambda _: reservation.release())  # what it has spent is known from now on
+
+    def current(self) -> AbstractContextManager[None]:
+        """Around what is sent: with telemetry, that belongs to the call's span."""
+        return nullcontext() if self.trace is None else self.trace.current()
+
+    def close(self) -> None:
+        """Its caller has nothing more of it: what it has reserved is free."""
+        if self.trace is not None:
+            self.trace.close()
+        self.reservation.release()
 
     def _count(self, output: Output) -> tuple[int, int]:
         """Add a deployment's output to what the call has cost; its tokens in and out."""
@@ -195,9 +217,9 @@ class Call:
         self._usd = None if usd is None or self._usd is None else self._usd + usd
         return usd
 
-    def _record(self, outcome: str, output: Output | None) -> CallRecord:
+    def _record(self, outcome: str, output: Output | None, error: str | None = None) -> CallRecord:
         request, deployment = self._request, output.deployment if output else None
-        return {
+        record: CallRecord = {
             "route": request.route,
             "outcome": outcome,
             "deployment": deployment.name if deployment else None,
@@ -214,9 +236,12 @@ class Call:
             "tags": sorted(request.tags),
             "offline": deployment is not None and deployment.provider == "offline",
             "hedged": self.ask.attempts.hedged,
-            "error": None,
+            "error": error,
             "content": self._redaction.content(request.messages, self.text if output or self.text else None),
         }
+        if self.trace is not None:
+            self.trace.ended(record, deployment.model if deployment else None, request.messages, self.text)
+        return record
 
     def _ms(self, at: float) -> float:
         return round((at - self._began) * 1000, 3)

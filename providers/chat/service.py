@@ -90,7 +90,7 @@ class Service:
             finally:
                 answer.lease.abandoned()  # no effect on one that has ended: whatever fails here, its slot is free
         finally:
-            call.reservation.release()
+            call.close()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatGenerationChunk, None]:
         """The chunks of the answer; the last one has the record. Raises what `answer` does.
@@ -105,7 +105,7 @@ class Service:
                 async for chunk in chunks:
                     yield chunk
         finally:
-            call.reservation.release()
+            call.close()
 
     async def _streamed(self, call: Call, request: ChatRequest) -> AsyncGenerator[ChatGenerationChunk, None]:
         messages = list(request.messages)
@@ -151,7 +151,8 @@ class Service:
         """Have the call answered, and see to its record if it is not."""
         failure: ProviderExhausted
         try:
-            return await self.router.route(call.ask, send, discard)
+            with call.current():
+                return await self.router.route(call.ask, send, discard)
         except ProviderExhausted as error:
             failure = error
         except RuntimeFault as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
@@ -32,9 +34,10 @@ __all__ = ["OfflineChatModel", "qualified_name"]
 class OfflineChatModel(BaseChatModel):
     """Answers from rules, at once, without a network: a pure function of the request.
 
-    Equal requests get equal answers in every process. Text that no rule supplied starts with `[offline]`, and every
-    message says in `response_metadata` that no model produced it. Structured output, tool calls, streaming word by word
-    and caching work as with any chat model; token counts are estimates (four characters a token).
+    Only a reply that says how many `seconds` it takes comes later. Equal requests get equal answers in every process.
+    Text that no rule supplied starts with `[offline]`, and every message says in `response_metadata` that no model
+    produced it. Structured output, tool calls, streaming word by word and caching work as with any chat model; token
+    counts are estimates (four characters a token).
 
     Attributes:
         route: name of the route it serves.
@@ -66,34 +69,44 @@ class OfflineChatModel(BaseChatModel):
     def _generate(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
-        message = self._answer(messages, stop, kwargs)
+        message, seconds = self._answer(messages, stop, kwargs)
+        time.sleep(seconds)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _agenerate(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
-        return self._generate(messages, stop, **kwargs)
+        message, seconds = self._answer(messages, stop, kwargs)
+        await asyncio.sleep(seconds)
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _stream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         # LangChain reports each chunk to the callbacks itself; reporting here too would show every word twice.
-        for chunk in _chunks(self._answer(messages, stop, kwargs)):
+        message, seconds = self._answer(messages, stop, kwargs)
+        time.sleep(seconds)
+        for chunk in _chunks(message):
             yield ChatGenerationChunk(message=chunk)
 
     async def _astream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
-        for chunk in self._stream(messages, stop, **kwargs):
-            yield chunk
+        message, seconds = self._answer(messages, stop, kwargs)
+        await asyncio.sleep(seconds)
+        for chunk in _chunks(message):
+            yield ChatGenerationChunk(message=chunk)
 
-    def _answer(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> AIMessage:
+    def _answer(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
+    ) -> tuple[AIMessage, float]:
+        """The answer, and the seconds it takes."""
         request = parse_request(self.route, messages, tools=kwargs.get("tools"), tool_choice=kwargs.get("tool_choice"))
         ruled = self.rules(request) if self.rules is not None else None
         reply = _generic(request) if ruled is None else _full(ruled, request)
         text = _cut(reply.text, stop)
         calls = [{"name": call.name, "args": dict(call.args)} for call in reply.tool_calls]
-        return AIMessage(
+        message = AIMessage(
             content=text,
             tool_calls=[
                 {**call, "id": _call_id(request, index), "type": "tool_call"} for index, call in enumerate(calls)
@@ -105,6 +118,7 @@ class OfflineChatModel(BaseChatModel):
             },
             usage_metadata=_usage(request, text, calls),
         )
+        return message, reply.seconds
 
 
 def _full(ruled: OfflineReply | str | dict[str, Any] | BaseModel, request: OfflineRequest) -> OfflineReply:

@@ -24,10 +24,17 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class OfflineReply:
-    """An answer in full: text, tool calls, or both."""
+    """An answer in full: text, tool calls, or both.
+
+    Attributes:
+        text: what it says.
+        tool_calls: what it asks for.
+        seconds: how long it takes to come, for flows that want to be watched or tested with a model that thinks.
+    """
 
     text: str = ""
     tool_calls: Sequence[ToolCall] = ()
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

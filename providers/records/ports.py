@@ -1,6 +1,7 @@
 """What the application plugs in: this library knows no database, yet its calls are recorded and budgeted.
 
-All hooks are asked in the context of the call, so that they can find the super-step it belongs to.
+All hooks are asked in the context of the call, so that they can find the super-step it belongs to. A recorder finds it
+when it is called, and may be awaited later.
 """
 
 from __future__ import annotations

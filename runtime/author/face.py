@@ -8,10 +8,21 @@ from __future__ import annotations
 
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.providers import chat_model, embedder
+from superstep.runtime.author.guard import guard
 from superstep.runtime.author.prompts import prompt, prompt_sync
-from superstep.runtime.author.seed import seed_prompts
+from superstep.runtime.author.seed import seed_prompts, seed_tables
 from superstep.runtime.wiring import join
 
-__all__ = ["TransactionalSaver", "chat_model", "current_step", "embedder", "prompt", "prompt_sync", "seed_prompts"]
+__all__ = [
+    "TransactionalSaver",
+    "chat_model",
+    "current_step",
+    "embedder",
+    "guard",
+    "prompt",
+    "prompt_sync",
+    "seed_prompts",
+    "seed_tables",
+]
 
 join()

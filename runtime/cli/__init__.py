@@ -15,13 +15,26 @@ from typing import TYPE_CHECKING
 
 import click
 
+from superstep.runtime.cli.collections import commands as collection_commands
 from superstep.runtime.cli.database import commands as database_commands
+from superstep.runtime.cli.demo import commands as demo_commands
+from superstep.runtime.cli.effects import commands as effect_commands
+from superstep.runtime.cli.imports import commands as import_commands
+from superstep.runtime.cli.ingest import commands as ingest_commands
 from superstep.runtime.cli.inspect import commands as inspect_commands
+from superstep.runtime.cli.memory import commands as memory_commands
+from superstep.runtime.cli.metrics import commands as metric_commands
 from superstep.runtime.cli.models import commands as model_commands
 from superstep.runtime.cli.options import Common, common_options
 from superstep.runtime.cli.prompts import commands as prompt_commands
 from superstep.runtime.cli.render.streams import complain, reserve_stdout, standing_streams, write_off
+from superstep.runtime.cli.run import bulk
 from superstep.runtime.cli.run import commands as run_commands
+from superstep.runtime.cli.run import cron as planning
+from superstep.runtime.cli.run import reconcile as reconciling
+from superstep.runtime.cli.run import submit as submitting
+from superstep.runtime.cli.top import commands as top_commands
+from superstep.runtime.cli.worker import commands as worker_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,15 +63,32 @@ def cli() -> None:
 for command in (
     run_commands.run,
     run_commands.resume,
+    submitting.submit,
+    planning.cron,
+    worker_commands.worker,
+    worker_commands.runs,
+    worker_commands.limits,
     inspect_commands.threads,
     inspect_commands.history,
     inspect_commands.show,
     inspect_commands.graph,
     model_commands.models,
+    metric_commands.metrics,
+    top_commands.top,
+    reconciling.reconcile,
     prompt_commands.prompts,
+    effect_commands.effects,
+    memory_commands.memory,
+    ingest_commands.ingest,
+    collection_commands.collection,
     database_commands.db,
+    import_commands.import_threads,
+    demo_commands.demo,
 ):
     cli.add_command(command)
+
+for command in (bulk.resume, bulk.cancel, bulk.fork):
+    inspect_commands.threads.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,10 +11,11 @@ from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     from superstep.runtime.settings.settings import CommandSettings
 
-__all__ = ["Common", "common_options", "json_option", "pass_common"]
+__all__ = ["Common", "Duration", "common_options", "json_option", "pass_common"]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -69,6 +70,21 @@ class Common:
             for warning in project.warnings(imports=imports, runs=runs):
                 self.warn(warning)
         return load_settings(file=self.config, flags={"url": self.db, "schema": self.schema})
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """A length of time, such as 30d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read it; refuse what is none."""
+        from superstep.runtime.settings.retention import duration
+
+        try:
+            return duration(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r} {error}.", param, ctx)
 
 
 def _remember(context: click.Context, option: click.Parameter, value: Any) -> None:

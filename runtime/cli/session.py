@@ -8,17 +8,18 @@ import signal
 import sys
 import threading
 from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from superstep.runtime.cli.exits import Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from superstep.checkpointer import StoredThreads, TransactionalSaver
     from superstep.runtime.settings.settings import CommandSettings
 
-__all__ = ["Stop", "open_saver", "open_threads", "run_async", "where"]
+__all__ = ["Stop", "ask_threads", "open_saver", "open_threads", "run_async", "where"]
 
 # SQLSTATE of a table or a schema that is not there.
 NO_TABLES = frozenset({"42P01", "3F000"})
@@ -38,15 +39,19 @@ class Stop:
 
     def listen(self) -> None:
         """Let the first SIGINT or SIGTERM cancel the current task, and the second one kill the process."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if task := asyncio.current_task():
+            self.call(task.cancel)
+
+    def call(self, act: Callable[[], object]) -> None:
+        """Let the first SIGINT or SIGTERM do something else, instead of what it would have done."""
+        loop = asyncio.get_running_loop()
 
         def on_signal(number: int) -> None:
             self.number = number
             for each in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(each)
                 signal.signal(each, signal.SIG_DFL)
-            if task:
-                task.cancel()
+            act()
 
         for number in (signal.SIGINT, signal.SIGTERM):
             # Windows and threads other than the main one have no such handlers: KeyboardInterrupt does it there.
@@ -118,15 +123,7 @@ async def open_saver(settings: CommandSettings, *, prepare: bool) -> AsyncIterat
     """
     from superstep.checkpointer import TransactionalSaver
 
-    database = settings.database
-    opening = TransactionalSaver.from_conn_string(
-        database.url,
-        schema=database.schema,
-        pool_min=database.pool_min,
-        pool_max=database.pool_max,
-        hold_idle=database.hold_idle,
-        hold_max=database.hold_max,
-    )
+    opening = TransactionalSaver.from_conn_string(**asdict(settings.database))
     async with opening as saver, _with_tables(saver, settings, prepare=prepare):
         yield saver
 
@@ -142,6 +139,16 @@ async def open_threads(settings: CommandSettings, *, prepare: bool = False) -> A
         _with_tables(threads, settings, prepare=prepare),
     ):
         yield threads
+
+
+def ask_threads(settings: CommandSettings, ask: Callable[[StoredThreads], Awaitable[Result]]) -> Result:
+    """Open the threads, ask them one thing, and close them. See `open_threads` and `run_async`."""
+
+    async def main(_: Stop) -> Result:
+        async with open_threads(settings) as threads:
+            return await ask(threads)
+
+    return run_async(main)
 
 
 @asynccontextmanager

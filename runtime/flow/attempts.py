@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
@@ -11,23 +13,26 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from langgraph.types import Command
 
-from superstep.checkpointer import CACHE, AttemptControl, EarlierAttempt, RunOptions
+from superstep.checkpointer import CACHE, AttemptControl, EarlierAttempt, RunOptions, graph_version
 from superstep.runtime.flow.answers import for_open_questions, names_any
+from superstep.runtime.flow.double_texting import Admission, checked_strategy, interrupted
 from superstep.runtime.flow.node_cache import FactlessCache
 from superstep.runtime.flow.retry import Tries
 from superstep.runtime.flow.stream_gate import Gate
+from superstep.runtime.telemetry.switch import active
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 
     from langchain_core.runnables import RunnableConfig
     from langgraph.cache.base import BaseCache
     from langgraph.types import StateSnapshot
 
-    from superstep.checkpointer import GraphCall, Lease, TransactionalSaver
-    from superstep.runtime.faults import StepConflict
+    from superstep.checkpointer import Delivery, GraphCall, Lease, TransactionalSaver
+    from superstep.runtime.faults import GraphChanged, StepConflict, ThreadBusy
     from superstep.runtime.flow.retry import Settings
     from superstep.runtime.flow.stream_gate import Chunk, Shape
+    from superstep.runtime.telemetry.spans import RunTrace
 
 __all__ = ["Attempts", "Retried", "with_factless_cache"]
 
@@ -37,6 +42,8 @@ class Retried(Protocol):
 
     settings: Settings
     label: str | None
+    version: str | None
+    migrate: Callable[[dict[str, Any], str], Any] | None
     cache: BaseCache[Any] | None
     on_conflict: Callable[[StepConflict], None] | None
 
@@ -45,6 +52,7 @@ class Retried(Protocol):
         ...
 
 
+_log = logging.getLogger(__name__)
 _PLACE = ("thread_id", "checkpoint_id", "checkpoint_ns")
 
 
@@ -54,9 +62,10 @@ class Attempts:
     Attributes:
         given: what the next attempt is entered with.
         gate: holds back what is not committed.
+        admission: how the call gets its thread if that is being run; `None` leaves it to the settings.
     """
 
-    def __init__(
+    def __init__(  # long: what one run has to know
         self,
         flow: Retried,
         saver: TransactionalSaver,
@@ -67,10 +76,15 @@ class Attempts:
         options: dict[str, Any],
         *,
         whole: bool,
+        trial_of: str | None = None,
+        delivery: Delivery | None = None,
+        strategy: str | None = None,
     ) -> None:
         self.given = given
         self.gate = Gate(shape)
         self._flow = flow
+        self._version = graph_version(flow, flow.version)  # type: ignore[arg-type]  # a flow is a graph
+        self._lifted = False
         self._saver = saver
         self._first = given
         self._thread_id = str(call.conf["thread_id"])
@@ -81,15 +95,51 @@ class Attempts:
         self._to_latest = call.to_latest
         self._shape = shape
         self._whole = whole
+        self._trial_of = trial_of
+        self._delivery = delivery
         self._callers_control = options.pop("control", None) or RunControl()
         self._options = _durable(options)
         self._tried = Tries(flow.settings)
         self._spent: set[str] = set()  # names of questions whose answers count no more
         self._before: EarlierAttempt | None = None
         self._lease: Lease | None = None
+        self.admission: Admission | None = None
+        if strategy := checked_strategy(strategy) or flow.settings.multitask_strategy:
+            if isinstance(given, Command) and given.resume is not None and not names_any(given):
+                strategy = "reject"  # by the time the thread is free, it may wait for the answer to another question
+            self.admission = Admission(saver, self._thread_id, strategy, flow.settings.interrupt_grace)
+        self._began = False
         self._key: object = None
         self._status = "unfinished"  # stands for a run that was cancelled, closed early or drained
         self._error: str | None = None
+        self._failure: BaseException | None = None
+        self._telemetry = active.telemetry
+        self._around = None if self._telemetry is None else self._telemetry.around()
+        self._trace: RunTrace | None = None
+
+    @property
+    def _brings_input(self) -> bool:
+        return self.given is not None and not isinstance(self.given, Command)
+
+    @property
+    def _takes_over(self) -> bool:
+        return self._flow.settings.take_over if self.admission is None else self.admission.takes_over
+
+    async def admit(self, refused: ThreadBusy | None = None) -> None:
+        """Before the thread is held: wait for it, or end who runs it. On the saver's loop.
+
+        Args:
+            refused: why it could not be held after the last time.
+
+        Raises:
+            ThreadBusy: it is being run, and that is to go on; or whoever refused it did so when it had begun.
+        """
+        if self.admission is None:
+            raise AssertionError("nothing was said of how to wait")
+        self._status, self._error = "unfinished", None
+        again = await self.admission.admit(brings_input=self._brings_input) if not self._began else False
+        if refused is not None and not again:
+            raise refused
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -98,7 +148,10 @@ class Attempts:
         Raises:
             ThreadBusy: another run of this process is at work on it.
         """
-        with self._saver.runs.leases.exclusive(self._thread_id) as self._lease:
+        over = self.admission.over if self.admission is not None else None
+        with self._saver.runs.leases.exclusive(self._thread_id, over=over) as self._lease:
+            if self.admission is not None:
+                self._lease.on_claim = self.admission.has_thread
             yield
 
     @contextmanager
@@ -107,9 +160,11 @@ class Attempts:
         try:
             yield
         except GraphDrained:
+            if self._lease is not None and self._lease.stopping and not self._callers_control.drain_requested:
+                raise interrupted(self._thread_id) from None
             raise
         except Exception as e:
-            self._status, self._error = "failed", f"{type(e).__name__}: {e}"
+            self._status, self._error, self._failure = "failed", f"{type(e).__name__}: {e}", e
             raise
 
     async def enter(self) -> None:
@@ -117,6 +172,7 @@ class Attempts:
 
         On the saver's loop. A run that had the thread before and was left is ended, so that it holds nothing any more.
         """
+        await self._begin_trace()
         left = self._lease.taken_from if self._lease is not None else None
         if left is not None:
             await self._saver.runs.end(left.key)
@@ -131,11 +187,20 @@ class Attempts:
             self._flow.label,
             accept,
             tells_questions_apart=True,
-            take_over=settings.take_over,
+            take_over=self._takes_over,
             tells_its_end=self._lease is not None,
             after=self._before,
+            isolated_as_flow=settings.isolation == "flow",
+            trial_of=self._trial_of,
+            effects=settings.effects,
+            delivery=self._delivery,
+            version=self._version,
+            resumes=not self._brings_input,
+            trace=self._trace,
         )
-        self._key = control = AttemptControl(run_options, self._callers_control)
+        lease = self._lease
+        stopping = (lambda: lease.stopping) if lease is not None else bool
+        self._key = control = AttemptControl(run_options, self._callers_control, stopping)
         if self._lease is not None:
             self._lease.key = control
         self.gate = Gate(self._shape, again=self._tried.conflicts > 0)
@@ -180,6 +245,9 @@ class Attempts:
             ConflictExhausted: there is no next one.
         """
         run = self._saver.runs.find(self._key, self._thread_id)
+        if self._trace is not None:
+            self._trace.conflict(conflict.tasks, conflict.attempts)
+        _log.info("Conflict of thread %s: tried again", self._thread_id, extra=self._told(nodes=conflict.tasks))
         pause = self._tried.after(conflict, progressed=run is not None and run.commits > 0)
         if self._flow.on_conflict is not None:
             self._flow.on_conflict(conflict)
@@ -193,13 +261,33 @@ class Attempts:
             if run.token is not None:
                 self._before = EarlierAttempt(run.token, uuid4())
         await self._saver.runs.end(self._key)
-        await asyncio.sleep(pause)
+        if not self._saver.runs.turns.keeps(self._thread_id):
+            await asyncio.sleep(pause)
         if run is not None and run.moved and self._to_latest:
             # The run has stored something, the fork checkpoint at least: go on from there, not from the checkpoint
             # that the caller addressed.
             self._config = _patched(self._config, **self._to_latest)
             self._to_latest = {}
         self.given = await self._go_on()
+
+    async def lift(self, changed: GraphChanged) -> None:
+        """Lift what the thread has left unfinished to this version of the graph, once. On the saver's loop.
+
+        What was asked is asked again, by the new code: an answer of the caller was for another question.
+
+        Raises:
+            GraphChanged: it cannot be lifted.
+        """
+        if self._flow.migrate is None or self._lifted or changed.thread_id != self._thread_id:
+            raise changed
+        if self._place.get("checkpoint_id"):
+            raise changed  # what it goes on from is in the past
+        self._lifted = True
+        await self._saver.alift(self._thread_id, self._version, self._flow.migrate, take_over=self._takes_over)
+        if isinstance(self.given, Command):
+            rest = replace(self.given, resume=None)
+            self.given = rest if rest.update or rest.goto else None
+        self._first = self.given
 
     async def _go_on(self) -> Any:
         """What to re-enter with: nothing new, except answers to interrupts that are not stored with the thread.
@@ -225,9 +313,45 @@ class Attempts:
         withdrawn = await self._saver.awithdrawn(self._thread_id)
         return for_open_questions(self._first, state.interrupts, withdrawn)
 
+    async def dismiss(self) -> None:
+        """The call is over, begun or not. On the saver's loop."""
+        if self.admission is not None:
+            await self.admission.leave()
+
     async def finish(self) -> None:
         """Record how the run ended, and release what it still holds."""
-        await self._saver.afinish(self._thread_id, self._key, self._status, self._error)
+        self._began = self._began or self._saver.runs.find(self._key, self._thread_id) is not None
+        try:
+            await self._saver.afinish(self._thread_id, self._key, self._status, self._error)
+        finally:
+            if self._trace is not None:
+                self._trace.finish(self._status, self._failure)
+            failure = type(self._failure).__qualname__ if self._failure is not None else None
+            more = self._told(status=self._status, error=failure)
+            _log.info("Run of thread %s: %s", self._thread_id, self._status, extra=more)
+
+    # -- telemetry -------------------------------------------------------------------------------------------------
+
+    async def _begin_trace(self) -> None:
+        """A run that goes on from where another has stopped belongs to the trace of that one."""
+        if self._telemetry is None or self._around is None:
+            return
+        resumed = self._first is None or (isinstance(self._first, Command) and self._first.resume is not None)
+        before = await self._saver.atraceparent(self._thread_id) if resumed else None
+        self._trace = self._telemetry.run(self._around, self._thread_id, self._flow.label, before, resumed=resumed)
+
+    def traced(self, stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        """The stream of an attempt; with telemetry, what it does belongs to the run's span."""
+        return stream if self._trace is None else self._trace.inside(stream)
+
+    def traced_sync(self, stream: Generator[Any, None, None]) -> Generator[Any, None, None]:
+        """As `traced`, for streams that block."""
+        return stream if self._trace is None else self._trace.inside_sync(stream)
+
+    def _told(self, **more: Any) -> dict[str, Any]:
+        """What structured logs say beside the message."""
+        said = {"thread_id": self._thread_id, "graph": self._flow.label, **more}
+        return said if self._trace is None else {**said, "trace_id": self._trace.trace_id}
 
 
 def _lent(lease: Lease, items: Iterator[Any]) -> Iterator[Any]:

@@ -27,6 +27,8 @@ _STEP_FIELDS = (
     "reads",
     "writes",
     "prompts",
+    "guards",
+    "resolved",
     "llm_paid",
     "llm_reused",
     "usd",

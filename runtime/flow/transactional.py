@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing, closing
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -10,7 +11,15 @@ from langgraph.pregel import Pregel
 from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, stop_after_attempt
 
 from superstep.checkpointer import GraphCall, TransactionalSaver, graph_call
-from superstep.runtime.faults import ConfigError, GraphInvalid, StaleRun, StepConflict, ThreadNotGiven
+from superstep.runtime.faults import (
+    ConfigError,
+    GraphChanged,
+    GraphInvalid,
+    StaleRun,
+    StepConflict,
+    ThreadBusy,
+    ThreadNotGiven,
+)
 from superstep.runtime.flow.attempts import Attempts, with_factless_cache
 from superstep.runtime.flow.report import RunReport, run_report
 from superstep.runtime.flow.retry import Settings
@@ -18,25 +27,40 @@ from superstep.runtime.flow.stream_gate import Shape
 from superstep.runtime.wiring import join
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 
     from langchain_core.runnables import RunnableConfig
     from langgraph.types import StateUpdate
 
-__all__ = ["Settings", "Transactional", "transactional"]
+__all__ = ["DELIVERY", "TRIAL_OF", "Settings", "Transactional", "transactional"]
 
 _Graph = Pregel[Any, Any, Any, Any]
 _UPDATES = 12  # tries of an update of the latest state, which may have moved
 
 
-def transactional(graph: Any, *, settings: Settings | None = None, name: str | None = None) -> Transactional:
+def transactional(
+    graph: Any,
+    *,
+    isolation: str | None = None,
+    effects: str | None = None,
+    settings: Settings | None = None,
+    name: str | None = None,
+    version: str | None = None,
+    migrate: Callable[[dict[str, Any], str], Any] | None = None,
+) -> Transactional:
     """Make a compiled graph retry conflicts. The result is a compiled graph of the same class, and used like it.
 
     Args:
         graph: compiled with `checkpointer=` a `TransactionalSaver`, or without one: then it runs with that of the graph
             that it is a part of, or with the one it is given by `copy(update={"checkpointer": saver})`.
+        isolation: "step" or "flow", in place of that of the settings.
+        effects: "again" or "keep", likewise.
         settings: see `Settings`.
         name: kept with each thread; running a thread of another name is refused.
+        version: of the graph, kept with each thread; by default a digest of its structure. What a thread has left
+            unfinished with one version is not gone on with by one that has no place for it. See docs/parked-threads.md.
+        migrate: `migrate(state, from_version)` makes the state of such a thread one of this version: it returns the
+            whole state as a dict, or a `Command` with it that says before which nodes to go on. May be asynchronous.
 
     As a part of another graph (a node, an agent of a supervisor, a call in a node) it is an ordinary subgraph: its
     conflicts are retried by the outermost flow, or raised if that is a plain graph. A call in a node that names a
@@ -56,7 +80,16 @@ def transactional(graph: Any, *, settings: Settings | None = None, name: str | N
     _refuse_foreign(graph.checkpointer)
     join()
     plain = graph.graph if isinstance(graph, Transactional) else graph
-    return _like(type(plain)).around(plain, settings or Settings(), name)
+    settings = settings or Settings()
+    if isolation is not None:
+        settings = replace(settings, isolation=isolation)
+    if effects is not None:
+        settings = replace(settings, effects=effects)
+    flow = _like(type(plain)).around(plain, settings, name)
+    if isinstance(graph, Transactional):
+        flow.version, flow.migrate = graph.version, graph.migrate
+    flow.version, flow.migrate = version or flow.version, migrate or flow.migrate
+    return flow
 
 
 class Transactional(_Graph):
@@ -68,19 +101,23 @@ class Transactional(_Graph):
     Attributes:
         settings: how conflicts are retried.
         label: kept with each thread, see `transactional`.
+        version: what its author calls this version of the graph, if anything.
+        migrate: lifts the state of parked threads to it, see `transactional`.
         on_conflict: called with each `StepConflict` before the retry, for showing progress.
     """
 
     plain_class: ClassVar[type[_Graph]]
     settings: Settings
     label: str | None
+    version: str | None
+    migrate: Callable[[dict[str, Any], str], Any] | None
     on_conflict: Callable[[StepConflict], None] | None
 
     @classmethod
     def around(cls, graph: _Graph, settings: Settings, label: str | None) -> Self:
         """A flow with the attributes of a graph of `plain_class`."""
         flow = cls.__new__(cls)
-        vars(flow).update(vars(graph), settings=settings, label=label, on_conflict=None)
+        vars(flow).update(vars(graph), settings=settings, label=label, version=None, migrate=None, on_conflict=None)
         flow.name = label or graph.name
         return flow
 
@@ -104,8 +141,6 @@ class Transactional(_Graph):
         vars(flow).update(kept)
         return flow
 
-    # -- running -------------------------------------------------------------------------------------------------
-
     def astream(  # type: ignore[override]  # one signature for LangGraph's overloads
         self,
         input: Any,  # noqa: A002 - LangGraph's name
@@ -119,25 +154,46 @@ class Transactional(_Graph):
         """Run and stream as LangGraph does; values and updates of a super-step come once, after its commit.
 
         Every durability is the same here: a super-step is committed before the next one starts. A stream that is left
-        can be forgotten: the next run of the thread takes it over.
+        can be forgotten: the next run of the thread takes it over. With `multitask_strategy=`, as in `Settings`, the
+        call says what becomes of it if the thread is being run.
 
         Raises:
             ConflictExhausted: a super-step conflicted `max_attempts` times. The thread can be resumed.
             StagedWriteFailed: the database rejected a staged write.
             StaleRun: a later run took the thread over.
+            GraphChanged: the thread has left work unfinished that this version of the graph has no place for.
             ThreadBusy: this process is running the thread already; or another one is, and is not to be fenced.
+            RollbackRefused: the run that was to be rolled back has committed domain writes, and goes on.
             ThreadNotGiven: no thread_id.
             GraphInvalid: the graph was given another checkpointer.
         """
         shape = Shape.of(self._mode(stream_mode), subgraphs=subgraphs, version=version)
-        whole = options.pop(_WHOLE, False)
+        how = _how(options)
         call = graph_call(self.config, config, self.checkpointer)
         saver = _saver_of(call)
         if saver is not None:
-            return self._aattempts(Attempts(self, saver, call, input, config, shape, options, whole=whole), saver)
+            run = Attempts(self, saver, call, input, config, shape, options, **how)
+            return self._aattempts(run, saver) if run.admission is None else self._aadmitted(run, saver)
         options.update(stream_mode=stream_mode, subgraphs=subgraphs, version=version)
         stream = super().astream(input, with_factless_cache(self, call, config), **options)
         return cast("AsyncGenerator[Any, None]", stream)
+
+    async def _aadmitted(self, run: Attempts, saver: TransactionalSaver) -> AsyncGenerator[Any, None]:
+        """`_aattempts` of a call that has said what is to be done if the thread is being run."""
+        home, refused = saver.database.home, None
+        try:
+            while True:
+                await home.call(run.admit(refused))
+                try:
+                    async with aclosing(self._aattempts(run, saver)) as items:
+                        async for item in items:
+                            yield item
+                except ThreadBusy as busy:
+                    refused = busy
+                else:
+                    return
+        finally:
+            await home.call(run.dismiss())
 
     async def _aattempts(self, run: Attempts, saver: TransactionalSaver) -> AsyncGenerator[Any, None]:
         home = saver.database.home
@@ -148,7 +204,7 @@ class Transactional(_Graph):
                     while True:
                         try:
                             stream = super().astream(run.given, **run.begin())
-                            async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as chunks:
+                            async with aclosing(run.traced(cast("AsyncGenerator[Any, None]", stream))) as chunks:
                                 async for raw in chunks:
                                     chunk = run.gate.shape.read(raw)
                                     if (commit := run.awaited(chunk)) is not None:
@@ -160,6 +216,8 @@ class Transactional(_Graph):
                         except StepConflict as conflict:
                             pause = run.failed(conflict)
                             await home.call(run.rewind(pause))
+                        except GraphChanged as changed:
+                            await home.call(run.lift(changed))
                         else:
                             return
             finally:
@@ -183,13 +241,29 @@ class Transactional(_Graph):
             NoActiveStep: called on the saver's event loop, which this would block.
         """
         shape = Shape.of(self._mode(stream_mode), subgraphs=subgraphs, version=version)
-        whole = options.pop(_WHOLE, False)
+        how = _how(options)
         call = graph_call(self.config, config, self.checkpointer)
         saver = _saver_of(call)
         if saver is not None:
-            return self._attempts(Attempts(self, saver, call, input, config, shape, options, whole=whole), saver)
+            run = Attempts(self, saver, call, input, config, shape, options, **how)
+            return self._attempts(run, saver) if run.admission is None else self._admitted(run, saver)
         options.update(stream_mode=stream_mode, subgraphs=subgraphs, version=version)
         return super().stream(input, with_factless_cache(self, call, config), **options)
+
+    def _admitted(self, run: Attempts, saver: TransactionalSaver) -> Iterator[Any]:
+        home, refused = saver.database.home, None
+        home.refuse_blocking()
+        try:
+            while True:
+                home.block(run.admit(refused))
+                try:
+                    yield from self._attempts(run, saver)
+                except ThreadBusy as busy:
+                    refused = busy
+                else:
+                    return
+        finally:
+            home.block(run.dismiss())
 
     def _attempts(self, run: Attempts, saver: TransactionalSaver) -> Iterator[Any]:
         home = saver.database.home
@@ -200,7 +274,8 @@ class Transactional(_Graph):
                     home.block(run.enter())
                     while True:
                         try:
-                            with closing(cast("Any", super().stream(run.given, **run.begin()))) as chunks:
+                            stream = super().stream(run.given, **run.begin())
+                            with closing(run.traced_sync(cast("Generator[Any, None, None]", stream))) as chunks:
                                 for raw in chunks:
                                     chunk = run.gate.shape.read(raw)
                                     if (commit := run.awaited(chunk)) is not None:
@@ -210,6 +285,8 @@ class Transactional(_Graph):
                         except StepConflict as conflict:
                             pause = run.failed(conflict)
                             home.block(run.rewind(pause))
+                        except GraphChanged as changed:
+                            home.block(run.lift(changed))
                         else:
                             return
             finally:
@@ -245,8 +322,6 @@ class Transactional(_Graph):
         """`abulk_update_state` for callers without an event loop."""
         return Retrying(**_made_again(config, supersteps))(super().bulk_update_state, config, supersteps)
 
-    # -- looking -------------------------------------------------------------------------------------------------
-
     async def areport(self, config: RunnableConfig) -> RunReport:
         """The thread's latest run. See `RunReport`.
 
@@ -264,8 +339,17 @@ class Transactional(_Graph):
         return run_report(thread_id, self.label, latest, state)
 
 
-_OURS = frozenset({"settings", "label", "on_conflict"})
+_OURS = frozenset({"settings", "label", "version", "migrate", "on_conflict"})
+TRIAL_OF = "_trial_of"  # the thread that is decided again, see `reconcile`
+DELIVERY = "_delivery"  # the queued run that it is, see `workers`
+_STRATEGY = "multitask_strategy"
 _WHOLE = "_whole"  # the stream's consumer is `invoke`, which comes back for sure
+
+
+def _how(options: dict[str, Any]) -> dict[str, Any]:
+    """What of the options of a call is ours, taken out of them."""
+    ours = {"trial_of": TRIAL_OF, "strategy": _STRATEGY, "delivery": DELIVERY}
+    return {"whole": options.pop(_WHOLE, False), **{name: options.pop(key, None) for name, key in ours.items()}}
 
 
 @cache

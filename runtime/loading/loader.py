@@ -24,6 +24,7 @@ from superstep.runtime.loading.modules import closest, hidden, import_file, impo
 from superstep.runtime.loading.project import Project, read_project
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -41,7 +42,7 @@ class LoadedGraph:
     Attributes:
         name: what a thread remembers and `runtime resume` loads again: the shortest form that finds the graph.
         graph: the `StateGraph` or the compiled graph, as its author left it.
-        module: the module, for its optional hooks `setup`, `lifespan` and `example_input`.
+        module: the module, for its optional hooks `setup`, `lifespan`, `example_input`, `version` and `migrate`.
         resources: what a factory has opened for the graph.
     """
 
@@ -57,6 +58,18 @@ class LoadedGraph:
     def hook(self, name: str) -> Any:
         """Return an optional attribute of the graph's module, or `None`."""
         return getattr(self.module, name, None)
+
+    @property
+    def version(self) -> str | None:
+        """What the module calls this version of its graph: its `version`, if that is a text or a number."""
+        declared = self.hook("version")
+        return str(declared) if isinstance(declared, str | int) and not isinstance(declared, bool) else None
+
+    @property
+    def migrate(self) -> Callable[[dict[str, Any], str], Any] | None:
+        """The function of the module that lifts the state of parked threads to this version, if there is one."""
+        function = self.hook("migrate")
+        return function if callable(function) else None
 
     def compile(self, saver: BaseCheckpointSaver[Any] | None = None) -> Pregel[Any, Any, Any, Any]:
         """Compile the graph on a saver, or attach the saver to a copy of a compiled graph.

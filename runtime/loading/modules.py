@@ -114,7 +114,10 @@ def short_name(name: str) -> str:
 def _has(package: ModuleSpec | None, module: str) -> bool:
     if package is None or package.submodule_search_locations is None:
         return False
-    return PathFinder.find_spec(f"{package.name}.{module}", package.submodule_search_locations) is not None
+    try:
+        return PathFinder.find_spec(f"{package.name}.{module}", package.submodule_search_locations) is not None
+    except KeyError:  # it is a folder without __init__.py, and would be found if its package was imported
+        return True
 
 
 def import_file(path: Path, *roots: Path, entry: str | None = None) -> ModuleType:

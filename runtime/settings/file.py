@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["FIELDS", "RAW_SECTIONS", "SettingsFile", "parsed", "read_settings_file"]
 
 # Read by the layers that they configure, when a command needs those: a mistake in them must not stop `runtime threads`.
-RAW_SECTIONS = ("models", "budgets", "recording", "embeddings", "retention")
+RAW_SECTIONS = ("models", "budgets", "recording", "embeddings", "retention", "derived")
+
+
+_LEAST_LEASE = 0.2
 
 
 def _text(value: Any) -> str:
@@ -54,6 +57,13 @@ def _seconds(value: Any) -> float:
     return seconds
 
 
+def _lease(value: Any) -> float:
+    seconds = _seconds(value)
+    if seconds < _LEAST_LEASE:
+        raise ValueError(f"must be a number of seconds, {_LEAST_LEASE:g} or more")
+    return seconds
+
+
 def _idle(value: Any) -> float | Literal["forever"]:
     if value == "forever":
         return "forever"
@@ -72,6 +82,14 @@ def _choice(*names: str) -> Callable[[Any], str]:
     return parse
 
 
+def _truth(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return bool(value == "true")
+
+
 FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "database": {
         "url": _url,
@@ -81,7 +99,19 @@ FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
         "hold_idle": _idle,
         "hold_max": _seconds,
     },
-    "run": {"max_attempts": _whole(1), "on_stale_answer": _choice("ask", "accept")},
+    "run": {
+        "max_attempts": _whole(1),
+        "on_stale_answer": _choice("ask", "accept"),
+        "multitask_strategy": _choice("reject", "enqueue", "interrupt", "rollback"),
+    },
+    "worker": {"concurrency": _whole(1), "lease": _lease, "grace": _seconds, "tries": _whole(1)},
+    "telemetry": {
+        "trace": _truth,
+        "metrics": _truth,
+        "trace_content": _truth,
+        "log_format": _choice("text", "json"),
+        "log_level": _choice("debug", "info", "warning", "error"),
+    },
 }
 
 

@@ -22,7 +22,15 @@ from superstep.runtime.settings.lines import dotted
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["DatabaseSettings", "RunSettings", "CommandSettings", "load_settings", "without_password"]
+__all__ = ["DatabaseSettings", "RunSettings", "WorkerSettings", "CommandSettings", "load_settings", "without_password"]
+__all__ = [
+    "DatabaseSettings",
+    "RunSettings",
+    "TelemetrySettings",
+    "CommandSettings",
+    "load_settings",
+    "without_password",
+]
 
 DEFAULT_FILE = "runtime.toml"
 
@@ -58,10 +66,49 @@ class RunSettings:
         max_attempts: how often a super-step is tried before `ConflictExhausted`; `None` leaves it to the runtime.
         on_stale_answer: what happens to a human's answer when the facts of its question have moved: ask again, or
             accept it all the same.
+        multitask_strategy: what becomes of a run whose thread is being run; `None` leaves it to the graph, and if that
+            says nothing either, the run is rejected.
     """
 
     max_attempts: int | None = None
     on_stale_answer: Literal["ask", "accept"] = "ask"
+    multitask_strategy: Literal["reject", "enqueue", "interrupt", "rollback"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How a worker takes queued runs.
+
+    Attributes:
+        concurrency: how many at once.
+        lease: seconds without a sign of life after which other workers take what it has.
+        grace: seconds that runs may go on when it stops, until they are handed back as they are.
+        tries: how often a run is tried that ends in an error which may pass.
+    """
+
+    concurrency: int = 10
+    lease: float = 4.0
+    grace: float = 30.0
+    tries: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """What commands that run flows tell of them, see docs/telemetry.md.
+
+    Attributes:
+        trace: spans, for the exporters that `OTEL_TRACES_EXPORTER` names.
+        metrics: measures, for those of `OTEL_METRICS_EXPORTER`.
+        trace_content: spans also hold prompts, answers and the text of SQL statements.
+        log_format: how lines of the log look.
+        log_level: from which level on the project logs; `None` leaves logging as it is.
+    """
+
+    trace: bool = False
+    metrics: bool = False
+    trace_content: bool = False
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +118,8 @@ class CommandSettings:
     Attributes:
         database: where the database is and how it is used.
         run: how runs behave.
+        worker: how workers take them.
+        telemetry: what they tell.
         file: the settings file that was read, if any.
         models: the section of that name as it is in the file; `runtime.settings.models` checks it. Not shown by `repr`,
             because a key may have been written there by mistake. The next three are kept and hidden in the same way.
@@ -78,17 +127,21 @@ class CommandSettings:
         recording: what of requests and answers is kept in call records.
         embeddings: embedders by name.
         retention: how long threads are kept; `runtime.settings.retention` checks it.
+        derived: aggregates over ingested events; `runtime.settings.derived` checks it.
         place: names file, line and key of a value, given the keys and indices that lead to it.
     """
 
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     run: RunSettings = field(default_factory=RunSettings)
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     file: Path | None = None
     models: Any = field(default_factory=dict, repr=False)
     budgets: Any = field(default_factory=dict, repr=False)
     recording: Any = field(default_factory=dict, repr=False)
     embeddings: Any = field(default_factory=dict, repr=False)
     retention: Any = field(default_factory=dict, repr=False)
+    derived: Any = field(default_factory=dict, repr=False)
     place: Callable[[Sequence[str | int]], str] = field(default=dotted, repr=False, compare=False)
 
 
@@ -129,10 +182,11 @@ def load_settings(
             given = _override(key, flags or {}, env)
             if given:
                 found[section][key] = parsed(parse, *given)
-    database, run = _database(found["database"]), RunSettings(**found["run"])
+    sections = _database(found["database"]), RunSettings(**found["run"]), WorkerSettings(**found["worker"])
+    telemetry = TelemetrySettings(**found["telemetry"])
     if read is None:
-        return CommandSettings(database, run)
-    return CommandSettings(database, run, file=path, place=read.place, **read.raw)
+        return CommandSettings(*sections, telemetry)
+    return CommandSettings(*sections, telemetry, file=path, place=read.place, **read.raw)
 
 
 def _database(found: Mapping[str, Any]) -> DatabaseSettings:

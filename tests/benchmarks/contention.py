@@ -30,7 +30,7 @@ __all__ = ["run"]
 
 _SCHEMA = """
 CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL);
-INSERT INTO account SELECT i, 1000000 FROM generate_series(1, 1000) AS i
+INSERT INTO account SELECT i, 1000000 FROM generate_series(1, 10000) AS i
 """
 _READ = "SELECT balance FROM account WHERE id = $1"
 _SET = "UPDATE account SET balance = $2 WHERE id = $1"
@@ -245,7 +245,7 @@ async def _once(saver: TransactionalSaver, work: Work, number_of_process: int = 
     flow = transactional(builder.compile(checkpointer=saver))
     stamp = f"{work.kind} {number_of_process} {time.monotonic_ns()}"
     threads = [f"{stamp} {at}" for at in range(work.flows)]
-    accounts = [1 + (number_of_process * work.flows + at) % 1000 for at in range(work.flows)]
+    accounts = [1 + (number_of_process * work.flows + at) % 10_000 for at in range(work.flows)]
     started = time.perf_counter()
     await asyncio.gather(
         *(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.docs.pages import Shell
 
-PAGE = page("flows.md")
+PAGE, _, REFERENCE = page("flows.md").partition("\n## The flows that come with the project\n")
 
 
 def first_column(heading: str) -> list[str]:
@@ -62,3 +62,30 @@ def test_the_hooks_are_those_that_are_looked_for() -> None:
     named = re.search(r"or a factory of one; (.*?) need not be\s+named", PAGE, re.DOTALL)
     assert named is not None
     assert tuple(re.findall(r"`(\w+)`", named[1])) == loader.USUAL_NAMES
+
+
+def test_the_flows_that_come_with_the_project(shell: Shell, tmp_path: Path) -> None:
+    burst = "graphs/fraud/burst.jsonl"
+    (tmp_path / burst).parent.mkdir(parents=True)
+    (tmp_path / burst).write_bytes((ROOT / burst).read_bytes())
+    lines = commands(REFERENCE)
+    asking = ("E-ana", "--thread pay", "--thread limit", "--thread large", "--thread odd")
+    waiting = {line: 10 for line in lines if any(each in line for each in asking) and '"block": true' not in line}
+    shown = perform(lines, shell, waiting)
+    assert '"status": "paid"' in next(said for line, said in shown.items() if "E-bo" in line)
+    assert "book" in shown["runtime history pay"]
+    assert '"status": "merged"' in shown["runtime resume limit --value true"]
+    assert "land" in shown["runtime history limit"]
+    assert "I remember: prefers answers by e-mail" in next(said for line, said in shown.items() if "descale" in line)
+    assert "O-1003 is refunded: 640.00" in next(said for line, said in shown.items() if "resume large" in line)
+    assert "pay" in shown["runtime history large"]
+    assert "prefers answers by e-mail" in shown["runtime memory list support"]
+    assert shown[f"runtime ingest {burst}"].startswith("8 events ingested")
+    assert '"facts_changed": true' in next(said for line, said in shown.items() if '"block": false' in line)
+    assert '"status": "blocked"' in next(said for line, said in shown.items() if '"block": true' in line)
+    assert "settle" in shown["runtime history odd"]
+
+
+def test_every_flow_of_the_project_is_described() -> None:
+    flows = [path.name for path in (ROOT / "graphs").iterdir() if (path / "__init__.py").exists()]
+    assert {f"graphs.{name}" for name in flows} <= set(re.findall(r"`(graphs\.\w+)`", REFERENCE))

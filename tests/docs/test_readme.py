@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import pytest
 from langgraph.graph import START, StateGraph
 
-from superstep import seed_prompts, transactional
+from superstep import Aggregate, Record, seed_prompts, shared, transactional
 from superstep.checkpointer import TransactionalSaver
+from superstep.checkpointer.shared import declared
+from superstep.reducers import append, merge
 from tests.docs.pages import perform
 
 if TYPE_CHECKING:
@@ -23,6 +26,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+class Case(TypedDict, total=False):
+    card: str
+    case: str
+    question: str
+    plan: str
+    done: bool
 
 
 class Verdict(TypedDict, total=False):
@@ -58,7 +69,7 @@ def run(command: list[str], environment: dict[str, str], cwd: Path) -> str:
 
 
 def test_the_example_is_short_and_prints_what_it_says(environment: dict[str, str], tmp_path: Path) -> None:
-    example, _ = blocks("python")
+    example, *_ = blocks("python")
     assert len([line for line in example.splitlines() if line.strip()]) <= 25
     (tmp_path / "example.py").write_text(
         example.replace("from_conn_string()", "from_conn_string(__import__('os').environ['DATABASE_URL'])")
@@ -69,7 +80,7 @@ def test_the_example_is_short_and_prints_what_it_says(environment: dict[str, str
 
 def test_every_command_is_known() -> None:
     assert [command for command in COMMANDS if not command.startswith("runtime ")] == ["make demo", "make test"]
-    assert len(COMMANDS) == 11
+    assert len(COMMANDS) == 21
 
 
 def test_runtime_commands_in_their_order(shell: Shell, tmp_path: Path) -> None:
@@ -78,10 +89,13 @@ def test_runtime_commands_in_their_order(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "prompts").mkdir()
     (tmp_path / "prompts" / "verify.md").write_text(prompt)
     commands = [command for command in COMMANDS if command.startswith("runtime ")]
-    waits = {command: 10 for command in commands if "--thread van" in command}
+    asks = ("--thread van", "--thread pay", 'approved": true', "--thread large", "--thread odd")
+    ends = ("E-bo", "S-eli")
+    waits = {each: 10 for each in commands if any(ask in each for ask in asks) and not any(end in each for end in ends)}
     shown = perform(commands, shell, waits)
     assert re.search(r"^ +5 +review ", shown["runtime history van"], re.MULTILINE)
     assert '"reviewed": true' in shown["runtime resume van --value true"]
+    assert "paid to" in next(text for command, text in shown.items() if "E-bo" in command)
     assert "production → 1" in shown["runtime prompts list"]
     assert "offline" in shown["runtime models"]
 
@@ -93,7 +107,7 @@ async def test_the_node_with_a_prompt_and_a_model(
         monkeypatch.delenv(key, raising=False)
     (text,) = blocks("markdown")
     (tmp_path / "verify.md").write_text(text)
-    _, node = blocks("python")
+    _, _, node = blocks("python")
     there: dict[str, Any] = {}
     exec(compile(node, "README.md", "exec"), there)
     async with TransactionalSaver.from_conn_string(database_url) as saver:
@@ -107,6 +121,36 @@ async def test_the_node_with_a_prompt_and_a_model(
         (step,) = (await flow.areport({"configurable": {"thread_id": "t"}})).steps
         assert step.prompts == ["verify@1"]
         assert step.calls[0]["prompt"] == "verify@1"
+
+
+async def test_the_four_shapes_are_read_and_written_in_one_step(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(declared, "_declared", dict(declared._declared))
+    shared("case", reducer=merge(notes=append()), default={"notes": []})
+    _, source, _ = blocks("python")
+    there: dict[str, Any] = {}
+    exec(compile(source, "README.md", "exec"), there)
+    payment = {"type": "payment", "at": "2026-01-01T10:00:00Z", "card": "C-1"}
+    async with TransactionalSaver.from_conn_string(database_url) as saver:
+        await saver.ingestion.declare(Aggregate.of("velocity", events="payment", key="card", compute=["count"]))
+        await saver.ingestion.ingest("tests", [Record("0", 0, json.dumps(payment).encode())])
+        async with saver.transaction() as tx:
+            await tx.execute("CREATE TABLE article (id text, content text, metadata jsonb, embedding vector(3))")
+            await tx.execute("INSERT INTO article VALUES ('a', 'how to', '{}', '[1,0,0]')")
+            await tx.execute("CREATE TABLE action (plan text)")
+
+        async def embed(texts: list[str]) -> list[list[float]]:
+            return [[1.0, 0.0, 0.0] for _ in texts]
+
+        saver.embedder.own = embed
+        builder = StateGraph(Case).add_node("planner", there["planner"]).add_node("executor", there["execute"])
+        builder.add_edge(START, "planner").add_edge("planner", "executor")
+        flow = transactional(builder.compile(checkpointer=saver, store=saver.store))
+        given = {"card": "C-1", "case": "K-1", "question": "a refund?"}
+        for before in range(2):
+            out = await flow.ainvoke(given, {"configurable": {"thread_id": str(before)}})
+            assert (out["plan"], out["done"]) == (f"1 payments, 1 articles, {before} notes before", True)
 
 
 def test_make_demo_runs_the_demonstration(environment: dict[str, str], tmp_path: Path) -> None:

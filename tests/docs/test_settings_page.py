@@ -11,7 +11,14 @@ import pytest
 
 from superstep.runtime.loading.project import read_project
 from superstep.runtime.settings.file import FIELDS
-from superstep.runtime.settings.settings import DatabaseSettings, RunSettings, load_settings, variable
+from superstep.runtime.settings.settings import (
+    DatabaseSettings,
+    RunSettings,
+    TelemetrySettings,
+    WorkerSettings,
+    load_settings,
+    variable,
+)
 from tests.docs.pages import blocks, commands, page, perform
 
 if TYPE_CHECKING:
@@ -20,7 +27,12 @@ if TYPE_CHECKING:
     from tests.docs.pages import Shell
 
 PAGE = page("settings.md")
-CLASSES: dict[str, Any] = {"database": DatabaseSettings, "run": RunSettings}
+CLASSES: dict[str, Any] = {
+    "database": DatabaseSettings,
+    "run": RunSettings,
+    "worker": WorkerSettings,
+    "telemetry": TelemetrySettings,
+}
 ROWS = [
     (section, *(cell.strip("` ") if at != 2 else cell.strip() for at, cell in enumerate(line.split("|")[1:5], start=1)))
     for section, body in re.findall(r"^## `\[(\w+)\]`\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
@@ -38,7 +50,7 @@ def test_a_setting_has_that_variable_flag_and_default(
     section: str, key: str, variables: str, flag: str, default: str
 ) -> None:
     assert re.findall(r"`(\w+)`", variables) == [variable(key), *(["DATABASE_URL"] if key == "url" else [])]
-    assert flag == {"url": "--db", "schema": "--schema"}.get(key, "")
+    assert flag == {"url": "--db", "schema": "--schema", "trace": "--trace"}.get(key, "")
     (field,) = [each for each in fields(CLASSES[section]) if each.name == key]
     written = None if default == "none" else tomllib.loads(f"x = {default}")["x"]
     assert field.default == written

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from superstep.checkpointer.commit import barrier
+from superstep.checkpointer.commit import barrier, staged_writes
 from superstep.checkpointer.database.errors import is_serialization_failure
-from superstep.checkpointer.step import callers, snapshot, superstep
+from superstep.checkpointer.step import callers, replay, snapshot
+from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.threads import run
 from superstep.runtime.faults import StaleRun
 
@@ -27,30 +29,32 @@ class Mutant(NamedTuple):
         shape: of the histories that show it.
         hold_idle: of the saver.
         told: what a run ends with, if the rest of the protocol notices by itself.
+        together: commits share transactions, as if they kept meeting.
     """
 
     turn: Callable[[pytest.MonkeyPatch], None]
     shape: str
     hold_idle: float = 0.0
     told: type[Exception] | tuple[()] = ()
+    together: bool = False
 
 
 def _no_validation(patch: pytest.MonkeyPatch) -> None:
     async def holds(*_: Any) -> bool:
         return True
 
-    patch.setattr(snapshot, "still_holds", holds)
+    patch.setattr(replay, "still_holds", holds)
 
 
 def _no_serializable_transactions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(snapshot, "_OPEN", snapshot._OPEN.replace("SERIALIZABLE", "READ COMMITTED"))
+    patch.setattr(snapshot, "OPEN", snapshot.OPEN.replace("SERIALIZABLE", "READ COMMITTED"))
 
 
 def _siblings_are_not_looked_at(patch: pytest.MonkeyPatch) -> None:
     async def moved(*_: Any) -> bool:
         return False
 
-    patch.setattr(superstep.SuperStep, "moved_by_siblings", moved)
+    patch.setattr(staged_writes, "_moved_by_siblings", moved)
 
 
 def _callers_are_not_asked(patch: pytest.MonkeyPatch) -> None:
@@ -61,12 +65,12 @@ def _what_a_subgraph_was_called_on_is_not_kept(patch: pytest.MonkeyPatch) -> Non
     patch.setattr(callers.Callers, "to_note", lambda *_: [])
 
 
-def _nobody_waits_for_commits_below(patch: pytest.MonkeyPatch) -> None:
+def _nobody_waits_for_stores_below(patch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def nothing(*_: Any) -> Iterator[None]:
         yield
 
-    patch.setattr(run.Run, "commits_below", nothing)
+    patch.setattr(run.Run, "stores_below", nothing)
     patch.setattr(callers.Callers, "refuse_drifted", lambda *_: None)
 
 
@@ -96,15 +100,39 @@ def _drifted_tasks_commit(patch: pytest.MonkeyPatch) -> None:
 def _a_failed_commit_counts(patch: pytest.MonkeyPatch) -> None:
     finish = barrier.Barrier._finish
 
-    async def hopeful(self: Any, conn: Any, step: Any) -> None:
+    async def hopeful(self: Any, step: Any, effects: Any, turn: Any) -> None:
         try:
-            await finish(self, conn, step)
+            await finish(self, step, effects, turn)
         except Exception as e:
             if not is_serialization_failure(e):
                 raise
             await step.snapshot.lost(e)
 
     patch.setattr(barrier.Barrier, "_finish", hopeful)
+
+
+def _those_before_in_a_transaction_are_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    run = replay.Replay.run
+
+    async def blind(self: Any, log: Any) -> Any:
+        return [] if self._transaction.members > 1 else await run(self, log)
+
+    patch.setattr(replay.Replay, "run", blind)
+
+
+def _one_that_is_rejected_leaves_its_writes_to_those_before_it(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(snapshot, "ROLLED_BACK", "COMMIT")
+    applied = barrier.apply_staged
+    chance = itertools.cycle((False, False, True))
+
+    async def rejected(conn: Any, step: Any, effects: Any) -> None:
+        await applied(conn, step, effects)
+        if step.snapshot.members > 1 and step.tasks.have_writes and next(chance):
+            await step.reject_all([effect for effect in effects if effect.staged])
+            step.callers.refuse_drifted(1)
+            raise Drift("planted", tasks=[], attempts=1)
+
+    patch.setattr(barrier, "apply_staged", rejected)
 
 
 MUTANTS = {
@@ -114,9 +142,15 @@ MUTANTS = {
     "siblings are not looked at": Mutant(_siblings_are_not_looked_at, "siblings"),
     "callers are not asked": Mutant(_callers_are_not_asked, "nested"),
     "what a subgraph was called on is not kept": Mutant(_what_a_subgraph_was_called_on_is_not_kept, "nested"),
-    "nobody waits for commits below": Mutant(_nobody_waits_for_commits_below, "nested beside siblings"),
+    "nobody waits for commits below": Mutant(_nobody_waits_for_stores_below, "nested beside siblings"),
     "writes of one task are left out": Mutant(_writes_of_one_task_are_left_out, "siblings"),
     "writes are applied twice": Mutant(_writes_are_applied_twice, "one task"),
     "drifted tasks commit": Mutant(_drifted_tasks_commit, "one task"),
     "a failed COMMIT counts": Mutant(_a_failed_commit_counts, "one task", 0.25, told=StaleRun),
+    "those before in a transaction are not looked at": Mutant(
+        _those_before_in_a_transaction_are_not_looked_at, "one task", together=True
+    ),
+    "one that is rejected leaves its writes to those before it": Mutant(
+        _one_that_is_rejected_leaves_its_writes_to_those_before_it, "one task", together=True
+    ),
 }

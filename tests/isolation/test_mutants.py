@@ -13,8 +13,8 @@ from tests.isolation.workload import World
 HISTORIES = 30  # at most, until it is found
 
 
-async def _at_once(_: CommitOrder) -> bool:
-    return False
+async def _at_once(_: CommitOrder) -> tuple[bool, None]:
+    return False, None
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -23,8 +23,9 @@ async def test_it_is_found(database_url: str, monkeypatch: pytest.MonkeyPatch, n
     mutant.turn(monkeypatch)
     # What keeps flows out of each other's way would make the situations rare that the switch is about.
     monkeypatch.setattr(Hot, "is_quiet", True)
-    monkeypatch.setattr(CommitOrder, "is_contended", False)
-    monkeypatch.setattr(CommitOrder, "acquire", _at_once)
+    monkeypatch.setattr(CommitOrder, "is_contended", mutant.together)
+    if not mutant.together:
+        monkeypatch.setattr(CommitOrder, "acquire", _at_once)
     async with savers(database_url, 1, mutant.hold_idle) as opened:
         for seed in range(HISTORIES):
             try:

@@ -66,7 +66,7 @@ def bare(op: Op) -> Op:
 
 
 def is_writing(f: Frame) -> bool:
-    """Whether its commit is writing (`Run.commits_below`)."""
+    """Whether its commit is writing (`Run.stores_below`)."""
     return f.phase in ("writing", "sent", "look up")
 
 

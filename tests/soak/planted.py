@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from superstep.checkpointer.calls import memo
 from superstep.checkpointer.commit import barrier
 from superstep.checkpointer.commit import queries as committing
-from superstep.checkpointer.step import snapshot
+from superstep.checkpointer.step import subtransaction
 from superstep.checkpointer.threads.queries import running
 from tests.isolation.mutants import MUTANTS
 
@@ -25,7 +25,7 @@ def _writes_commit_apart(patch: pytest.MonkeyPatch) -> None:
     async def apart(conn: Any, step: Any, effects: Any) -> None:
         await whole(conn, step, effects)
         await conn.execute("COMMIT")
-        await conn.execute(f"{snapshot._OPEN}; {snapshot._UNPROTECTED}")
+        await conn.execute(f"{subtransaction.OPEN}; {subtransaction.UNPROTECTED}")
 
     patch.setattr(barrier, "apply_staged", apart)
 

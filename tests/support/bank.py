@@ -41,6 +41,13 @@ class Bank:
     async def journal(self) -> list[str]:
         return [row["line"] for row in await self.do("SELECT line FROM journal ORDER BY seq")]
 
+    async def waited_for(self, kind: str) -> None:
+        """Wait until a statement waits for a lock of this kind, a condition on `pg_locks`; others may meanwhile."""
+        sql = f"SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND {kind}"
+        async with asyncio.timeout(20):
+            while not await self.do(f"{sql} AND datname = current_database()"):
+                pass
+
     async def lock_waited_for(self, unless: asyncio.Task[Any] | None = None) -> None:
         """Wait until a statement waits for a lock, or until the task has ended."""
         async with asyncio.timeout(20):
@@ -95,7 +102,7 @@ def thread(new_thread: Callable[[], RunnableConfig]) -> RunnableConfig:
 @pytest.fixture(autouse=True)
 def no_failpoints() -> Iterator[None]:
     yield
-    for name in failpoints.NAMES:
+    for name in (*failpoints.NAMES, *failpoints.OUTSIDE_NAMES):
         failpoints.disarm(name)
 
 

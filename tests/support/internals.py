@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from superstep.checkpointer.threads import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     import pytest
 
@@ -76,3 +77,26 @@ async def checkpoints_wait(saver: TransactionalSaver, many: Callable[[], int]) -
     async with asyncio.timeout(20):
         while len(saver._group._queue) < many():  # noqa: ASYNC110 - nothing tells when a queue grows
             await asyncio.sleep(0)
+
+
+def one_at_a_time(saver: TransactionalSaver) -> None:
+    """As if commits had kept aborting each other: from now on they wait for each other."""
+    saver._group.order.until = float("inf")
+
+
+async def commits_wait(saver: TransactionalSaver, many: int) -> None:
+    """Wait until so many commits wait for their turn."""
+    async with asyncio.timeout(20):
+        while len(saver._group.order._waiting) < many:  # noqa: ASYNC110 - nothing tells when a queue grows
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def no_turn_is_free(saver: TransactionalSaver) -> AsyncIterator[None]:
+    """As if another commit had its turn until the end: all others wait for theirs."""
+    order = saver._group.order
+    assert await order.acquire() == (True, None)
+    try:
+        yield
+    finally:
+        order.release()

@@ -48,8 +48,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> None:
     init, borrow, committed = Snapshot.__init__, Connections.borrow, Namespace.committed
     autocommit, take = Database.autocommit, Turns.take
 
-    def ordered(self: Snapshot, database: Any) -> None:
-        init(self, database)
+    def ordered(self: Snapshot, database: Any, *more: Any) -> None:
+        init(self, database, *more)
         self.lock = OrderedLock()
 
     @asynccontextmanager

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from superstep.runtime.sqlfile import beside
+from superstep.runtime.telemetry.names import TRACEPARENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +29,8 @@ __all__ = [
     "steps_from",
     "thread",
     "threads",
+    "threads_where",
+    "traceparent",
     "usage",
     "values_at",
 ]
@@ -104,6 +107,13 @@ async def threads(conn: Connection, schema: str, limit: int | None, after: tuple
     return await conn.fetch(_sql(schema)["threads"], limit, *(after or _FIRST))
 
 
+async def threads_where(
+    conn: Connection, schema: str, limit: int | None, after: tuple[datetime, str] | None, chosen: Sequence[Any]
+) -> Rows:
+    """As `threads`, of those that are `chosen`: graph, version, statuses, unchanged for so long; `None` for any."""
+    return await conn.fetch(_sql(schema)["threads_where"], limit, *(after or _FIRST), *chosen)
+
+
 async def ids_from(conn: Connection, schema: str, first: str, most: int) -> list[str]:
     """Ids of threads in their order, from one on, whether it is there or not."""
     return [row["thread_id"] for row in await conn.fetch(_sql(schema)["ids_from"], first, most)]
@@ -122,6 +132,12 @@ async def steps_from(conn: Connection, schema: str, thread_id: str, first: str, 
 async def last_input(conn: Connection, schema: str, thread_id: str) -> str | None:
     """The checkpoint that the thread's latest run began with."""
     found = await conn.fetchval(_sql(schema)["last_input"], thread_id)
+    return str(found) if found else None
+
+
+async def traceparent(conn: Connection, schema: str, thread_id: str) -> str | None:
+    """Which trace the thread's latest run belongs to, as a W3C traceparent, if telemetry was on then."""
+    found = await conn.fetchval(_sql(schema)["traceparent"], thread_id, TRACEPARENT)
     return str(found) if found else None
 
 

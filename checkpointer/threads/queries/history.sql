@@ -100,7 +100,7 @@ JOIN {schema}.channel_value x
 
 -- name: thread_columns
 -- Of a thread `t` and its worker `w`.
-t.thread_id, t.graph, t.status, t.error, t.created_at, t.updated_at, t.worker_id, t.running_since,
+t.thread_id, t.graph, t.version, t.status, t.error, t.created_at, t.updated_at, t.worker_id, t.running_since,
 w.host, w.machine, w.pid, w.mark, extract(epoch FROM now() - w.seen_at)::float8 AS silent,
 (SELECT count(*) FROM {schema}.checkpoint c WHERE c.thread_id = t.thread_id AND c.stats IS NOT NULL) AS steps
 
@@ -116,6 +116,18 @@ SELECT {thread_columns}
 FROM (SELECT * FROM {schema}.thread
       WHERE head IS NOT NULL AND changed_in <= date_bin('10 seconds', $2::timestamptz, '2000-01-01 00:00+00')
         AND (updated_at, thread_id) < ($2, $3)
+      ORDER BY changed_in DESC, updated_at DESC, thread_id DESC LIMIT $1) t
+LEFT JOIN {schema}.worker w USING (worker_id)
+ORDER BY t.changed_in DESC, t.updated_at DESC, t.thread_id DESC
+
+-- name: threads_where
+-- As above, of some threads only. $4 graph, or null $5 version, or null $6 statuses, or null $7 unchanged for so long, or null
+SELECT {thread_columns}
+FROM (SELECT * FROM {schema}.thread
+      WHERE head IS NOT NULL AND changed_in <= date_bin('10 seconds', $2::timestamptz, '2000-01-01 00:00+00')
+        AND (updated_at, thread_id) < ($2, $3)
+        AND ($4::text IS NULL OR graph = $4) AND ($5::text IS NULL OR version = $5)
+        AND ($6::text[] IS NULL OR status = ANY ($6)) AND ($7::interval IS NULL OR updated_at < now() - $7)
       ORDER BY changed_in DESC, updated_at DESC, thread_id DESC LIMIT $1) t
 LEFT JOIN {schema}.worker w USING (worker_id)
 ORDER BY t.changed_in DESC, t.updated_at DESC, t.thread_id DESC
@@ -160,6 +172,14 @@ WHERE thread_id = $1 AND stats IS NOT NULL AND checkpoint_id >= $2 ORDER BY chec
 -- Where the thread's latest run began. Ids are time-ordered, so everything of that run has a greater or equal one.
 SELECT checkpoint_id FROM {schema}.checkpoint
 WHERE thread_id = $1 AND ns = '' AND metadata ->> 'source' = 'input' ORDER BY checkpoint_id DESC LIMIT 1
+
+-- name: traceparent
+-- Of the latest checkpoint of the outermost graph that says one, of the last few: what has changed the state since, from
+-- outside of runs, says none. $1 thread $2 key of metadata
+SELECT said FROM (
+    SELECT checkpoint_id, metadata ->> $2::text AS said FROM {schema}.checkpoint
+    WHERE thread_id = $1 AND ns = '' ORDER BY checkpoint_id DESC LIMIT 16) latest
+WHERE said IS NOT NULL ORDER BY checkpoint_id DESC LIMIT 1
 
 -- name: usage
 SELECT {call_sums} FROM {schema}.model_call m WHERE m.thread_id = $1 AND m.checkpoint_id >= COALESCE($2, '')

@@ -58,16 +58,17 @@ async def chain(conn: Connection, schema: str, thread_id: str) -> Sequence[async
 
 
 async def delete_checkpoints(
-    conn: Connection, schema: str, thread_id: str, checkpoints: Sequence[tuple[str, str]]
+    conn: Connection, schema: str, thread_id: str, checkpoints: Sequence[tuple[str, str]], *, keep_costs: bool = False
 ) -> None:
     """Delete checkpoints (namespace, id) and what only they needed, and fence runs that might continue from them.
 
-    Five statements: call it in a transaction, under `lock_threads`.
+    With `keep_costs`, the records of calls of models stay: they were paid. Five statements: call it in a transaction,
+    under `lock_threads`.
     """
     sql = _sql(schema)
     doomed = thread_id, [ns for ns, _ in checkpoints], [each for _, each in checkpoints]
     await conn.execute(sql["step_back"], *doomed)
-    await conn.execute(sql["delete_checkpoints"], *doomed)
+    await conn.execute(sql["delete_checkpoints"], *doomed, keep_costs)
     await conn.execute(sql["orphan_parents"], thread_id)
     await conn.execute(sql["sweep"], thread_id)
     await conn.execute(sql["reset_head"], thread_id)

@@ -8,7 +8,13 @@ WITH a AS (DELETE FROM {schema}.checkpoint WHERE thread_id = ANY ($1::text[])),
      d AS (DELETE FROM {schema}.task_effect WHERE thread_id = ANY ($1::text[])),
      e AS (DELETE FROM {schema}.llm_call WHERE thread_id = ANY ($1::text[])),
      f AS (DELETE FROM {schema}.step_attempt WHERE thread_id = ANY ($1::text[])),
-     g AS (DELETE FROM {schema}.model_call WHERE thread_id = ANY ($1::text[]))
+     g AS (DELETE FROM {schema}.model_call WHERE thread_id = ANY ($1::text[])),
+     h AS (DELETE FROM {schema}.provenance WHERE thread_id = ANY ($1::text[])),
+     i AS (DELETE FROM {schema}.reconciliation WHERE thread_id = ANY ($1::text[])),
+-- What is still to be delivered stays until it is settled.
+     j AS (DELETE FROM {schema}.effect WHERE thread_id = ANY ($1::text[])
+           AND state IN ('delivered', 'dropped', 'kept', 'undone')),
+     k AS (DELETE FROM {schema}.queued_run WHERE thread_id = ANY ($1::text[]))
 DELETE FROM {schema}.thread WHERE thread_id = ANY ($1::text[])
 
 -- name: lock_threads
@@ -44,7 +50,7 @@ UPDATE {schema}.thread SET head = up.id FROM up
 WHERE thread_id = $1 AND up.id NOT IN (SELECT checkpoint_id FROM gone)
 
 -- name: delete_checkpoints
--- $1 thread $2 namespaces $3 ids, pairwise
+-- $1 thread $2 namespaces $3 ids, pairwise $4 whether the records of what models have cost stay
 WITH gone AS (SELECT * FROM unnest($2::text[], $3::text[]) AS g (ns, checkpoint_id)),
      a AS (DELETE FROM {schema}.task_write t USING gone g
            WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id),
@@ -55,7 +61,10 @@ WITH gone AS (SELECT * FROM unnest($2::text[], $3::text[]) AS g (ns, checkpoint_
      d AS (DELETE FROM {schema}.step_attempt t USING gone g
            WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id),
      e AS (DELETE FROM {schema}.model_call t USING gone g
-           WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id)
+           WHERE NOT $4::boolean AND t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id),
+     f AS (DELETE FROM {schema}.provenance t USING gone g
+           WHERE t.thread_id = $1 AND (t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id
+                                       OR t.committed_ns = g.ns AND t.committed = g.checkpoint_id))
 DELETE FROM {schema}.checkpoint t USING gone g
 WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id
 
@@ -116,9 +125,12 @@ WITH a AS (INSERT INTO {schema}.checkpoint
      g AS (INSERT INTO {schema}.step_attempt
                (thread_id, ns, checkpoint_id, attempts, repairs, drifts, llm_reused, ms, asked_again)
            SELECT $2, ns, checkpoint_id, attempts, repairs, drifts, llm_reused, ms, asked_again
-           FROM {schema}.step_attempt WHERE thread_id = $1)
-INSERT INTO {schema}.thread (thread_id, head, graph, status, error)
-SELECT $2, head, graph, status, error FROM {schema}.thread WHERE thread_id = $1
+           FROM {schema}.step_attempt WHERE thread_id = $1),
+     h AS (INSERT INTO {schema}.provenance
+           SELECT $2, ns, checkpoint_id, task_id, committed_ns, committed, root, callers, channels, kind, effect
+           FROM {schema}.provenance WHERE thread_id = $1)
+INSERT INTO {schema}.thread (thread_id, head, graph, status, error, version, structure, input_head)
+SELECT $2, head, graph, status, error, version, structure, input_head FROM {schema}.thread WHERE thread_id = $1
 
 -- name: encrypted_values_of_checkpoint
 -- Of the copy of a thread: the rows with encrypted values, where they are, and what they are bound to. $1 thread
@@ -135,6 +147,10 @@ FROM {schema}.task_write WHERE thread_id = $1
 SELECT ctid::text AS at, ns, checkpoint_id, task_id, kind, effect AS value
 FROM {schema}.task_effect WHERE thread_id = $1
 
+-- name: encrypted_values_of_provenance
+SELECT ctid::text AS at, ns, checkpoint_id, task_id, kind, effect AS value
+FROM {schema}.provenance WHERE thread_id = $1
+
 -- name: encrypted_values_of_llm_call
 SELECT ctid::text AS at, request, kind, answer AS value FROM {schema}.llm_call WHERE thread_id = $1
 
@@ -150,6 +166,9 @@ UPDATE {schema}.task_write SET kind = $2, value = $3 WHERE ctid = $1::text::tid
 
 -- name: replace_task_effect
 UPDATE {schema}.task_effect SET kind = $2, effect = $3 WHERE ctid = $1::text::tid
+
+-- name: replace_provenance
+UPDATE {schema}.provenance SET kind = $2, effect = $3 WHERE ctid = $1::text::tid
 
 -- name: replace_llm_call
 UPDATE {schema}.llm_call SET kind = $2, answer = $3 WHERE ctid = $1::text::tid

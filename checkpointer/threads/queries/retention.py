@@ -35,7 +35,9 @@ __all__ = [
 _sql = beside(__file__)
 
 COUNTED = 2_000
-_SAMPLED = ("checkpoint", "channel_value", "task_write", "task_effect", "llm_call", "model_call", "step_attempt")
+_SAMPLED = (
+    "checkpoint", "channel_value", "task_write", "task_effect", "llm_call", "model_call", "step_attempt", "provenance",
+)  # fmt: skip
 _PAGES_OF_THREADS = 100  # some thousand threads
 _PAGES = 1_000  # of each table: 8 MB, for sums that are right within some percent
 

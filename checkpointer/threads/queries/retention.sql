@@ -4,10 +4,13 @@
 -- The threads `t` (with their workers `w`) that a rule is about.
 -- $2 graph, or null for all that have no rule of their own $3 the graphs that have $4 age $5 whether those that wait for an
 -- answer are taken too $6 the channel of questions $7 only those with a history: more than one checkpoint
+-- Nor those for which a queued run waits.
 -- Subqueries that look at one row of a thread: as EXISTS they would become joins, which read whole tables. A run that has
 -- completed has left no question, and whoever runs its thread after it changes the status first.
 t.updated_at < now() - $4::interval
 AND CASE WHEN $2::text IS NULL THEN t.graph IS NULL OR t.graph <> ALL ($3::text[]) ELSE t.graph = $2 END
+AND (SELECT r.nr FROM {schema}.queued_run r
+     WHERE r.thread_id = t.thread_id AND r.state IN ('queued', 'running') LIMIT 1) IS NULL
 AND (t.running_since IS NULL OR w.worker_id IS NULL OR w.seen_at < now() - interval '1 minute')
 AND ($5 OR t.status = 'completed' OR t.status <> 'interrupted' AND (
     SELECT q.idx FROM {schema}.task_write q
@@ -60,6 +63,9 @@ pg_column_size(value) + 180
 -- name: size_of_task_effect
 pg_column_size(effect) + 160
 
+-- name: size_of_provenance
+pg_column_size(effect) + 160
+
 -- name: size_of_llm_call
 COALESCE(pg_column_size(answer), 0) + 220
 
@@ -77,6 +83,7 @@ UNION ALL SELECT thread_id, {size_of_task_effect} FROM {schema}.task_effect
 UNION ALL SELECT thread_id, {size_of_llm_call} FROM {schema}.llm_call
 UNION ALL SELECT thread_id, {size_of_model_call} FROM {schema}.model_call
 UNION ALL SELECT thread_id, {size_of_step_attempt} FROM {schema}.step_attempt
+UNION ALL SELECT thread_id, {size_of_provenance} FROM {schema}.provenance
 UNION ALL SELECT thread_id, 150 FROM {schema}.thread
 
 -- name: sampled_bytes
@@ -96,6 +103,8 @@ UNION ALL SELECT thread_id, ({size_of_model_call}) * 100 / ($1::float4[])[6]
 FROM {schema}.model_call TABLESAMPLE SYSTEM (($1::float4[])[6])
 UNION ALL SELECT thread_id, ({size_of_step_attempt}) * 100 / ($1::float4[])[7]
 FROM {schema}.step_attempt TABLESAMPLE SYSTEM (($1::float4[])[7])
+UNION ALL SELECT thread_id, ({size_of_provenance}) * 100 / ($1::float4[])[8]
+FROM {schema}.provenance TABLESAMPLE SYSTEM (($1::float4[])[8])
 
 -- name: bytes_of_threads
 -- $1 ids

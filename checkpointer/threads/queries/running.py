@@ -6,6 +6,7 @@ for a caller that is no run.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from superstep.checkpointer.langgraph.codec import WriteRows
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     import asyncpg
 
     from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.langgraph.keys import Delivery
     from superstep.checkpointer.step.ports import Withdrawal
     from superstep.checkpointer.threads.result import Result
 
 __all__ = [
     "Nested",
+    "Taking",
     "checkpoint",
     "claim",
     "claim_again",
@@ -30,6 +33,7 @@ __all__ = [
     "finish",
     "forget_nested",
     "hypotheses",
+    "is_given_out",
     "nested_domain_writes",
     "put_secret",
     "put_writes",
@@ -39,29 +43,50 @@ __all__ = [
 _sql = beside(__file__, "parts.sql")
 
 
-async def claim(
-    conn: Connection,
-    schema: str,
-    thread_id: str,
-    graph: str | None,
-    worker: UUID | None,
-    found_at: tuple[UUID | None] | None,
-) -> asyncpg.Record | None:
-    """Take the thread: `token`, `head`, and `is_new` if there is certainly nothing to load for its outermost graph.
+class Taking(NamedTuple):
+    """How a thread is taken.
 
-    Args:
-        conn: a connection.
-        schema: see the module.
-        thread_id: the thread, which need not be there.
+    Attributes:
         graph: the name of the graph that is to run, if it has one.
         worker: who is going to run it, if the run will say when it is over.
         found_at: take it only from this worker, or from nobody; `None` takes it from anyone.
+        version: of the graph, and the digest of its structure, if they are known.
+        any_version: take it whatever version of its graph it was run with last.
+        brings_input: the run begins with new input; `None` if that is not known.
+        delivery: take it only if the queued run is this caller's still.
+    """
+
+    graph: str | None
+    worker: UUID | None
+    found_at: tuple[UUID | None] | None
+    version: tuple[str, str] | None
+    any_version: bool
+    brings_input: bool | None
+    delivery: Delivery | None
+
+
+async def claim(conn: Connection, schema: str, thread_id: str, taking: Taking) -> asyncpg.Record | None:
+    """Take the thread: `token`, `head`, and `is_new` if there is certainly nothing to load for its outermost graph.
+
+    The thread need not be there.
 
     Returns:
-        `None` if the thread belongs to another graph, or to another worker than `found_at`.
+        `None` if the thread belongs to another graph, to another worker than it was found at, or was run with another
+        version; or the queued run is another worker's.
     """
-    (expected,) = found_at or (None,)
-    return await conn.fetchrow(_sql(schema)["claim"], thread_id, graph, worker, found_at is not None, expected)
+    (expected,) = taking.found_at or (None,)
+    version, structure = taking.version or (None, None)
+    return await conn.fetchrow(
+        _sql(schema)["claim"],
+        *(thread_id, taking.graph, taking.worker, taking.found_at is not None, expected),
+        *(version, structure, taking.any_version, taking.brings_input),
+        *(taking.delivery or (None, None)),
+    )
+
+
+async def is_given_out(conn: Connection, schema: str, delivery: Delivery) -> bool:
+    """Whether a queued run is this caller's still."""
+    return bool(await conn.fetchval(_sql(schema)["is_given_out"], *delivery))
 
 
 async def claim_again(
@@ -140,7 +165,7 @@ async def discard(conn: Connection, schema: str, thread_id: str, token: int | No
         *(costs.attempts, costs.repairs, costs.drifts, costs.llm_reused, what.ms),
         list(what.asked),
         sorted(what.leading),
-        *(costs.escalated, costs.waited_ms),
+        *(costs.escalated, costs.waited_ms, json.dumps(costs.conflicts)),
     )
     return bool(owned)
 

@@ -2,20 +2,31 @@
 -- obvious. Each is one round trip; those that write are single statements, hence atomic by themselves.
 
 -- name: claim
--- Take the thread for a run: raise the fencing token, remember the graph and who runs it. No row: the thread belongs to
--- another graph, or to another process than the one it was found at.
+-- Take the thread for a run: raise the fencing token, remember the graph, its version and who runs it. No row: the thread
+-- belongs to another graph, to another process than the one it was found at, or was run with another version last.
 -- `is_new`: the outermost graph has no checkpoint. Whoever stores its first one sets the head, and whoever stores any
 -- has the thread's row first. So a thread that the statement does not see yet, and that has no head when its row is
 -- locked, has none; and what was made after the snapshot of the statement is seen by its head.
 -- $1 thread  $2 graph name or null  $3 worker or null  $4 only if the thread is found at $5, a worker or null
-INSERT INTO {schema}.thread AS t (thread_id, graph, worker_id, running_since)
-VALUES ($1, $2, $3, CASE WHEN $3::uuid IS NOT NULL THEN now() END)
+-- $6 version or null  $7 structure or null  $8 whatever version it was run with  $9 whether the run brings new input, or null
+-- $10 only for this queued run, as it was given out as $11; or null. Whoever gives it out anew waits for this statement.
+WITH own AS (SELECT 1 WHERE $10::uuid IS NULL OR EXISTS (
+        SELECT 1 FROM {schema}.queued_run WHERE run_id = $10 AND delivery = $11::integer AND state = 'running' FOR SHARE))
+INSERT INTO {schema}.thread AS t (thread_id, graph, worker_id, running_since, version, structure)
+SELECT $1, $2, $3, CASE WHEN $3::uuid IS NOT NULL THEN now() END, $6, $7 FROM own
 ON CONFLICT (thread_id) DO UPDATE
     SET token = DEFAULT, graph = COALESCE(t.graph, $2), status = 'unfinished', error = NULL, updated_at = now(),
-        worker_id = $3, running_since = CASE WHEN $3 = t.worker_id THEN t.running_since ELSE EXCLUDED.running_since END
+        worker_id = $3, running_since = CASE WHEN $3 = t.worker_id THEN t.running_since ELSE EXCLUDED.running_since END,
+        version = COALESCE($6, t.version), structure = COALESCE($7, t.structure),
+        input_head = CASE WHEN COALESCE($9, true) THEN CASE WHEN $9 THEN t.head END ELSE t.input_head END
     WHERE ($2::text IS NULL OR t.graph IS NULL OR t.graph = $2)
       AND (NOT $4::boolean OR t.worker_id IS NOT DISTINCT FROM $5::uuid)
+      AND ($8::boolean OR $6::text IS NULL OR t.version IS NULL OR t.version = $6 AND t.structure = $7)
 RETURNING token, head, head IS NULL AND NOT EXISTS (SELECT 1 FROM {schema}.thread WHERE thread_id = $1) AS is_new
+
+-- name: is_given_out
+-- $1 queued run $2 as what it was given out
+SELECT EXISTS (SELECT FROM {schema}.queued_run WHERE run_id = $1 AND delivery = $2 AND state = 'running')
 
 -- name: claim_again
 -- Take the thread for the next attempt of the same call, from the attempt before. No row: somebody else has it, or it is
@@ -59,11 +70,11 @@ FROM (SELECT * FROM {schema}.checkpoint WHERE thread_id = $1 AND ns = $2 AND che
 -- $1 thread $2 ns $3 checkpoint
 SELECT e.task_id, e.kind, e.effect, NULL::integer AS attempts, NULL::integer AS repairs, NULL::integer AS drifts,
        NULL::integer AS llm_reused, NULL::double precision AS ms, NULL::text[] AS asked_again, NULL::text[] AS comes_first,
-       NULL::boolean AS escalated, NULL::double precision AS waited_ms
+       NULL::boolean AS escalated, NULL::double precision AS waited_ms, NULL::text AS conflicts
 FROM {schema}.task_effect e WHERE e.thread_id = $1 AND e.ns = $2 AND e.checkpoint_id = $3
 UNION ALL
 SELECT NULL, NULL, NULL, a.attempts, a.repairs, a.drifts, a.llm_reused, a.ms, a.asked_again, a.comes_first, a.escalated,
-       a.waited_ms
+       a.waited_ms, a.conflicts::text
 FROM {schema}.step_attempt a WHERE a.thread_id = $1 AND a.ns = $2 AND a.checkpoint_id = $3
 
 -- name: put_writes
@@ -106,7 +117,7 @@ SELECT count(*) FROM own
 -- $1 thread $2 ns $3 checkpoint $4 token or null $5 tasks  $6 attempts $7 repairs $8 drifts $9 llm_reused $10 ms
 -- $11 tasks that had asked a human: with any, the answers on their way go too (the null task's RESUME, index -4, which
 -- is kept with the root's checkpoint also when the question came from a subgraph)  $12 tasks that come before the others
--- $13 whether turns were taken  $14 ms waited for them
+-- $13 whether turns were taken  $14 ms waited for them  $15 conflicts by key, as JSON
 WITH own AS (SELECT 1 WHERE $4::bigint IS NULL OR EXISTS (
         SELECT 1 FROM {schema}.thread WHERE thread_id = $1 AND token = $4 FOR SHARE)),
 writes AS (
@@ -120,12 +131,13 @@ writes AS (
 )
 INSERT INTO {schema}.step_attempt AS a
     (thread_id, ns, checkpoint_id, attempts, repairs, drifts, llm_reused, ms, asked_again, comes_first, escalated,
-     waited_ms)
-SELECT $1, $2, $3, $6, $7, $8, $9, $10, $11, $12, $13, $14 FROM own
+     waited_ms, conflicts)
+SELECT $1, $2, $3, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text::jsonb FROM own
 ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE
     SET attempts = EXCLUDED.attempts, repairs = EXCLUDED.repairs, drifts = EXCLUDED.drifts,
         llm_reused = EXCLUDED.llm_reused, ms = EXCLUDED.ms, asked_again = a.asked_again || EXCLUDED.asked_again,
-        comes_first = EXCLUDED.comes_first, escalated = EXCLUDED.escalated, waited_ms = EXCLUDED.waited_ms
+        comes_first = EXCLUDED.comes_first, escalated = EXCLUDED.escalated, waited_ms = EXCLUDED.waited_ms,
+        conflicts = EXCLUDED.conflicts
 RETURNING 1
 
 -- name: nested_domain_writes
@@ -169,6 +181,10 @@ WITH answers AS (
 ), b AS (
     DELETE FROM {schema}.task_write w USING gone g
     WHERE w.thread_id = $1 AND w.ns = g.ns AND w.checkpoint_id = g.checkpoint_id
+), c AS (
+    DELETE FROM {schema}.provenance p USING gone g
+    WHERE p.thread_id = $1 AND (p.ns = g.ns AND p.checkpoint_id = g.checkpoint_id
+                                OR p.committed_ns = g.ns AND p.committed = g.checkpoint_id)
 )
 DELETE FROM {schema}.task_effect e USING gone g
 WHERE e.thread_id = $1 AND e.ns = g.ns AND e.checkpoint_id = g.checkpoint_id

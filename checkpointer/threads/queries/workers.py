@@ -30,5 +30,9 @@ async def leave(conn: Connection, schema: str, worker: UUID) -> None:
 
 
 async def of_thread(conn: Connection, schema: str, thread_id: str) -> asyncpg.Record | None:
-    """The graph of a thread and its worker, as `summaries.runner_of` takes it; `None` without the thread."""
+    """The graph of a thread with its version, `head`, `token`, and its worker, as `summaries.runner_of` takes it.
+
+    Returns:
+        `None` without the thread.
+    """
     return await conn.fetchrow(_sql(schema)["of_thread"], thread_id)

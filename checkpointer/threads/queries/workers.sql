@@ -12,6 +12,6 @@ DELETE FROM {schema}.worker WHERE worker_id = $1
 
 -- name: of_thread
 -- Who has a thread, and which graph it is of. No row: there is no such thread. No worker: nobody who would say so.
-SELECT t.graph, t.worker_id, t.running_since, w.host, w.machine, w.pid, w.mark,
+SELECT t.graph, t.version, t.structure, t.head, t.token, t.worker_id, t.running_since, w.host, w.machine, w.pid, w.mark,
        extract(epoch FROM now() - w.seen_at)::float8 AS silent
 FROM {schema}.thread t LEFT JOIN {schema}.worker w USING (worker_id) WHERE t.thread_id = $1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from superstep.runtime.cli.options import Common, common_options, json_option, pass_common
+from superstep.runtime.cli.options import Common, Duration, common_options, json_option, pass_common
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,20 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["prune", "size"]
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
-
-
-class _Duration(click.ParamType):  # type: ignore[type-arg]
-    """A length of time, such as 30d."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        from superstep.runtime.settings.retention import duration
-
-        try:
-            return duration(str(value))
-        except ValueError as error:
-            self.fail(f"{value!r} {error}.", param, ctx)
 
 
 @click.command()
@@ -70,7 +56,7 @@ def size(common: Common, limit: int, as_json: bool) -> int:
 
 @click.command()
 @click.option(
-    "--older-than", type=_Duration(), help="Threads of any graph that have not changed for so long, such as 30d."
+    "--older-than", type=Duration(), help="Threads of any graph that have not changed for so long, such as 30d."
 )
 @click.option(
     "--keep-latest", is_flag=True, help="Keep the latest state of old threads, and delete only what came before."

@@ -7,39 +7,63 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from superstep.runtime.cli.options import Common, common_options, json_option, pass_common
+from superstep.runtime.cli.options import Common, Duration, common_options, json_option, pass_common
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from superstep.runtime.cli.session import Stop
 
 __all__ = ["graph", "history", "show", "threads"]
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many, latest first.")
 @click.option("--after", metavar="THREAD", help="Only those that come after this one: the last of the page before.")
+@click.option("--parked", is_flag=True, help="Only those with unfinished work that nobody is running.")
+@click.option("--graph", metavar="NAME", help="Only those of this graph.")
+@click.option("--version", metavar="VERSION", help="Only those that were run last with this version of their graph.")
+@click.option("--older-than", type=Duration(), metavar="TIME", help="Only those unchanged for so long, such as 3d.")
 @json_option
 @common_options
 @pass_common
-def threads(common: Common, limit: int, after: str | None, as_json: bool) -> int:
-    """List threads, the one that changed last first."""
+@click.pass_context
+def threads(context: click.Context, common: Common, /, **options: Any) -> int:
+    """List threads, the one that changed last first; or resume, cancel or fork many."""
+    return _listed(common, **options) if context.invoked_subcommand is None else 0
+
+
+def _listed(
+    common: Common,
+    limit: int,
+    after: str | None,
+    parked: bool,
+    graph: str | None,
+    version: str | None,
+    older_than: timedelta | None,
+    as_json: bool,
+) -> int:
+    from superstep.checkpointer import Chosen
     from superstep.runtime.cli.inspect.views import print_threads
     from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import open_threads, run_async
     from superstep.runtime.cli.threads import thread_summary
 
     settings = common.settings()
+    chosen = Chosen(graph, version, None, older_than, parked)
 
     async def main(_: Stop) -> list[Any]:
         async with open_threads(settings) as stored:
             last = await thread_summary(stored, after, settings) if after is not None else None
-            return list(await stored.athreads(limit, after=last))
+            if chosen == Chosen():
+                return list(await stored.athreads(limit, after=last))
+            return list(await stored.achosen(chosen, limit, after=last))
 
     found = run_async(main)
     if as_json:
         print_json([asdict(thread) for thread in found])
     else:
-        print_threads(found, console())
+        print_threads(found, console(), versions=parked or version is not None, some=chosen != Chosen())
     return 0
 
 

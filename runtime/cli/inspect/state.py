@@ -64,7 +64,7 @@ async def described_state(saver: TransactionalSaver, summary: ThreadSummary, che
 
 
 async def _raw(saver: TransactionalSaver, thread: str, checkpoint: str | None) -> dict[str, Any]:
-    from superstep.checkpointer import INTERRUPT, is_private_channel
+    from superstep.checkpointer import INTERRUPT, is_private_channel, plain
 
     stored = await saver.aget_tuple(thread_config(thread, checkpoint))
     if stored is None:
@@ -75,7 +75,7 @@ async def _raw(saver: TransactionalSaver, thread: str, checkpoint: str | None) -
     return {
         "checkpoint_id": stored.checkpoint["id"],
         "created_at": stored.checkpoint["ts"],
-        "values": {name: value for name, value in channels.items() if not is_private_channel(name)},
+        "values": {name: plain(value) for name, value in channels.items() if not is_private_channel(name)},
         "next": [],
         "interrupts": [
             {"id": interrupt.id, "value": interrupt.value}

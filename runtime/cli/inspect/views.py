@@ -37,18 +37,23 @@ NUMBERS = (
 __all__ = ["print_history", "print_state", "print_threads"]
 
 
-def print_threads(threads: Sequence[Any], out: Console) -> None:
-    """Print threads, the one that changed last first."""
+def print_threads(threads: Sequence[Any], out: Console, *, versions: bool = False, some: bool = False) -> None:
+    """Print threads, the one that changed last first. `some`: there may be others, which were not asked for."""
+    if not threads and some:
+        out.print("No such thread.")
+        return
     if not threads:
         out.print("No threads yet. Start one with: runtime run GRAPH --input JSON")
         return
     # Ids that people have not chosen are shown by their beginnings, which every command takes.
     short = short_ids([t.thread_id for t in threads if _UUID.fullmatch(t.thread_id)])
-    columns = [("thread", ""), ("graph", ""), ("status", "whole"), ("steps", "right"), ("changed", "whole")]
+    shown = [("version", "")] if versions else []
+    columns = [("thread", ""), ("graph", ""), *shown, ("status", "whole"), ("steps", "right"), ("changed", "whole")]
     rows = [
         (
             short.get(t.thread_id, t.thread_id),
             t.graph or "",
+            *((t.version or "",) if versions else ()),
             "running" if t.runner else t.status,
             t.steps,
             moment(t.updated_at),

@@ -34,6 +34,7 @@ STATUS_STYLES = {
     "interrupted": "yellow",
     "failed": "red",
     "unfinished": "cyan",
+    "cancelled": "red",
     "running": "cyan",
 }
 _ASKED_AGAIN = "asked again: facts have changed, or what was answered could not be written"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from superstep.runtime.cli.run.progress import RunProgress
 from superstep.runtime.cli.run.run_options import RunOptions
 from superstep.runtime.cli.threads import thread_config
 from superstep.runtime.faults import DatabaseUnavailable, RuntimeFault
+from superstep.runtime.loading.hooks import prepared
 from superstep.runtime.settings.shown import shell_word
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from superstep.runtime.loading.loader import LoadedGraph
     from superstep.runtime.settings.settings import CommandSettings
 
-__all__ = ["Turn", "prepared", "take_turn", "wrapped"]
+__all__ = ["Turn", "strategy_of", "take_turn", "wrapped"]
 
 OFFLINE = "models: offline, deterministic ({why})"
 
@@ -44,6 +44,8 @@ class Turn:
         known: whether the thread was there before.
         how: context and config of the run.
         take_over: end a run of the thread that another process has under way.
+        isolation: "step" or "flow"; `None` for that of the graph.
+        strategy: what is to be done if the thread is being run; `None` leaves it to `take_over`.
     """
 
     loaded: LoadedGraph
@@ -54,6 +56,8 @@ class Turn:
     known: bool = False
     how: RunOptions = field(default_factory=RunOptions)
     take_over: bool = False
+    isolation: str | None = None
+    strategy: str | None = None
 
     @property
     def config(self) -> Any:
@@ -61,27 +65,32 @@ class Turn:
         return self.how.config_of(thread_config(self.thread, self.checkpoint))
 
 
-@asynccontextmanager
-async def prepared(loaded: LoadedGraph, saver: TransactionalSaver) -> AsyncIterator[None]:
-    """Call the optional hooks of a graph's module around a run: `setup(saver)`, then within `lifespan(saver)`."""
-    async with AsyncExitStack() as stack:
-        if setup := loaded.hook("setup"):
-            done = setup(saver)
-            if inspect.isawaitable(done):
-                await done
-        if lifespan := loaded.hook("lifespan"):
-            await stack.enter_async_context(lifespan(saver))
-        yield
+def strategy_of(given: str | None, settings: CommandSettings, graph: object) -> str | None:
+    """What is to be done if the thread of a run is being run: by the command line, the settings or the graph."""
+    from superstep.runtime.flow.transactional import Transactional
+
+    own = graph.settings.multitask_strategy if isinstance(graph, Transactional) else None
+    return given or settings.run.multitask_strategy or own
 
 
 def wrapped(turn: Turn, saver: TransactionalSaver, settings: CommandSettings) -> Transactional:
     """Return the graph on the saver, with conflicts retried as the settings say."""
     from superstep.runtime.flow.retry import Settings
-    from superstep.runtime.flow.transactional import transactional
+    from superstep.runtime.flow.transactional import Transactional, transactional
 
-    given = {"max_attempts": settings.run.max_attempts} if settings.run.max_attempts else {}
-    how = Settings(on_stale_answer=settings.run.on_stale_answer, take_over=turn.take_over, **given)
-    return transactional(turn.loaded.compile(saver), name=turn.name, settings=how)
+    graph = turn.loaded.compile(saver)
+    own = graph.settings if isinstance(graph, Transactional) else Settings()
+    how = Settings(
+        max_attempts=settings.run.max_attempts or own.max_attempts,
+        on_stale_answer=settings.run.on_stale_answer,
+        take_over=turn.take_over,
+        isolation=turn.isolation or own.isolation,
+        effects=own.effects,
+        multitask_strategy=turn.strategy,
+        interrupt_grace=own.interrupt_grace,
+    )
+    loaded = turn.loaded
+    return transactional(graph, name=turn.name, settings=how, version=loaded.version, migrate=loaded.migrate)
 
 
 async def take_turn(

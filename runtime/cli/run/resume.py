@@ -72,8 +72,12 @@ async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any]
     """
     from langgraph.types import Command
 
+    from superstep.checkpointer import graph_version
+
     state = await checkpoint_state(saver, turn.loaded, turn.thread, turn.checkpoint)
     # Not `next`, which leaves out tasks with a saved result: between that and the commit a process may have died.
+    if not state.tasks and turn.checkpoint is None and await saver.ais_parked(turn.thread):
+        return None  # what it stands before is not in the graph any more: the run lifts it, or says what is missing
     if not state.tasks:
         where = f"checkpoint {turn.checkpoint}" if turn.checkpoint else f"thread {turn.thread}"
         raise ThreadFinished(f"The {where} has finished: nothing is left to run after it.")
@@ -85,8 +89,11 @@ async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any]
             )
         return None
     if answer is None:
-        # A fork runs the node again, so that it asks again; the head already has its question.
-        return None if turn.checkpoint else WAITING
+        # A fork runs the node again, so that it asks again; the head already has its question, unless it is of another
+        # version of the graph: then the run lifts it and asks anew, or says why it does not fit.
+        graph = turn.loaded.compile()
+        version = graph_version(graph, turn.loaded.version or getattr(graph, "version", None))
+        return WAITING if turn.checkpoint is None and await saver.afits(turn.thread, version) else None
     return Command(resume=_addressed(answer[0], state.interrupts))
 
 

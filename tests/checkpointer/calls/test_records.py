@@ -212,8 +212,9 @@ async def test_from_other_loops_and_threads(saver: TransactionalSaver, thread: R
     assert {call["node"] for call in (await flow.areport(thread)).steps[0].calls} == {"sync_node", "async_node"}
 
 
-async def test_a_run_that_lost_its_thread_records_nothing(
-    database_url: str, saver: TransactionalSaver, bank: Bank, thread: RunnableConfig
+@pytest.mark.parametrize("outcome", ["answered", "failed"])
+async def test_a_run_that_lost_its_thread_records_no_answer_but_what_has_cost(
+    database_url: str, saver: TransactionalSaver, bank: Bank, thread: RunnableConfig, outcome: str
 ) -> None:
     begun, taken = asyncio.Event(), asyncio.Event()
 
@@ -221,7 +222,7 @@ async def test_a_run_that_lost_its_thread_records_nothing(
         if not begun.is_set():
             begun.set()
             await taken.wait()
-            await record_call(FAILED)
+            await record_call({**FAILED, "outcome": outcome})
         return {"n": 1}
 
     late = asyncio.ensure_future(transactional(chain(saver, decide)).ainvoke({"n": 0}, thread))
@@ -231,7 +232,7 @@ async def test_a_run_that_lost_its_thread_records_nothing(
     taken.set()
     with pytest.raises(StaleRun):
         await late
-    assert await bank.do("SELECT 1 FROM runtime.model_call") == []
+    assert len(await bank.do("SELECT 1 FROM runtime.model_call")) == (outcome == "failed")
 
 
 async def test_pruned_checkpoints_take_their_calls_along(

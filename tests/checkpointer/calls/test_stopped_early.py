@@ -12,8 +12,11 @@ from langgraph.types import RetryPolicy
 
 from superstep import transactional
 from superstep.checkpointer import current_step
+from superstep.checkpointer.calls import records
 from superstep.checkpointer.database import failpoints
 from superstep.providers import chat_model
+from tests.checkpointer.calls.vendor import calls
+from tests.checkpointer.shared.plans import TOTAL
 from tests.support.bank import BALANCE, SET
 from tests.support.graphs import State, chain, fan, steps_of
 from tests.support.vendors import answer
@@ -95,6 +98,59 @@ async def test_a_commit_stops_what_thinks_on_the_facts_it_has_moved(
     assert (vendor.count, await bank.balance()) == (3, 98)
     record = (await steps_of(saver, thread))[-1]
     assert (record.attempts, record.drifts) == (2, 1)
+    never.set()
+
+
+async def test_what_was_stopped_is_recorded_although_the_run_goes_on_under_another_token(
+    saver: TransactionalSaver,
+    bank: Bank,
+    vendor: Vendor,
+    new_thread: Callable[[], RunnableConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The record is stored in the background, and comes when the flow is through."""
+    never, late, thread = threading.Event(), asyncio.Event(), new_thread()
+    record = records._record
+
+    async def held(task: Any, row: Any) -> None:
+        if row.outcome != "answered":
+            await late.wait()
+        await record(task, row)
+
+    monkeypatch.setattr(records, "_record", held)
+    vendor.script(answer("1").stall(until=never)).always(answer("1"))
+    waiting = asyncio.create_task(drawing(saver).ainvoke({"seen": []}, thread))
+    await asked(vendor, 0, "stalled")
+    await drawing(saver).ainvoke({"seen": []}, new_thread())
+    await waiting
+    late.set()
+    async with asyncio.timeout(20):
+        while len(found := await calls(saver, thread)) < 2:
+            pass
+    assert sorted(call["outcome"] for call in found) == ["answered", "failed"]
+
+
+async def test_an_update_of_a_shared_value_stops_what_thinks_on_it(
+    saver: TransactionalSaver, vendor: Vendor, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    """Whoever merges has not read it."""
+    never = threading.Event()
+    vendor.script(answer("1").stall(until=never)).always(answer("1"))
+
+    async def think(state: Any) -> Any:
+        total = await current_step().shared(TOTAL.name, "p")
+        await directly(total)
+        return {"seen": [total]}
+
+    async def add(state: Any) -> Any:
+        current_step().reduce(TOTAL.name, "p", 5)
+        return {}
+
+    waiting = asyncio.create_task(transactional(chain(saver, think)).ainvoke({"seen": []}, new_thread()))
+    await asked(vendor, 0, "stalled")
+    await transactional(chain(saver, add)).ainvoke({}, new_thread())
+    await asked(vendor, 0, "gone")
+    assert (await waiting)["seen"] == [5]
     never.set()
 
 

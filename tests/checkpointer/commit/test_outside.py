@@ -176,8 +176,10 @@ async def test_a_super_step_that_commits_meanwhile_is_waited_for(
     await committing.wait()
     failpoints.disarm("commit.before_commit")
     update = asyncio.create_task(graph.aupdate_state(thread, {"n": 50}, as_node="one"))
-    await bank.lock_waited_for()
-    loaded.set()
+    try:  # of the update, that is: the results of "two" may be waiting for the row of the thread too
+        await bank.waited_for("locktype = 'transactionid' AND query LIKE '%token = DEFAULT%'")
+    finally:
+        loaded.set()
     assert (await run)["n"] == 2
     with pytest.raises(StaleRun):
         await update

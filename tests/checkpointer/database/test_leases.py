@@ -17,7 +17,7 @@ from tests.support.internals import assert_nothing_pinned, pinned
 from tests.support.race import Race
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from langchain_core.runnables import RunnableConfig
 
@@ -94,3 +94,72 @@ async def test_a_rejected_read_does_not_keep_its_connection(database_url: str, t
 
         await chain(saver, node).ainvoke({"seen": []}, thread)
         assert held == [0]
+
+
+@pytest.fixture
+async def learned(database_url: str) -> AsyncIterator[TransactionalSaver]:
+    """One connection, and it is known that super-steps go on at once after a read of a balance."""
+    async with TransactionalSaver.from_conn_string(database_url, pool_max=1, hold_idle="forever") as saver:
+        await make_bank(saver)
+        for _ in range(8):
+            saver.database.connections.pauses.note(BALANCE, 0.0001)
+        yield saver
+
+
+async def test_what_goes_on_at_once_keeps_its_connection_although_others_wait(learned: TransactionalSaver) -> None:
+    async def node(_: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1)
+        current_step().stage("INSERT INTO journal (line) VALUES ($1)", str(balance))
+        return {"n": balance}
+
+    graph = chain(learned, node)
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(graph.ainvoke({"n": 0}, config_of(f"t{at}")) for at in range(10)))
+    kinds = [step.commit for at in range(10) for step in await learned.asteps(f"t{at}")]
+    assert kinds.count("direct") >= 8  # all, unless the machine stops for longer than that moment
+
+
+@pytest.mark.parametrize("first", ["waits already", "comes later"])
+async def test_one_that_thinks_this_time_gives_it_up_after_that_moment(learned: TransactionalSaver, first: str) -> None:
+    """The other one waits for the connection, since before that moment or not; the first one waits for the other."""
+    committed, has_read = asyncio.Event(), asyncio.Event()
+
+    async def thinks(_: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1)
+        has_read.set()
+        await committed.wait()
+        current_step().stage("INSERT INTO journal (line) VALUES ($1)", str(balance))
+        return {"n": balance}
+
+    async def other(_: Any) -> Any:
+        if first == "comes later":
+            await has_read.wait()
+        return {"n": await current_step().fetchval(BALANCE, 2)}
+
+    async def run_other() -> None:
+        await chain(learned, other).ainvoke({"n": 0}, config_of("other"))
+        committed.set()
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(chain(learned, thinks).ainvoke({"n": 0}, config_of("thinks")), run_other())
+    (step,) = await learned.asteps("thinks")
+    assert (step.commit, step.drifts) == ("replay", 0)
+
+
+async def test_one_that_pauses_shortly_and_often_does_not_keep_it_from_others(learned: TransactionalSaver) -> None:
+    """It reads for as long as the other one has not."""
+    over = asyncio.Event()
+
+    async def busy(_: Any) -> Any:
+        while not over.is_set():
+            await current_step().fetchval(BALANCE, 1)
+            await asyncio.sleep(0)
+        return {"n": 1}
+
+    async def other(_: Any) -> Any:
+        await current_step().fetchval(BALANCE, 2)
+        over.set()
+        return {"n": 1}
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(chain(learned, node).ainvoke({"n": 0}, config_of(str(node))) for node in (busy, other)))

@@ -12,7 +12,7 @@ from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.step.snapshot import Snapshot
 from superstep.checkpointer.threads.namespace import Namespace
 from tests.support.bank import BALANCE, make_bank
-from tests.support.graphs import chain, config_of
+from tests.support.graphs import chain, config_of, steps_of
 
 
 async def test_waits_in_the_wrong_order_are_found(saver: TransactionalSaver) -> None:
@@ -55,5 +55,9 @@ async def test_parallel_reads_and_conflicts_in_a_small_pool_end(
         runs = (flow.ainvoke({"n": 0}, config_of(str(n))) for n in range(1, flows + 1))
         async with asyncio.timeout(30):
             results = await asyncio.gather(*runs)
-        assert all(result["n"] >= 2 for result in results)
+        # A step whose connection nobody wanted commits in the transaction of its reads, and so may be serialized before
+        # an update that it did not see. Any other has seen that its facts moved.
+        for n, result in enumerate(results, 1):
+            (step,) = await steps_of(saver, config_of(str(n)))
+            assert result["n"] >= 2 or (step.commit == "direct" and hold != 0)
         assert saver.database.connections.lent == 0

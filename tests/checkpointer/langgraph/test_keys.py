@@ -25,6 +25,7 @@ SAME = {
     "CHECKPOINTER": theirs.CONFIG_KEY_CHECKPOINTER,
     "TASK_ID": theirs.CONFIG_KEY_TASK_ID,
     "SEND": theirs.CONFIG_KEY_SEND,
+    "READ": theirs.CONFIG_KEY_READ,
     "CACHE": theirs.CONFIG_KEY_CACHE,
     "DURABILITY": theirs.CONFIG_KEY_DURABILITY,
     "CHECKPOINT_MAP": theirs.CONFIG_KEY_CHECKPOINT_MAP,
@@ -47,7 +48,14 @@ def test_the_name_is_the_installed_one(name: str) -> None:
 
 def test_every_constant_is_compared() -> None:
     """Those that LangGraph has no constant for are in its source as they are here."""
-    literal = {"ERROR_HANDLER": "", "CACHED_MARK": "", "DELTA_COUNTERS": "", "BRANCH": "to:{}", "STEP_TAG": "{step}"}
+    literal = {
+        "ERROR_HANDLER": "",
+        "CACHED_MARK": "",
+        "DELTA_COUNTERS": "",
+        "BRANCH": "to:{}",
+        "JOIN": "{'+'.join(starts)}:{end}",
+        "STEP_TAG": "{step}",
+    }
     ours = {name for name in keys.__all__ if name.isupper()}
     assert ours == set(SAME) | set(literal) | {"FORMAT_OF_TASK_IDS"}
     source = "".join(file.read_text() for file in _files_of("langgraph"))

@@ -45,3 +45,19 @@ async def test_a_pool_with_a_json_codec_of_its_own(database_url: str, thread: Ru
         assert [step.nodes for step in await steps_of(saver, thread)] == [["node"]]
         assert len([t async for t in saver.alist(thread, filter={"source": "loop"})]) == 2
         await saver.aclose()
+
+
+async def test_a_connection_that_breaks_while_it_is_closed_is_no_failure_of_what_was_done(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may end a session between the last answer and the driver's goodbye."""
+    async with TransactionalSaver.from_conn_string(database_url) as saver:
+        async with saver.transaction() as tx:
+            assert await tx.fetchval("SELECT 1") == 1
+        pool = saver.database.connections.pool
+
+        async def breaks(*args: object, **kwargs: object) -> None:
+            raise BrokenPipeError(32, "Broken pipe")
+
+        monkeypatch.setattr(asyncpg.Connection, "close", breaks)
+    assert pool.is_closing()

@@ -74,7 +74,7 @@ class Walk:
         if self.snapshot.state is SnapshotState.OPEN:
             rows = await self.snapshot.fetch(BALANCE, ())
             self.log.append(Read(BALANCE, (), digest_rows(rows)))
-            self.snapshot.note(self.log[-1], Answer(self.log[-1].digest))
+            self.snapshot.replay.note(self.log[-1], Answer(self.log[-1].digest))
             assert len({read.digest for read in self.log}) == 1  # one snapshot
 
     async def fail(self) -> None:
@@ -89,7 +89,7 @@ class Walk:
             self.facts_moved = True
 
     async def rest(self) -> None:
-        await self.snapshot.rest()
+        await self.snapshot.rest(BALANCE)
 
     async def lost(self) -> None:
         await self.snapshot.lost()
@@ -108,9 +108,7 @@ class Walk:
 
     async def commit(self) -> None:
         if self.snapshot.state is SnapshotState.OPEN:
-            assert self.snapshot.conn is not None
-            await self.snapshot.conn.execute("COMMIT")
-            await self.snapshot.committed()
+            await self.snapshot.commit()
             assert self.snapshot.state is SnapshotState.CLOSED
 
     def check(self) -> None:
@@ -138,7 +136,7 @@ async def test_what_needs_a_connection_is_refused_without_one(saver: Transaction
     with pytest.raises(AssertionError):
         await snapshot.fetch("SELECT 1", ())
     with pytest.raises(AssertionError):
-        await snapshot.committed()
+        await snapshot.commit()
     assert saver.database.connections.lent == 0
 
 

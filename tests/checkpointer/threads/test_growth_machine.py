@@ -6,6 +6,7 @@ import itertools
 import operator
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -20,8 +21,6 @@ from tests.support.graphs import config_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
 
     from superstep.checkpointer import TransactionalSaver
 
@@ -198,6 +197,7 @@ class Threads(RuleBasedStateMachine):
             self.saver.delete_thread(thread)
 
 
+@pytest.mark.timeout(400)
 def test_every_checkpoint_that_is_left_says_what_it_was_stored_with(
     sync_saver: TransactionalSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

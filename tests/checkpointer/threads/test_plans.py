@@ -98,6 +98,7 @@ CALLS: dict[str, Callable[[TransactionalSaver], Awaitable[Any]]] = {
     "checkpoints of all": lambda saver: _listed(saver, None),
     "checkpoints of all, deep": lambda saver: _list_deep(saver, None),
     "the latest state": lambda saver: saver.aget_tuple(OF_NS),
+    "the trace of a thread": lambda saver: saver.atraceparent("long"),
     "checkpoints of runs": lambda saver: saver.adelete_for_runs(["nobody's"]),
 }
 MOST = 3_000  # rows of the 200,000 that there are, and pages of 8 kB

@@ -16,7 +16,7 @@ from langgraph.types import Command, interrupt
 
 from superstep import Settings, transactional
 from superstep.checkpointer import TransactionalSaver
-from superstep.checkpointer.threads import claim, worker
+from superstep.checkpointer.threads import taking, worker
 from superstep.checkpointer.threads.liveness import LEASE
 from superstep.runtime.faults import StaleRun, ThreadBusy
 from tests.support.graphs import chain
@@ -191,7 +191,7 @@ async def test_of_two_that_ask_at_once_one_gets_the_thread(
     saver: TransactionalSaver, other: TransactionalSaver, thread: RunnableConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have looked before either takes it."""
-    both_have_looked, look, gated = asyncio.Barrier(2), claim._found_at, Gated()
+    both_have_looked, look, gated = asyncio.Barrier(2), taking._found_at, Gated()
     first_looks = [2]
 
     async def found_at(*args: Any) -> Any:
@@ -201,7 +201,7 @@ async def test_of_two_that_ask_at_once_one_gets_the_thread(
             await both_have_looked.wait()
         return found
 
-    monkeypatch.setattr(claim, "_found_at", found_at)
+    monkeypatch.setattr(taking, "_found_at", found_at)
     runs = [
         asyncio.create_task(transactional(chain(each, gated.node), settings=ASKS).ainvoke({"n": 0}, thread))
         for each in (saver, other)

@@ -168,3 +168,18 @@ async def test_a_ticket_that_came_in_after_its_owner_had_gone_is_taken_out(
         await tx.execute("UPDATE runtime.turn SET queue = queue[1:1] || $1::text || queue[2:]", f"{a._process}:77")
     b.leave(first)
     assert await own is not None
+
+
+async def test_who_comes_or_goes_after_the_end_starts_nothing(saver: TransactionalSaver, process: Any) -> None:
+    """A node has left it running, and the loop is about to end."""
+    here = process()
+    turn = await here.wait(NAME)
+    late = asyncio.create_task(here.wait(NAME))
+    await joined(saver, 2)
+    await here.close()
+    await saver.database.home.settle()
+    here.leave(turn)
+    assert await late is None
+    assert await here.wait(NAME) is None
+    assert not saver.database.home._background
+    assert await queue(saver) == []

@@ -12,8 +12,10 @@ from langgraph.types import Command, interrupt
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.runtime.faults import ConflictExhausted, StepConflict
+from superstep.runtime.flow.retry import Settings
 from tests.support.bank import BALANCE, Bank
-from tests.support.graphs import State, chain, steps_of
+from tests.support.graphs import State, chain, fan, steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,6 +132,95 @@ async def test_a_run_that_a_node_waits_for_does_not_wait_for_its_turn(
     async with asyncio.timeout(20):
         result = await transactional(chain(saver, node)).ainvoke({"seen": []}, new_thread())
     assert result["seen"] == [95]
+
+
+async def test_siblings_that_rest_on_each_others_writes_keep_their_turn(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    """The second of them runs again. At the end of the line both would, since the others draw meanwhile."""
+    await run_all([Contention(4).flow(saver, 1)] * 4, new_thread)  # the key is hot now
+    ran = []
+
+    async def draw(name: str) -> Any:
+        ran.append(name)
+        balance = await current_step().fetchval(BALANCE, 1)
+        current_step().stage(SET, balance - 1, 1)
+        return {"seen": [balance]}
+
+    async def one(state: Any) -> Any:
+        return await draw("one")
+
+    async def two(state: Any) -> Any:
+        return await draw("two")
+
+    flow = transactional(fan(saver, one, two))
+    threads = await run_all([flow] * 16, new_thread)
+    assert await bank.balance() == 96 - 32
+    assert (ran.count("one"), ran.count("two")) == (16, 32)
+    records = [(await steps_of(saver, thread))[-1] for thread in threads]
+    assert {record.attempts for record in records} == {2}
+    await saver.database.home.settle()
+    assert await lines(bank) == 0
+
+
+@pytest.mark.parametrize("hold_idle", [0, 0.25])
+async def test_who_drifts_in_its_turn_is_next_again(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    """A program beside takes no turns. What it moves is read again before all that wait."""
+    await run_all([Contention(4).flow(saver, 1)] * 4, new_thread)
+    came: list[str] = []
+    first_has_read = asyncio.Event()
+
+    def flow(name: str) -> Any:
+        async def node(state: Any) -> Any:
+            balance = await current_step().fetchval(BALANCE, 1)
+            came.append(name)
+            if came == ["first"]:
+                first_has_read.set()
+                async with asyncio.timeout(20):
+                    while not await bank.do("SELECT FROM runtime.turn WHERE cardinality(queue) = 2"):
+                        pass
+                await bank.set(50)
+            current_step().stage(SET, balance - 1, 1)
+            return {"seen": [balance]}
+
+        return transactional(chain(saver, node))
+
+    first = asyncio.create_task(flow("first").ainvoke({"seen": []}, new_thread()))
+    await first_has_read.wait()
+    second = await flow("second").ainvoke({"seen": []}, new_thread())
+    assert (await first)["seen"] == [50]
+    assert second["seen"] == [49]
+    assert came == ["first", "first", "second"]
+
+
+async def test_a_turn_is_not_kept_for_an_attempt_that_does_not_come(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    await run_all([Contention(4).flow(saver, 1)] * 4, new_thread)
+
+    async def node(state: Any) -> Any:
+        balance = await current_step().fetchval(BALANCE, 1)
+        await bank.set(50)
+        current_step().stage(SET, balance - 1, 1)
+        return {"seen": [balance]}
+
+    with pytest.raises(ConflictExhausted):
+        await transactional(chain(saver, node), settings=Settings(max_attempts=1)).ainvoke({"seen": []}, new_thread())
+    await saver.database.home.settle()
+    assert await lines(bank) == 0
+
+    def leave(conflict: StepConflict) -> None:
+        raise RuntimeError("gone")
+
+    flow = transactional(chain(saver, node))
+    flow.on_conflict = leave
+    await bank.set(60)
+    with pytest.raises(RuntimeError, match="gone"):
+        await flow.ainvoke({"seen": []}, new_thread())
+    await saver.database.home.settle()
+    assert await lines(bank) == 0
 
 
 @pytest.mark.parametrize("wrap", [True, False])

@@ -136,6 +136,20 @@ async def test_an_approval_does_not_outlive_the_room_it_was_given_on(saver: Tran
     assert await one(saver, "SELECT credit_limit - drawn FROM underwriting.credit_line WHERE id = $1", LINE) == 0
 
 
+async def test_an_approval_does_not_outlive_what_the_applicant_was(saver: TransactionalSaver) -> None:
+    """On a sanctions list while a human thinks: what they approve is planned anew, and declined."""
+    flow = flow_on(saver)
+    await flow.ainvoke({**underwriting.example_input, "amount": 60_000_00}, thread("t"))
+    async with saver.transaction() as tx:
+        await tx.execute("UPDATE underwriting.applicant SET sanctioned = true WHERE id = 'P-A-0001'")
+    out = await flow.ainvoke(Command(resume=True), thread("t"))
+    assert out["decision"]["outcome"] == "decline"
+    assert "The applicant is on a sanctions list." in out["decision"]["reasons"]
+    assert await one(saver, DRAWN, LINE) == 0
+    steps = (await flow.areport(thread("t"))).steps
+    assert [each["held"] for step in steps for each in step.guards] == [False, True]
+
+
 async def test_racing_applications_never_exceed_the_line(saver: TransactionalSaver) -> None:
     flow = flow_on(saver)
     open_part, amount = 30_000_00, 12_000_00

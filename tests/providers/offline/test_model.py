@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
@@ -68,6 +69,27 @@ def test_text_that_no_rule_supplied_is_labelled() -> None:
     assert message.response_metadata["model_name"] == "offline"
     assert message.response_metadata["model_provider"] == "offline"
     assert OfflineChatModel()._llm_type == "offline"
+
+
+async def test_an_answer_that_takes_a_while() -> None:
+    def slowly(request: OfflineRequest) -> OfflineReply:
+        return OfflineReply(request.text, seconds=0.02)
+
+    model = OfflineChatModel(rules=slowly)
+    took = []
+    for way in ("invoke", "ainvoke", "stream", "astream"):
+        began = time.monotonic()
+        if way == "invoke":
+            said = model.invoke("so").text
+        elif way == "ainvoke":
+            said = (await model.ainvoke("so")).text
+        elif way == "stream":
+            said = "".join(chunk.text for chunk in model.stream("so"))
+        else:
+            said = "".join([chunk.text async for chunk in model.astream("so")])
+        took.append(time.monotonic() - began)
+        assert said == "so"
+    assert min(took) >= 0.02
 
 
 def test_usage_is_an_estimate_that_adds_up() -> None:

@@ -24,9 +24,15 @@ from tests.support.commands import Runtime
         (faults.DatabaseUnavailable("x"), 4),
         (faults.PromptNotFound("x"), 3),
         (faults.PromptInvalid("x"), 3),
+        (faults.UpdateInvalid("x", place="", reducer=""), 3),
+        (faults.SwapRefused("x", place="", reducer=""), 3),
+        (faults.SharedUnknown("x"), 3),
+        (faults.SharedOutdated("x", name="", key=""), 3),
         (faults.SchemaMissing("x"), 4),
         (faults.ConflictExhausted("x"), 5),
         (faults.PromptConflict("x"), 5),
+        (faults.MemoryContended("x"), 5),
+        (faults.MemoryInvalid("x"), 3),
         (faults.ProviderUnavailable("x"), 6),
         (faults.ProviderExhausted("x", [RuntimeError("y")]), 6),
         (faults.ProviderRejected("x", [RuntimeError("y")]), 6),
@@ -73,11 +79,11 @@ def test_wrong_usage_is_exit_2(runtime: Runtime, arguments: list[str]) -> None:
 def test_help_names_what_there_is_and_nothing_else(runtime: Runtime) -> None:
     done = runtime("--help")
     assert done.code == 0
-    for command in ("run", "resume", "threads", "history", "show", "graph", "models", "prompts", "db"):
+    there = ("run", "resume", "threads", "history", "show", "graph", "models", "prompts", "memory", "db")
+    for command in (*there, "submit", "worker", "cron", "effects", "import", "top"):
         assert f"\n  {command} " in done.out
-    for later in ("metrics", "dashboard"):
-        assert later not in done.out
-    assert "--isolation" not in runtime("run", "--help").out
+    assert "dashboard" not in done.out
+    assert "--isolation [step|flow]" in runtime("run", "--help").out
     assert "prune" in runtime("db", "--help").out
 
 

@@ -126,6 +126,16 @@ def test_a_module_of_that_name_has_no_flows(tmp_path: Path, library: Path) -> No
     assert top == []
 
 
+def test_a_folder_without_init_is_the_projects_own_flow(tmp_path: Path, library: Path) -> None:
+    folder = tmp_path / "graphs" / "underwriting"
+    folder.mkdir(parents=True)
+    (folder / "mine.py").write_text(GRAPH)
+    found, _ = load(tmp_path, library, OURS, "graphs.underwriting.mine")
+    assert found[0][1] == OURS
+    if library != ROOT:  # there, Python prefers the package beside `superstep`
+        assert found == [[OURS, OURS], ["graphs.underwriting.mine", "graphs.underwriting.mine"]]
+
+
 def test_a_flow_of_the_project_that_fails_is_not_replaced_by_ours(tmp_path: Path, library: Path) -> None:
     own(tmp_path, __init__="", underwriting="import no_such_thing_here")
     ((kind, message),), _ = load(tmp_path, library, "graphs.underwriting")
@@ -136,7 +146,7 @@ def test_a_flow_of_the_project_that_fails_is_not_replaced_by_ours(tmp_path: Path
 def test_a_misspelt_flow_is_corrected_by_its_plain_name(tmp_path: Path, library: Path) -> None:
     found, top = load(tmp_path, library, "graphs.underwritng", "graphs.underwriting.flo")
     assert [kind for kind, _ in found] == ["GraphNotFound"] * 2
-    assert "Did you mean graphs.underwriting?" in found[0][1]
+    assert "Did you mean graphs.underwriting" in found[0][1]
     assert "There is no module graphs.underwriting.flo," in found[1][1]
     assert "graphs.underwriting.flow" in found[1][1]
     assert top == []

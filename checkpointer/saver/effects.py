@@ -1,0 +1,51 @@
+"""Effects, for programs: the outbox, and what a worker needs to deliver them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from superstep.checkpointer.effects.delivery import KIND, Deliveries
+from superstep.checkpointer.effects.outbox import Outbox
+from superstep.checkpointer.effects.queue import Queue
+from superstep.checkpointer.langgraph.encryption import opened_text, sealed_text, sealing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from langgraph.checkpoint.serde.base import SerializerProtocol
+
+    from superstep.checkpointer.database.database import Database
+    from superstep.checkpointer.effects.jobs import Handler
+
+__all__ = ["EffectsOfSaver"]
+
+_COLUMN = "failure of an effect"
+
+
+class EffectsOfSaver:
+    """What a saver says of effects."""
+
+    database: Database
+    serde: SerializerProtocol
+
+    @property
+    def queue(self) -> Queue:
+        """The queue in the saver's schema. Use it on the saver's event loop."""
+        return Queue(self.database)
+
+    @property
+    def outbox(self) -> Outbox:
+        """The effects of all threads. Use it on the saver's event loop."""
+        serde: Any = self.serde
+        return Outbox(self.database, lambda text, effect_id: opened_text(serde, text, _COLUMN, effect_id))
+
+    def effect_handlers(self) -> Mapping[str, Handler]:
+        """What a worker of the queue needs to deliver effects, for `Queue.work`: by kind of job."""
+        serde: Any = self.serde
+        hide = partial(_hidden, serde)
+        return {KIND: Deliveries(self.database, self.queue, sealing(serde), hide)}
+
+
+def _hidden(serde: SerializerProtocol, text: str, effect_id: str) -> str:
+    return sealed_text(serde, text, _COLUMN, effect_id)

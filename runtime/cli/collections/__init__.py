@@ -1,0 +1,1 @@
+"""`runtime collection`: texts with embeddings, from files and from dumps of other stores."""

@@ -1,0 +1,1 @@
+"""`runtime effects`: what is to happen outside of the database, and what became of it."""

@@ -1,0 +1,1 @@
+"""`runtime memory`: what threads know of each other's."""

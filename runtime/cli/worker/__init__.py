@@ -1,0 +1,1 @@
+"""`runtime worker`, and what is queued for it: `runtime runs`, `runtime limits`."""

@@ -1,0 +1,280 @@
+"""A worker: takes queued runs as long as it has room, renews what it has, and hands back what it cannot finish.
+
+Everything that must hold between workers is in the database (`checkpointer.fleet`); this process may be killed, paused
+or cut off at any point of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
+
+from superstep.checkpointer import Again
+from superstep.runtime.faults import ConflictExhausted, DatabaseUnavailable, RuntimeFault, StaleRun, ThreadBusy
+from superstep.runtime.workers.perform import config_of, perform
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from uuid import UUID
+
+    from superstep.checkpointer import Claimed, TransactionalSaver
+    from superstep.runtime.settings.settings import WorkerSettings
+    from superstep.runtime.workers.graphs import Graphs
+
+    _Handler = Callable[[bytes, int], Awaitable[None]]
+
+__all__ = ["Worker"]
+
+_log = logging.getLogger("superstep.worker")
+
+_PASSING = (DatabaseUnavailable, StaleRun, ThreadBusy, ConflictExhausted)
+_RENEWALS = 4  # in a lease
+_LOOK = 1.0  # seconds between looks at what nobody has woken this worker for, at most
+_FAR = 60.0  # seconds between looks for schedules whose next time is too far away
+_AWAY = 1.0  # seconds between tries while the database is away
+_LEFT = timedelta(seconds=0.5)  # an effect whose graph is not here is put back for so long
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
+_BUSY = 1.0  # seconds between tries of a run whose thread others are at
+_CHANCE = random.SystemRandom()
+
+
+@dataclass(slots=True)
+class _Job:
+    """A run that this worker is at.
+
+    Attributes:
+        run: it.
+        control: drains it.
+        lost: another worker has it by now.
+    """
+
+    run: Claimed
+    control: RunControl
+    lost: bool = False
+
+
+class Worker:
+    """See the module. One use: `work`.
+
+    Args:
+        saver: of the graphs.
+        graphs: those that it has, and how to find out about others.
+        settings: how many at once, for how long, how often.
+        say: told, in a sentence, what people may want to know.
+
+    Attributes:
+        ended: how many runs have ended here, by their states.
+    """
+
+    def __init__(
+        self, saver: TransactionalSaver, graphs: Graphs, settings: WorkerSettings, say: Callable[[str], None]
+    ) -> None:
+        self.ended = Counter[str]()
+        self._saver, self._graphs, self._settings, self._say = saver, graphs, settings, say
+        self._fleet = saver.fleet
+        self._id: UUID = saver.runs.worker.id
+        self._jobs: dict[asyncio.Task[None], _Job] = {}
+        self._wake = asyncio.Event()
+        self._asked_for: set[str] = set()
+        self._pause = min(_LOOK, settings.lease / _RENEWALS)
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Take runs until `stop` is set; then let those under way end, for the time of grace, and hand back the rest.
+
+        Raises:
+            QueueMismatch: the tables of the queue are missing, or of another version.
+            ConfigError: the package of the queue is not installed.
+        """
+        effects = {kind: self._of_graphs_here(each) for kind, each in self._saver.effect_handlers().items()}
+        waking = asyncio.create_task(
+            self._fleet.wakes(self._woken, lease=self._settings.lease, stop=stop, others=effects)
+        )
+        waking.add_done_callback(lambda _: self._wake.set())
+        aside = [asyncio.create_task(each) for each in (self._renew(), self._schedule(), _then(stop, self._wake.set))]
+        aside.append(waking)
+        try:
+            while not stop.is_set():
+                self._wake.clear()
+                if not await self._take() and not await self._look_around() and not waking.done():
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(self._pause):
+                            await self._wake.wait()
+                if waking.done() and not stop.is_set():
+                    await waking
+            await self._drain()
+        finally:
+            for task in [*self._jobs, *aside]:
+                task.cancel()
+            await asyncio.gather(*self._jobs, *aside, return_exceptions=True)
+            with suppress(DatabaseUnavailable):
+                await self._fleet.leave(self._id)
+
+    async def _woken(self) -> None:
+        self._wake.set()
+
+    def _of_graphs_here(self, deliver: _Handler) -> _Handler:
+        """Deliver effects of graphs that this worker has; what declares their handlers is imported with those."""
+
+        async def handle(payload: bytes, attempts: int) -> None:
+            graph = await self._fleet.graph_of_effect(payload.decode())
+            if graph is not None and graph not in self._graphs.names:
+                self._asked_for.add(graph)  # to be looked for by the task that loads graphs
+                self._wake.set()
+                raise Again(_LEFT)
+            await deliver(payload, attempts)
+
+        return handle
+
+    async def _take(self) -> bool:
+        """Begin runs. Whether there were any."""
+        room = self._settings.concurrency - len(self._jobs)
+        mine = [job.run.run_id for job in self._jobs.values()]
+        try:
+            taken = await self._fleet.claim(self._id, self._graphs.names, room, self._settings.lease, mine)
+        except DatabaseUnavailable as error:
+            self._say(f"The database is away: {error}")
+            await asyncio.sleep(_AWAY)
+            return False
+        for run in taken:
+            job = _Job(run, RunControl())
+            task = asyncio.create_task(self._do(job))
+            self._jobs[task] = job
+            task.add_done_callback(self._freed)
+        return bool(taken)
+
+    def _freed(self, task: asyncio.Task[None]) -> None:
+        self._jobs.pop(task, None)
+        self._wake.set()
+
+    async def _look_around(self) -> bool:
+        """Whether runs wait for a graph that this worker turns out to have."""
+        with suppress(DatabaseUnavailable):
+            waiting = dict.fromkeys(self._asked_for, True) | await self._fleet.graphs()
+            news = await self._graphs.look(waiting)
+            for name in sorted(news & set(self._graphs.missing)):
+                nobody = "" if waiting[name] else " No worker has it."
+                self._say(f"Runs of {name} are left to others: {self._graphs.missing[name]}{nobody}")
+            if found := news & self._graphs.names:
+                await self._beat()
+                return bool(found)
+        return False
+
+    # -- one run -------------------------------------------------------------------------------------------------
+
+    async def _do(self, job: _Job) -> None:
+        """Run it, and record what became of it."""
+        run = job.run
+        try:
+            state = await self._perform(job)
+        except GraphDrained:
+            await self._patiently(lambda: self._fleet.put_back(run))
+        except asyncio.CancelledError:
+            if not job.lost:
+                await asyncio.shield(self._hand_back(run))
+        except _PASSING as error:
+            await self._try_again(run, error)
+        except Exception as error:  # noqa: BLE001 - whatever a node raises is how the run has ended
+            _log.info("Run %s of %s failed.", run.run_id, run.graph, exc_info=error)
+            await self._record(run, "failed", f"{type(error).__name__}: {error}")
+        else:
+            await self._record(run, state)
+
+    async def _perform(self, job: _Job) -> str:
+        run, fleet = job.run, self._fleet
+        if len(run.left_by) >= self._settings.tries:
+            raise _GivenUpError(f"{len(run.left_by)} workers have died at it, or gone silent.")
+        begun = await fleet.begin(run)
+        request = fleet.request(run, self._graphs.typed_saver(run.graph).serde)
+        async with self._graphs.flow(run.graph, config_of(run, request), request.context) as flow:
+            return await perform(flow, self._saver, run, request, job.control, begun=begun)
+
+    async def _record(self, run: Claimed, state: str, error: str | None = None) -> None:
+        if await self._patiently(lambda: self._fleet.end(run, state, error)):
+            self.ended[state] += 1
+            self._say(f"{run.graph} on thread {run.thread_id}: {state}{f' ({error})' if error else ''}")
+
+    async def _try_again(self, run: Claimed, error: Exception) -> None:
+        """After an error that may pass. A thread that others are at is waited for as long as it takes."""
+        said = f"{type(error).__name__}: {error}"
+        busy = isinstance(error, ThreadBusy)
+        if run.failures + 1 >= self._settings.tries and not busy:
+            await self._record(run, "failed", said)
+            return
+        longest = _BUSY if busy else min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(run.failures, 16))
+        delay = longest * _CHANCE.uniform(0.5, 1.0)
+        await self._patiently(lambda: self._fleet.put_back(run, delay, said, failed=not busy))
+
+    async def _patiently(self, record: Callable[[], Awaitable[bool]]) -> bool:
+        """Once the database can be reached. Until then the run is this worker's, or another one finds out by itself."""
+        while True:
+            try:
+                return await record()
+            except DatabaseUnavailable:
+                await asyncio.sleep(_AWAY)
+
+    # -- staying and going ---------------------------------------------------------------------------------------
+
+    async def _renew(self) -> None:
+        """Keep the leases, and give up what another worker has taken."""
+        while True:
+            with suppress(DatabaseUnavailable):
+                await self._beat()
+                jobs = [(task, job) for task, job in self._jobs.items() if not task.done()]
+                kept = await self._fleet.renew(self._id, [job.run for _, job in jobs], self._settings.lease)
+                for task, job in jobs:
+                    if job.run.run_id not in kept and not task.done():
+                        job.lost = True
+                        task.cancel()
+            await asyncio.sleep(self._settings.lease / _RENEWALS)
+
+    async def _schedule(self) -> None:
+        """Submit what schedules say. Every worker does, and none that the others have done."""
+        schedules, looked = self._saver.schedules, -_FAR
+        while True:
+            try:
+                if time.monotonic() - looked >= _FAR:
+                    looked = time.monotonic()
+                    await schedules.draw_near()
+                await schedules.submit_due()
+            except DatabaseUnavailable:
+                await asyncio.sleep(_AWAY)
+            except RuntimeFault as error:  # one that was stored with another key: the others' time comes as well
+                _log.warning("Schedules: %s", error)
+            await asyncio.sleep(_LOOK)
+
+    async def _beat(self) -> None:
+        settings = self._settings
+        await self._fleet.beat(self._id, self._graphs.names, settings.concurrency, settings.lease)
+
+    async def _drain(self) -> None:
+        """Let each run commit the super-step that it is in; after the time of grace, hand it back as it is."""
+        for job in self._jobs.values():
+            job.control.request_drain("the worker stops")
+        if self._jobs:
+            self._say(
+                f"Stopping: {len(self._jobs)} runs end their super-steps, for {self._settings.grace:g} s at most."
+            )
+            await asyncio.wait(list(self._jobs), timeout=self._settings.grace)
+
+    async def _hand_back(self, run: Claimed) -> None:
+        with suppress(DatabaseUnavailable):  # else its lease runs out
+            await self._fleet.put_back(run)
+
+
+class _GivenUpError(Exception):
+    """A run was given to many workers, and none has said what became of it."""
+
+
+async def _then(event: asyncio.Event, act: Callable[[], None]) -> None:
+    await event.wait()
+    act()

@@ -1,0 +1,80 @@
+"""What a guard costs, beside a node that reads the facts again by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import pytest
+from langgraph.graph import END, START, StateGraph
+
+from superstep import guard, transactional
+from superstep.checkpointer import current_step
+from superstep.checkpointer.threads import provenance
+from tests.support.bank import BALANCE
+from tests.support.statements import Log, logged_saver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_core.runnables import RunnableConfig
+
+DRAW = "UPDATE account SET balance = balance - $1 WHERE id = 1"
+
+
+class Plan(TypedDict, total=False):
+    """What is handed on."""
+
+    plan: int
+    drawn: int
+
+
+async def planner(state: Plan) -> Plan:
+    return {"plan": await current_step().fetchval(BALANCE, 1)}
+
+
+async def draws(state: Plan) -> Plan:
+    current_step().stage(DRAW, state["plan"], expect_rows=1)
+    return {"drawn": state["plan"]}
+
+
+async def only_says(state: Plan) -> Plan:
+    return {"drawn": state["plan"]}
+
+
+def by_hand(executor: Any) -> Any:
+    async def reads_again(state: Plan) -> Any:
+        assert await current_step().fetchval(BALANCE, 1) == state["plan"]
+        return await executor(state)
+
+    return reads_again
+
+
+@pytest.mark.parametrize(("executor", "more"), [(only_says, 0), (draws, 3)])
+async def test_a_guard_costs_what_reading_again_does(
+    executor: Any,
+    more: int,
+    database_url: str,
+    new_thread: Callable[[], RunnableConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the plan rests on is stored with its checkpoint. A node that writes reads once more, after its writes.
+
+    That is one statement in a subtransaction of two: its own writes are no move of the plan for a guard to come.
+    """
+    log = Log()
+    async with logged_saver(database_url, log) as saver:
+
+        async def sent(node: Any) -> list[str]:
+            builder = StateGraph(Plan).add_node("planner", planner).add_node("executor", node)
+            builder.add_edge(START, "planner").add_edge("planner", "executor").add_edge("executor", END)
+            graph = transactional(builder.compile(checkpointer=saver))
+            await graph.ainvoke({}, new_thread())  # what is learned once per connection
+            async with saver.transaction() as tx:
+                await tx.execute("UPDATE account SET balance = 100 WHERE id = 1")
+            return await log.during(graph.ainvoke({}, new_thread()))
+
+        monkeypatch.setattr(provenance, "_guarded", set())
+        plain = await sent(by_hand(executor))
+        guarded = await sent(guard(executor, on="plan", otherwise="planner"))
+    assert "put_root_kept" in guarded
+    assert len(guarded) == len(plain) + more
