@@ -24,22 +24,32 @@ The way of a chat message through them:
 9. `transport.wire`: its arguments in the provider's dialect. Then the vendor's SDK sends them.
 10. `chat.call`: makes the record of the answer, which travels with it.
 
-The SDKs take seconds to import, so they are imported when a route first needs them, never by importing this package.
+What is named here is loaded when it is first used, and the SDKs, which take seconds to import, when a route first needs
+them: a program that opens a saver and asks no model waits for neither.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
-
-from superstep.providers.chat.model import RoutedChatModel
-from superstep.providers.chat.registry import configure, current_service
-from superstep.providers.embeddings import Embedder, embedder
-from superstep.providers.offline import OfflineChatModel, OfflineReply, OfflineRequest, OfflineRules, ToolCall
-from superstep.providers.records.call_record import record_of
-from superstep.providers.routing.candidates import find_route
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from superstep.providers.chat.chat_model import chat_model
+    from superstep.providers.chat.model import RoutedChatModel
+    from superstep.providers.chat.registry import configure, current_service
+    from superstep.providers.embeddings import Embedder, embedder
+    from superstep.providers.offline import OfflineChatModel, OfflineReply, OfflineRequest, OfflineRules, ToolCall
+    from superstep.providers.records.call_record import record_of
+
+_HOMES = {
+    "chat.chat_model": ("chat_model",),
+    "chat.model": ("RoutedChatModel",),
+    "chat.registry": ("configure", "current_service"),
+    "embeddings": ("Embedder", "embedder"),
+    "offline": ("OfflineChatModel", "OfflineReply", "OfflineRequest", "OfflineRules", "ToolCall"),
+    "records.call_record": ("record_of",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "chat_model",
@@ -57,39 +67,12 @@ __all__ = [
 ]
 
 
-class NamesRoute(Protocol):
-    """Something that says which route it is meant for, and with which parameters: a prompt."""
-
-    @property
-    def route(self) -> str | None:
-        """Name of the route; `None` for "default"."""
-        ...
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        """Arguments of the calls, such as temperature and max_tokens."""
-        ...
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value
 
 
-def chat_model(
-    route: str | NamesRoute = "default", *, offline: OfflineRules | None = None, **parameters: Any
-) -> RoutedChatModel:
-    """Return the chat model of a route.
-
-    Args:
-        route: Name of the route, or a prompt that names one. Where no routes are configured, any name is valid: the
-            keys that are set decide who answers, and without keys every route is served offline.
-        offline: Rules that answer when the route is served offline. Ignored when a vendor serves it.
-        **parameters: Arguments of every call: temperature, max_tokens, …
-
-    Returns:
-        A LangChain chat model. Making one is cheap, makes no network call, and may be done in every node.
-
-    Raises:
-        ConfigError: There is no such route, or the configuration is wrong.
-    """
-    name = route if isinstance(route, str) else route.route or "default"
-    given = parameters if isinstance(route, str) else {**route.parameters, **parameters}
-    service = current_service()
-    find_route(service.catalog, name)
-    return RoutedChatModel(route=name, parameters=given, rules=offline, service=service)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -35,17 +35,10 @@ if TYPE_CHECKING:
     )
     from superstep.providers import OfflineReply, OfflineRequest, ToolCall
     from superstep.reducers import shared
-    from superstep.runtime.author.face import (
-        TransactionalSaver,
-        chat_model,
-        current_step,
-        embedder,
-        guard,
-        prompt,
-        prompt_sync,
-        seed_prompts,
-        seed_tables,
-    )
+    from superstep.runtime.author.face import TransactionalSaver, current_step, guard
+    from superstep.runtime.author.models import chat_model, embedder
+    from superstep.runtime.author.prompts import prompt, prompt_sync
+    from superstep.runtime.author.seed import seed_prompts, seed_tables
     from superstep.runtime.exposition.server import serving_metrics
     from superstep.runtime.faults import (
         AggregateNotFound,
@@ -108,17 +101,10 @@ if TYPE_CHECKING:
     from superstep.runtime.telemetry.switch import telemetry
 
 _HOMES = {
-    "superstep.runtime.author.face": (
-        "TransactionalSaver",
-        "chat_model",
-        "current_step",
-        "embedder",
-        "guard",
-        "prompt",
-        "prompt_sync",
-        "seed_prompts",
-        "seed_tables",
-    ),
+    "superstep.runtime.author.face": ("TransactionalSaver", "current_step", "guard"),
+    "superstep.runtime.author.models": ("chat_model", "embedder"),
+    "superstep.runtime.author.prompts": ("prompt", "prompt_sync"),
+    "superstep.runtime.author.seed": ("seed_prompts", "seed_tables"),
     "superstep.providers": ("OfflineRequest", "OfflineReply", "ToolCall"),
     "superstep.runtime.flow.transactional": ("transactional", "Transactional"),
     "superstep.runtime.flow.retry": ("Settings",),

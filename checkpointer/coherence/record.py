@@ -10,13 +10,17 @@ any of them is dropped.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["MOST", "Kept", "Look", "Skew", "as_kept", "label_of", "measured", "skew_of"]
+__all__ = ["DAY", "MOST", "Kept", "Look", "Skew", "as_kept", "label_of", "measured", "skew_of"]
+
+DAY = timedelta(days=1)
+"""What reports look back by, unless told."""
 
 MOST = 12  # keys of facts of one super-step, and as many that were read elsewhere
 _OF_SQL, _OF_ARGUMENTS, _OF_ARGUMENT = 64, 32, 24  # characters

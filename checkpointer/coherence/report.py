@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.database.database import Database
 
-__all__ = ["DAY", "CallSums", "DeploymentSums", "FlowSums", "Metrics", "StepSums", "beginning", "metrics"]
+__all__ = ["CallSums", "DeploymentSums", "FlowSums", "Metrics", "StepSums", "beginning", "metrics"]
 
-DAY = timedelta(days=1)
 _PAGE = 5_000
 
 

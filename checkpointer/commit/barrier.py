@@ -266,7 +266,9 @@ class Barrier:
                 raise too_long from error
             refused = is_collision(error) or (self.sent and not step.collided and is_rejection(error))
             perhaps_of_others, self.is_shared = self.is_shared, False
-            again = lost or is_serialization_failure(error) or is_short_of_locks(error) or refused or perhaps_of_others
+            refused_read = self.run.provenance.was_rejected(error)
+            again = lost or is_serialization_failure(error) or is_short_of_locks(error)
+            again = again or refused or refused_read or perhaps_of_others
             if not again:
                 raise ended_early(error) or error
             step.collided = step.collided or refused

@@ -18,10 +18,6 @@ from superstep.checkpointer.database.errors import (
     plain,
     short,
 )
-from superstep.checkpointer.effects.delivery import job_for
-from superstep.checkpointer.effects.emission import put_out
-from superstep.checkpointer.effects.emitted import Emitted
-from superstep.checkpointer.effects.queue import Queue
 from superstep.checkpointer.shared.queries import Writer
 from superstep.checkpointer.step.after_writes import answers_after_writes
 from superstep.checkpointer.step.drift import Drift
@@ -155,6 +151,11 @@ async def _reduce(step: SuperStep, effect: Effect, updates: Sequence[Staged]) ->
 
 async def _emit(conn: Connection, step: SuperStep, staged: Sequence[Staged]) -> None:
     """Put effects that a task has emitted into the outbox, and tell the workers. What is at fault is not the task."""
+    from superstep.checkpointer.effects.delivery import job_for
+    from superstep.checkpointer.effects.emission import put_out
+    from superstep.checkpointer.effects.emitted import Emitted
+    from superstep.checkpointer.effects.queue import Queue
+
     database, queue = step.owner.database, Queue(step.owner.database)
     await queue.ready()
     emitted = [Emitted(*each.args) for each in staged]

@@ -5,9 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from superstep.checkpointer.effects.delivery import KIND, Deliveries
-from superstep.checkpointer.effects.outbox import Outbox
-from superstep.checkpointer.effects.queue import Queue
 from superstep.checkpointer.langgraph.encryption import opened_text, sealed_text, sealing
 
 if TYPE_CHECKING:
@@ -17,6 +14,8 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.effects.jobs import Handler
+    from superstep.checkpointer.effects.outbox import Outbox
+    from superstep.checkpointer.effects.queue import Queue
 
 __all__ = ["EffectsOfSaver"]
 
@@ -32,16 +31,22 @@ class EffectsOfSaver:
     @property
     def queue(self) -> Queue:
         """The queue in the saver's schema. Use it on the saver's event loop."""
+        from superstep.checkpointer.effects.queue import Queue
+
         return Queue(self.database)
 
     @property
     def outbox(self) -> Outbox:
         """The effects of all threads. Use it on the saver's event loop."""
+        from superstep.checkpointer.effects.outbox import Outbox
+
         serde: Any = self.serde
         return Outbox(self.database, lambda text, effect_id: opened_text(serde, text, _COLUMN, effect_id))
 
     def effect_handlers(self) -> Mapping[str, Handler]:
         """What a worker of the queue needs to deliver effects, for `Queue.work`: by kind of job."""
+        from superstep.checkpointer.effects.delivery import KIND, Deliveries
+
         serde: Any = self.serde
         hide = partial(_hidden, serde)
         return {KIND: Deliveries(self.database, self.queue, sealing(serde), hide)}

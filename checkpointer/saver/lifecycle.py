@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from superstep.checkpointer.database.errors import DRIVER_ERRORS
 from superstep.checkpointer.database.pool import open_pool
-from superstep.checkpointer.embedded import EmbeddedServer
 from superstep.runtime.blocking import wait_for, wait_from_loop
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.server import Server
+    from superstep.checkpointer.embedded import EmbeddedServer
 
 __all__ = ["Lifetime"]
 
@@ -68,6 +68,8 @@ class Lifetime(Generic[S]):
         self._opened = (os.getpid(), asyncio.get_running_loop())
         url = self._url
         if url is None:
+            from superstep.checkpointer.embedded import EmbeddedServer
+
             self._server = await asyncio.to_thread(EmbeddedServer.acquire)
             url = self._server.url
         try:

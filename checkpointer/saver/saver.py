@@ -10,7 +10,6 @@ import logging
 from typing import TYPE_CHECKING, Any, Self
 
 from superstep.checkpointer.calls import memo
-from superstep.checkpointer.collections.catalog import Collections
 from superstep.checkpointer.commit import task_results, traced
 from superstep.checkpointer.commit.barrier import Barrier
 from superstep.checkpointer.commit.group import Group
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     )
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
+    from superstep.checkpointer.collections.catalog import Collections
     from superstep.checkpointer.collections.collection import Collection
     from superstep.checkpointer.collections.embedder import TextEmbedder
     from superstep.checkpointer.database.server import Server
@@ -182,6 +182,8 @@ class TransactionalSaver(
     @property
     def collections(self) -> Collections:
         """The collections of texts with embeddings: making, finding, listing and dropping them."""
+        from superstep.checkpointer.collections.catalog import Collections
+
         return Collections(self.database, self.embedder, self.runs.collections, self._step)
 
     async def acollection(self, name: str, *, dimensions: int, **more: Any) -> Collection:
@@ -356,9 +358,8 @@ class TransactionalSaver(
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of runs, by the `run_id` of their metadata."""
-        await self.database.home.call(
-            maintenance.delete_runs(self.database, [json_text(str(each)) for each in run_ids])
-        )
+        names = [json_text(str(each)) for each in run_ids]
+        await self.database.home.call(maintenance.delete_runs(self.database, names))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with its whole history to a new id."""

@@ -1,4 +1,7 @@
-"""The database of a saver: its tables, and what they tell of threads. Imports nothing of LangGraph."""
+"""The database of a saver: its tables, and what they tell of threads. Imports nothing of LangGraph.
+
+Rooms that most programs never enter (workers, effects, events, collections) are imported by those who ask for them.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self, cast
 
 from superstep.checkpointer.calls.deployment_health import DeploymentHealth, deployment_health
-from superstep.checkpointer.coherence import again
-from superstep.checkpointer.coherence.report import DAY, metrics
-from superstep.checkpointer.collections.catalog import Collections
+from superstep.checkpointer.coherence.record import DAY
 from superstep.checkpointer.collections.embedder import TextEmbedder
 from superstep.checkpointer.collections.known import KnownCollections
 from superstep.checkpointer.database import migrate
 from superstep.checkpointer.database.database import Database
 from superstep.checkpointer.database.vectors import WHERE_VECTORS_ARE, create_vectors, vectors_missing
-from superstep.checkpointer.derived.ingestion import Ingestion
-from superstep.checkpointer.effects.outbox import Outbox
-from superstep.checkpointer.effects.queue import install_queue
-from superstep.checkpointer.fleet.fleet import Fleet
-from superstep.checkpointer.fleet.schedules import Schedules
 from superstep.checkpointer.langgraph.ids import usable, usable_thread
 from superstep.checkpointer.langgraph.sealed import readable_text
 from superstep.checkpointer.saver.lifecycle import Lifetime
@@ -34,7 +30,12 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.coherence.again import Decided
     from superstep.checkpointer.coherence.report import Metrics
+    from superstep.checkpointer.collections.catalog import Collections
     from superstep.checkpointer.database.server import Server
+    from superstep.checkpointer.derived.ingestion import Ingestion
+    from superstep.checkpointer.effects.outbox import Outbox
+    from superstep.checkpointer.fleet.fleet import Fleet
+    from superstep.checkpointer.fleet.schedules import Schedules
     from superstep.checkpointer.memory.rows import Memory
     from superstep.checkpointer.threads.activity import Activity
     from superstep.checkpointer.threads.listings import Chosen
@@ -78,6 +79,8 @@ class StoredThreads:
         return Setup(self._setup(), self.database.home)
 
     async def _setup(self) -> list[str]:
+        from superstep.checkpointer.effects.queue import install_queue
+
         async with self.database.connections.borrow() as conn:
             applied = await migrate.migrate(conn, self.schema)
             await install_queue(conn, self.schema)
@@ -104,11 +107,15 @@ class StoredThreads:
     @property
     def outbox(self) -> Outbox:
         """The effects of all threads. Use it on the saver's event loop."""
+        from superstep.checkpointer.effects.outbox import Outbox
+
         return Outbox(self.database, lambda text, _: readable_text(text))
 
     @property
     def collections(self) -> Collections:
         """The collections of texts with embeddings: making, finding, listing and dropping them."""
+        from superstep.checkpointer.collections.catalog import Collections
+
         return Collections(self.database, TextEmbedder(), KnownCollections())
 
     async def apending(self) -> list[str]:
@@ -127,16 +134,22 @@ class StoredThreads:
     @property
     def ingestion(self) -> Ingestion:
         """Derived state: declaring aggregates and ingesting events, outside of any super-step."""
+        from superstep.checkpointer.derived.ingestion import Ingestion
+
         return Ingestion(self.database)
 
     @property
     def fleet(self) -> Fleet:
         """Runs that wait for a worker: submitting them, in a transaction of your own too, and looking at them."""
+        from superstep.checkpointer.fleet.fleet import Fleet
+
         return Fleet(self.database, self._key())
 
     @property
     def schedules(self) -> Schedules:
         """Runs that are submitted again and again, at times that a schedule names."""
+        from superstep.checkpointer.fleet.schedules import Schedules
+
         return Schedules(self.database, self._key())
 
     async def aclose(self) -> None:
@@ -235,6 +248,8 @@ class StoredThreads:
         Raises:
             ConfigError: a moment without a time zone, or a negative time.
         """
+        from superstep.checkpointer.coherence.report import metrics
+
         found = metrics(self.database, since=since, graph=graph, most_steps=most_steps, most_rows=most_rows)
         return await self.database.home.call(found)
 
@@ -244,6 +259,8 @@ class StoredThreads:
 
     async def afinished(self, most: int, *, since: timedelta | datetime = DAY, graph: str | None = None) -> list[str]:
         """Threads whose last run has completed since this moment, or for so long: any so many of them."""
+        from superstep.checkpointer.coherence import again
+
         found = again.finished_threads(self.database, since=since, graph=graph, most=most)
         return await self.database.home.call(found)
 
@@ -262,12 +279,16 @@ class StoredThreads:
 
     async def adecided(self, thread_id: str, after: str, but: Collection[str] = ()) -> Decided:
         """What a thread has decided after a checkpoint, some super-steps left out. See `Decided`."""
+        from superstep.checkpointer.coherence import again
+
         return await self.database.home.call(again.decided_after(self.database, thread_id, after, but))
 
     async def anote_reconciliation(
         self, thread_id: str, checkpoint_id: str, graph: str | None, channels: Sequence[str], paid: int, reused: int
     ) -> None:
         """Keep for `ametrics` that a thread has decided again: in which channels otherwise, and what that cost."""
+        from superstep.checkpointer.coherence import again
+
         values = (thread_id, checkpoint_id, graph, bool(channels), list(channels), paid, reused)
         await self.database.home.call(again.note(self.database, values))
 

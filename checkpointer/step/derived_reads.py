@@ -1,18 +1,8 @@
-"""Reads of derived state in a super-step: `Step` has them."""
+"""Reads of derived state in a super-step: `Step` has them. What they need is imported when a node reads it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from superstep.checkpointer.derived.signals import (
-    IngestionPoint,
-    ingestion_statement,
-    level_of,
-    level_statement,
-    shown_statement,
-    signal_of,
-    signal_statement,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +11,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from superstep.checkpointer.derived.signals import Key, Signal
+    from superstep.checkpointer.derived.signals import IngestionPoint, Key, Signal
 
 __all__ = ["DerivedReads"]
 
@@ -54,15 +44,17 @@ class DerivedReads:
             AggregateOutdated: it has to be rebuilt first.
             ConfigError: the key is none, or the moment has no time zone, or the aggregate has no window.
         """
+        from superstep.checkpointer.derived import signals
+
         if validate:
-            sql, *args = signal_statement(self.schema, name, key, at)
+            sql, *args = signals.signal_statement(self.schema, name, key, at)
             row = await self.fetchrow(sql, *args)
             # Behind the fact: if the snapshot changes in between, the fact is validated in the one of the point.
-            seen = await self.fetchrow(ingestion_statement(self.schema), validate=False)
+            seen = await self.fetchrow(signals.ingestion_statement(self.schema), validate=False)
         else:
-            sql, *args = shown_statement(self.schema, name, key, at)
+            sql, *args = signals.shown_statement(self.schema, name, key, at)
             row = seen = await self.fetchrow(sql, *args, validate=False)
-        return signal_of(name, key, at, row, seen)
+        return signals.signal_of(name, key, at, row, seen)
 
     async def level(
         self, name: str, key: Key, thresholds: Sequence[int | Decimal], *, of: str, at: datetime | None = None
@@ -84,8 +76,10 @@ class DerivedReads:
             AggregateOutdated: it has to be rebuilt first.
             ConfigError: as in `signal`, or the aggregate does not compute that.
         """
-        sql, *args = level_statement(self.schema, name, key, thresholds, of, at)
-        return level_of(name, key, of, at, await self.fetchrow(sql, *args))
+        from superstep.checkpointer.derived import signals
+
+        sql, *args = signals.level_statement(self.schema, name, key, thresholds, of, at)
+        return signals.level_of(name, key, of, at, await self.fetchrow(sql, *args))
 
     async def ingestion(self, *, validate: bool = False) -> IngestionPoint:
         """Up to where events are ingested in the step's snapshot.
@@ -94,6 +88,8 @@ class DerivedReads:
             validate: make it a fact: the task then runs again whenever any batch of events is committed before its
                 super-step. Without, it is only shown.
         """
+        from superstep.checkpointer.derived.signals import IngestionPoint, ingestion_statement
+
         row = await self.fetchrow(ingestion_statement(self.schema), validate=validate)
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         return IngestionPoint(row["point"], row["watermark"])

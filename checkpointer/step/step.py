@@ -6,13 +6,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from superstep.checkpointer.collections.nearest import check_nearest
 from superstep.checkpointer.shared.declared import declaration, usable_place
 from superstep.checkpointer.shared.queries import read
 from superstep.checkpointer.shared.reductions import loaded, value_at
 from superstep.checkpointer.step.derived_reads import DerivedReads
 from superstep.checkpointer.step.emitting import Emits
-from superstep.checkpointer.step.nearest import Nearest, refuse_hybrid
 from superstep.checkpointer.step.read_set import Observation, Reduction, Staged, digest_value
 from superstep.checkpointer.step.statements import changes_session, ends_transaction, switches_protocol
 from superstep.checkpointer.step.stored_args import copied
@@ -61,7 +59,7 @@ class Step(DerivedReads, Emits):
         self._attempt = attempt
         self._database = database
         self._embedder = embedder
-        self._nearest = Nearest(database, collections, self._read)
+        self._collections = collections
 
     @property
     def facts_changed(self) -> bool:
@@ -161,15 +159,19 @@ class Step(DerivedReads, Emits):
             ExtensionMissing: the database has no pgvector.
             ReadFailed: it has other dimensions than the table's column; and as in `fetch`.
         """
+        from superstep.checkpointer.collections.nearest import check_nearest
+        from superstep.checkpointer.step.nearest import Nearest, refuse_hybrid
+
         check_nearest(collection, text=text, embedding=embedding, k=k, hybrid=hybrid)
-        found = await self._nearest.collection(collection)
+        nearest = Nearest(self._database, self._collections, self._read)
+        found = await nearest.collection(collection)
         if found is None and hybrid:
             raise refuse_hybrid(collection)
         given = embedding if embedding is not None else await self._embedder.embed(text or "")
         more: dict[str, Any] = {"k": k, "where": where, "args": args, "filter_": filter, "validate": validate}
         if found is None:
-            return await self._nearest.in_table(collection, given, **more)
-        return await self._nearest.in_collection(found, given, text=text if hybrid else None, **more)
+            return await nearest.in_table(collection, given, **more)
+        return await nearest.in_collection(found, given, text=text if hybrid else None, **more)
 
     async def _read(
         self, sql: str, args: Sequence[Any], validate: bool, condense: Condense | None

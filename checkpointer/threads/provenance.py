@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from langgraph.constants import START
 
+from superstep.checkpointer.database.errors import is_rejection
 from superstep.checkpointer.langgraph.codec import dump, effect_at
 from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.langgraph.keys import NULL_TASK, is_private_channel
-from superstep.checkpointer.step.after_writes import answers_after_writes
+from superstep.checkpointer.step.after_writes import answers_after_writes, need_no_protection
 from superstep.checkpointer.step.read_set import Effect, Read
 from superstep.checkpointer.step.task import Task
 from superstep.checkpointer.threads.queries import provenance as queries
@@ -135,6 +136,8 @@ class Provenance:
         self._outputs: dict[tuple[str, str], dict[str, frozenset[str]]] = {}
         self._inputs: set[str] = set()  # ids of tasks that write inputs
         self._committing: dict[tuple[str, str], _Commit] = {}
+        self._protects = False  # reads after writes, from the transaction
+        self._has_trusted = False  # one that was not protected from them, in the latest try
 
     @property
     def is_kept(self) -> bool:
@@ -281,6 +284,13 @@ class Provenance:
         changed = [replace(entry, effect=effect) for entry, effect in commit.moved_on]
         return [self._row(entry) for entry in (*stored, *changed)]
 
+    def was_rejected(self, error: Exception) -> bool:
+        """Whether a try to commit may have ended because it asked without protection. The next one will not."""
+        if not self._has_trusted or not is_rejection(error):
+            return False
+        self._has_trusted, self._protects = False, True
+        return True
+
     def committed(self, at: tuple[str, str]) -> None:
         """The super-step is committed."""
         self._outputs.pop(at, None)
@@ -314,7 +324,9 @@ class Provenance:
         own = {(read.key, read.digest) for entry in commit.entries for read in entry.reads}
         validated = [e for e in earlier if self.binds or any((r.key, r.digest) in own for r in e.reads)]
         asked = {read.key: read for entry in (*validated, *commit.entries) for read in entry.reads}
-        answers = await answers_after_writes(conn, list(asked.values()), self._run.database.apart)
+        reads = list(asked.values())
+        self._has_trusted = not self._protects and need_no_protection(reads)
+        answers = await answers_after_writes(conn, reads, self._run.database.apart, protected=not self._has_trusted)
         now = {key: answer.digest for key, answer in zip(asked, answers, strict=True)}
 
         def moved_on(read: Read) -> Read:

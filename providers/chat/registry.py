@@ -1,4 +1,8 @@
-"""The routes of this process: made once from whatever source was named, and shared by all of its calls."""
+"""The routes of this process: made once from whatever source was named, and shared by all of its calls.
+
+Every program that opens a saver names a source, and many never ask a model: what makes the routes is imported when the
+first call wants them.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,11 @@ import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from superstep.providers.catalog.from_env import VARIABLES, catalog_from_env
-from superstep.providers.chat.service import Service
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from superstep.providers.catalog.model import Catalog
+    from superstep.providers.chat.service import Service
 
 __all__ = ["configure", "configure_by_default", "current_service"]
 
@@ -38,7 +40,7 @@ def configure(catalog: Catalog | None) -> None:
     """
     with _registry.lock:
         _registry.named, _registry.source = True, None
-        _registry.service = None if catalog is None else Service(catalog)
+        _registry.service = _service(catalog)
 
 
 def configure_by_default(source: Callable[[], Catalog | None]) -> None:
@@ -62,12 +64,25 @@ def current_service() -> Service:
         with _registry.lock:
             if _registry.source is not None:
                 catalog = _registry.source()
-                _registry.service = None if catalog is None else Service(catalog)
+                _registry.service = _service(catalog)
                 _registry.source = None
+    if _registry.service is not None:
+        return _registry.service
+    from superstep.providers.catalog.from_env import VARIABLES
+
     # Without a configuration the environment is looked at each time: keys may be set while the process runs.
-    return _registry.service or _from_env(tuple(os.environ.get(name) for name in VARIABLES))
+    return _from_env(tuple(os.environ.get(name) for name in VARIABLES))
+
+
+def _service(catalog: Catalog | None) -> Service | None:
+    from superstep.providers.chat.service import Service
+
+    return None if catalog is None else Service(catalog)
 
 
 @lru_cache(maxsize=8)
 def _from_env(values: tuple[str | None, ...]) -> Service:
+    from superstep.providers.catalog.from_env import VARIABLES, catalog_from_env
+    from superstep.providers.chat.service import Service
+
     return Service(catalog_from_env({name: value for name, value in zip(VARIABLES, values, strict=True) if value}))

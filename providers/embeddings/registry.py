@@ -1,15 +1,10 @@
-"""The embedders of this process by name, made when first asked for."""
+"""The embedders of this process by name, made when first asked for; what makes them is imported then too."""
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Any
 
-from superstep.providers.catalog.values import did_you_mean
-from superstep.providers.embeddings.memo import MemoisedEmbedder
-from superstep.providers.embeddings.minilm import MiniLmEmbedder
-from superstep.providers.embeddings.settings import EmbeddingSettings, parse_embeddings
-from superstep.providers.embeddings.wordllama import WordLlamaEmbedder
 from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
@@ -17,6 +12,7 @@ if TYPE_CHECKING:
 
     from superstep.providers.catalog.values import Locator
     from superstep.providers.embeddings.embedder import Embedder
+    from superstep.providers.embeddings.settings import EmbeddingSettings
 
 __all__ = ["configure_embeddings", "configure_embeddings_by_default", "embedder"]
 
@@ -24,9 +20,6 @@ __all__ = ["configure_embeddings", "configure_embeddings_by_default", "embedder"
 def _dotted(path: Sequence[str | int]) -> str:
     """The place of a value where no file is known: its keys."""
     return ".".join(map(str, path))
-
-
-_DEFAULT = EmbeddingSettings(name="default", provider="wordllama")
 
 
 class _EmbedderRegistry:
@@ -37,7 +30,7 @@ class _EmbedderRegistry:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.settings: Mapping[str, EmbeddingSettings] = {"default": _DEFAULT}
+        self.settings: Mapping[str, EmbeddingSettings] = {}
         self.made: dict[EmbeddingSettings, Embedder] = {}
         self.source: Callable[[], None] | None = None
         self.named = False
@@ -56,11 +49,13 @@ def configure_embeddings(tables: Any, *, place: Locator = _dotted) -> None:
     Raises:
         ConfigError: Anything is wrong. What was configured before stays.
     """
+    from superstep.providers.embeddings.settings import parse_embeddings
+
     settings = parse_embeddings(tables, place=place)
     with _registry.lock:
         _registry.named, _registry.source = True, None
-        _registry.settings = {"default": _DEFAULT, **settings}
-        used = set(_registry.settings.values())
+        _registry.settings = settings
+        used = set({"default": _default(), **settings}.values())
         _registry.made = {key: made for key, made in _registry.made.items() if key in used}
 
 
@@ -87,19 +82,42 @@ def embedder(name: str = "default") -> Embedder:
     if source is not None:
         source()
     with _registry.lock:
-        settings = _registry.settings.get(name)
-        if settings is None:
-            known = did_you_mean(name, list(_registry.settings))
-            raise ConfigError(f"There is no embedder {name!r}. {known} Add [embeddings.{name}] to runtime.toml.")
+        known = {"default": _default(), **_registry.settings}
+        if name not in known:
+            raise _unknown(name, list(known))
+        settings = known[name]
         if settings not in _registry.made:
-            _registry.made[settings] = MemoisedEmbedder(_make(settings), batch_size=settings.batch_size)
+            _registry.made[settings] = _make(settings)
         return _registry.made[settings]
 
 
+def _default() -> EmbeddingSettings:
+    from superstep.providers.embeddings.settings import EmbeddingSettings
+
+    return EmbeddingSettings(name="default", provider="wordllama")
+
+
+def _unknown(name: str, known: list[str]) -> ConfigError:
+    from superstep.providers.catalog.values import did_you_mean
+
+    hint = did_you_mean(name, known)
+    return ConfigError(f"There is no embedder {name!r}. {hint} Add [embeddings.{name}] to runtime.toml.")
+
+
 def _make(settings: EmbeddingSettings) -> Embedder:
+    from superstep.providers.embeddings.memo import MemoisedEmbedder
+
+    return MemoisedEmbedder(_computing(settings), batch_size=settings.batch_size)
+
+
+def _computing(settings: EmbeddingSettings) -> Embedder:
     if settings.provider == "wordllama":
+        from superstep.providers.embeddings.wordllama import WordLlamaEmbedder
+
         return WordLlamaEmbedder()
     if settings.provider == "minilm":
+        from superstep.providers.embeddings.minilm import MiniLmEmbedder
+
         return MiniLmEmbedder()
     from superstep.providers.embeddings.remote import RemoteEmbedder
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from superstep.prompts import PRODUCTION, PromptStore, read_prompts
 from superstep.runtime.faults import PromptConflict
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ async def seed_prompts(saver: TransactionalSaver, *paths: Path) -> list[str]:
         PromptInvalid: A file is wrong.
         SchemaMissing: The tables are not there.
     """
+    from superstep.prompts import PRODUCTION, PromptStore, read_prompts  # flows that only seed tables have none
+
     store = PromptStore(saver.transaction, saver.schema)
     served = {each.name for each in await store.prompts() if any(known.label == PRODUCTION for known in each.labels)}
     missing = [draft for draft in read_prompts(paths) if draft.name not in served]

@@ -53,3 +53,33 @@ def test_importing_it_loads_nothing_else() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert shown.stdout.split() == ["superstep"]
+
+
+def test_a_program_pays_for_the_rooms_that_it_enters() -> None:
+    """A saver and a flow that ask no model and send nothing: no providers, prompts, workers, effects or events."""
+    program = (
+        "import sys\n"
+        "from superstep import TransactionalSaver, current_step, guard, transactional\n"
+        "print(*sorted(sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = shown.stdout.split()
+    assert "superstep.checkpointer.saver.saver" in loaded
+    closed = ("prompts", "providers.routing", "providers.transport", "providers.policy", "checkpointer.derived")
+    closed += ("checkpointer.effects", "checkpointer.embedded", "checkpointer.fleet", "checkpointer.memory")
+    assert [name for name in loaded if name.startswith(tuple(f"superstep.{room}" for room in closed))] == []
+
+
+def test_the_libraries_are_joined_whatever_an_author_starts_with() -> None:
+    """Calls of models are recorded, and searches by text embedded, though what asks models is loaded later."""
+    for start in ("current_step", "chat_model", "seed_tables", "prompt"):
+        program = (
+            f"from superstep import {start}\n"
+            "from superstep.providers.records.ports import hooks\n"
+            "from superstep.checkpointer.collections.embedder import TextEmbedder\n"
+            "from superstep.providers.chat.registry import _registry\n"
+            "assert TextEmbedder().is_set, 'no embedder'\n"
+            "assert _registry.named, 'no source of routes'\n"
+            "assert hooks().record is not None, 'no recorder'\n"
+        )
+        subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

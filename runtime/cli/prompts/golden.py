@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from superstep.prompts import Answer, failures
-from superstep.runtime.author.face import chat_model
+from superstep.runtime.author.models import chat_model
 from superstep.runtime.faults import PromptInvalid
 from superstep.runtime.formats import RECORD_KEY
 
