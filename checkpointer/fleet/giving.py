@@ -1,17 +1,17 @@
 """Giving out runs, and recording in the same transaction how those before them have ended.
 
-A run costs the queue a transaction when it starts and one when it ends, unless what has ended makes room for what starts:
-so a worker hands in its ends when it asks for more. What could break it, beside what `fleet` says:
+A run costs the queue a transaction when it starts and one when it ends, unless what has ended makes room for what
+starts: so a worker hands in its ends when it asks for more. What could break it, beside what `fleet` says:
 
-*The transaction fails, or its answer is lost.* It is repeated as a whole. Ends that have landed are found recorded: they
-then count as another worker's, who would say the same. Runs that were given out and never came to the worker are taken over
-when their lease is over.
+*The transaction fails, or its answer is lost.* It is repeated as a whole. Ends that have landed are found recorded:
+they then count as another worker's, who would say the same. Runs that were given out and never came to the worker are
+taken over when their lease is over.
 
-*Its worker renews the leases of runs whose ends it records*, over another connection. Both lock rows in the order of their
-ids. Whoever is second finds the run ended, and does not renew it, or renews it and sees it end.
+*Its worker renews the leases of runs whose ends it records*, over another connection. Both lock rows in the order of
+their ids. Whoever is second finds the run ended, and does not renew it, or renews it and sees it end.
 
-*Another worker is in the gate.* The rows of ended runs are locked before this one waits for it. Inside of the gate nobody
-waits for a run that is under way: what was left alone is taken over where it is not locked.
+*Another worker is in the gate.* The rows of ended runs are locked before this one waits for it. Inside of the gate
+nobody waits for a run that is under way: what was left alone is taken over where it is not locked.
 
 *Nothing waits.* A look, one statement without a transaction, says so: an idle queue costs no more. What is submitted
 between the look and the next one wakes the worker by a job of its own.

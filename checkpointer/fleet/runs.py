@@ -78,7 +78,13 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a run has ended at the worker that was given it: "completed", "interrupted" or "failed", and with what error."""
+    """How a run has ended at the worker that was given it.
+
+    Attributes:
+        run: as it was given.
+        state: "completed", "interrupted" or "failed".
+        error: of one that has failed.
+    """
 
     run: Claimed
     state: str

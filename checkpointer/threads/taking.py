@@ -4,8 +4,8 @@ The version of the graph goes along with the claim, in the one statement that it
 another version, and is to be gone on with, it is looked at before. Which interleavings could break that, and what stops
 them:
 
-*Whose the thread is changes after the look.* The claim requires what the look has found. Before the first look it requires that
-the thread is nobody's, so for most threads that one statement is all.
+*Whose the thread is changes after the look.* The claim requires what the look has found. Before the first look it
+requires that the thread is nobody's, so for most threads that one statement is all.
 
 *Somebody stores more of the thread between the look and the claim*, an older worker of a rolling upgrade for instance.
 Both are in one READ COMMITTED transaction that locks the thread's row in a statement before. Whatever a run stores, it

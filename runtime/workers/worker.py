@@ -242,7 +242,7 @@ class Worker:
             return await perform(flow, self._saver, run, request, job.control, begun=begun)
 
     def _record(self, run: Claimed, state: str, error: str | None = None) -> None:
-        """It is this worker's, and renewed, until its end is recorded. If this one dies before, the next one finds out."""
+        """The run is this worker's, and renewed, until that is recorded. If it dies before, the next one finds out."""
         self._ends[run.run_id] = End(run, state, error)
 
     async def _try_again(self, run: Claimed, error: Exception) -> None:
