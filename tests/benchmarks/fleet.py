@@ -146,8 +146,8 @@ async def _soon(place: Place, saver: TransactionalSaver) -> tuple[str, Goal]:
             took = await _delays(saver, notes, at_once, each)
             rows.append([name, len(took), median(took), quantiles(took, n=100)[98]])
     text = (
-        "\n## From COMMIT to the handler\n\nA flow of this process emits an effect; a worker that has nothing else to do "
-        "delivers it. From the return of COMMIT to the first line of the handler.\n\n"
+        "\n## From COMMIT to the handler\n\nA flow of this process emits an effect; a worker that has nothing "
+        "else to do delivers it. From the return of COMMIT to the first line of the handler.\n\n"
     )
     p50 = rows[0][2]
     goal = Goal(
@@ -211,8 +211,8 @@ async def _many(place: Place, saver: TransactionalSaver) -> str:
         (conflicts,) = await _ask(saver, _CONFLICTS, now)
         rows.append([workers, speed, conflicts])
     text = (
-        f"\n## Many workers\n\n{count:,} queued flows that each read one of {_ACCOUNTS} accounts and set what is left of "
-        f"it. Each worker runs 10 at once. Client and server share the cores of this machine.\n\n"
+        f"\n## Many workers\n\n{count:,} queued flows that each read one of {_ACCOUNTS} accounts and set what is "
+        f"left of it. Each worker runs 10 at once. Client and server share the cores of this machine.\n\n"
     )
     return text + table(["workers", "flows/s", "conflicts a commit"], rows)
 
@@ -223,8 +223,8 @@ async def _many(place: Place, saver: TransactionalSaver) -> str:
 async def _killed(place: Place, saver: TransactionalSaver) -> tuple[str, Goal]:
     took = [await _until_it_goes_on(place, saver) for _ in range(place.size(5, 1))]
     text = (
-        "\n## A worker is killed\n\nTwo workers with the default settings; the one that has a run is killed (`kill -9`) "
-        "in its node. Until the node runs elsewhere:\n\n"
+        "\n## A worker is killed\n\nTwo workers with the default settings; the one that has a run is killed "
+        "(`kill -9`) in its node. Until the node runs elsewhere:\n\n"
     )
     worst = max(took)
     goal = Goal(

@@ -1,1 +1,1 @@
-"""Queued runs whose workers are killed all the time. `python -m tests.soak.fleet`; `plan` says what happens in a round."""
+"""Queued runs whose workers are killed all the time: `python -m tests.soak.fleet`."""

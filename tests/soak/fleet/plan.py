@@ -17,7 +17,7 @@ _LONGEST = 3.0  # the same, of one that should come to a failpoint
 
 @dataclass(frozen=True)
 class Kill:
-    """SIGKILL at the nth visit of a failpoint (`name:nth`), if there is one, and at a moment of its life at the latest."""
+    """SIGKILL at the nth visit of a failpoint (`name:nth`), if there is one, or after some seconds of its life."""
 
     at: str | None
     after: float
@@ -48,7 +48,7 @@ class FleetPlan:
         return (f"{self.name}-{at - 1}", 2) if at % 5 == 4 else (f"{self.name}-{at}", 1)
 
     def kill(self, nth: int) -> Kill:
-        """What becomes of the nth worker. One in two comes to a failpoint; of effects, if there are many, most often."""
+        """What becomes of the nth worker. One in two comes to a failpoint, of effects if there are many."""
         dice = random.Random(f"{self.name} {self.seed} {nth}")
         places = failpoints.EFFECT_NAMES if self.effects > 1 and dice.random() < 0.7 else _PLACES
         at = f"{dice.choice(places)}:{dice.randint(1, _MOST)}" if dice.random() < 0.5 else None

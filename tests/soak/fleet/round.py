@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FleetRound", "FleetTally"]
 
-_PATIENCE = 120.0  # seconds until all has ended that was submitted
+_PATIENCE = 300.0  # seconds until all has ended that was submitted
 _LOOK = 0.05
 _OPEN = """
 SELECT (SELECT count(*) FROM runtime.queued_run WHERE ended_at IS NULL)
@@ -139,7 +139,7 @@ class FleetRound:
             job = FleetJob(self.url, str(self._books[-1]), self._receiver.url)
             worker = self._forks.start(job, at=kill.at if kill else None)
             if kill is None:
-                while not self._over and not worker.ended.done():
+                while not self._over and not worker.ended.done():  # noqa: ASYNC110 - other processes
                     await asyncio.sleep(_LOOK)
                 worker.send(signal.SIGTERM)
             else:

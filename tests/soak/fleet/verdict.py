@@ -91,7 +91,9 @@ def _ledger(runs: list[tuple[str, int]], left: FleetLeft) -> Iterable[str]:
     of_thread = defaultdict(list)
     for thread, nr, node in left.ledger:
         of_thread[thread].append((nr, _NODES.index(node)))
-    yield from (f"not in their order: {lines} of {thread}" for thread, lines in of_thread.items() if lines != sorted(lines))
+    yield from (
+        f"not in their order: {lines} of {thread}" for thread, lines in of_thread.items() if lines != sorted(lines)
+    )
 
 
 def _effects(plan: FleetPlan, runs: list[tuple[str, int]], left: FleetLeft) -> Iterable[str]:
