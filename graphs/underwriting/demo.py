@@ -58,7 +58,7 @@ async def _race(saver: TransactionalSaver) -> bool:
     for report in reports:
         _say(_line(report))
     granted = sum(report["values"]["decision"]["amount"] for report in reports)
-    holds = limit - OPEN + granted == drawn <= limit
+    holds = bool(limit - OPEN + granted == drawn <= limit)
     _say(f"  line: {_money(drawn)} of {_money(limit)} drawn, {'never exceeded' if holds else 'WRONG'}")
     longest = max(reports, key=lambda report: len(report["steps"]))["thread_id"]
     _say(f"\n$ runtime history {longest}")

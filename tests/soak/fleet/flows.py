@@ -24,10 +24,11 @@ __all__ = ["BOOK", "GRAPH", "RECEIVER", "TABLES", "flow"]
 
 BOOK, RECEIVER = "SOAK_BOOK", "SOAK_RECEIVER"  # variables: where a worker writes, and where effects go
 GRAPH = f"{__name__}:flow"
-ACCOUNTS = 50
+ACCOUNTS = 2_000  # so many that each is found by the index, and few meet: this is about deaths
 TABLES = f"""
 CREATE TABLE account AS SELECT id, 0 AS balance FROM generate_series(1, {ACCOUNTS}) AS id;
 ALTER TABLE account ADD PRIMARY KEY (id);
+ANALYZE account;
 CREATE TABLE ledger (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, thread text, nr int, node text);
 """
 # The rests of a second in which nothing could be lost would not be worth a kill.

@@ -11,7 +11,7 @@ __all__ = ["FleetPlan", "Kill"]
 
 _PLACES = tuple(name for name in failpoints.NAMES if name != "commit.lost_answer")
 _MOST = 6  # visits of a place until the kill
-_LIFE = (0.2, 1.2)  # seconds
+_LIFE = (0.1, 2.0)  # seconds since it has begun
 _LONGEST = 3.0  # the same, of one that should come to a failpoint
 
 

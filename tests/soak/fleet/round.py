@@ -6,8 +6,11 @@ import asyncio
 import signal
 import time
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import asyncpg
 
 from superstep.checkpointer import Order, Request, TransactionalSaver
 from tests.soak import books
@@ -18,10 +21,12 @@ from tests.soak.fleet.worker import FleetJob
 from tests.soak.fork import Forks
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.crash.world import Nursery
     from tests.soak.fleet.plan import FleetPlan
+    from tests.soak.fork import Forked
 
 __all__ = ["FleetRound", "FleetTally"]
 
@@ -65,6 +70,16 @@ class FleetTally:
         )
 
 
+@asynccontextmanager
+async def _beside(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection of one's own."""
+    conn = await asyncpg.connect(url)
+    try:
+        yield conn
+    finally:
+        conn.terminate()
+
+
 class FleetRound:
     """One round.
 
@@ -95,7 +110,7 @@ class FleetRound:
                 try:
                     await self._everything(saver)
                 except* TimeoutError:
-                    self.tally.problems.append(f"not all has ended within {_PATIENCE} s. {self._forks.stuck}")
+                    self.tally.problems.append(f"not all has ended within {_PATIENCE} s")
             left = await self._left(saver)
         self.tally.problems += judge_fleet(self.plan, left)
         self.tally.runs, self.tally.given_out = len(left.runs), sum(run["delivery"] for run in left.runs)
@@ -108,8 +123,9 @@ class FleetRound:
         async with self._forks, asyncio.TaskGroup() as slots:
             for _ in range(self.plan.workers):
                 slots.create_task(self._slot(saver))
-            async with asyncio.timeout(None) as limit:
-                while await self._open(saver) or not self._is_done:
+            # READ COMMITTED: a serializable look at everything would be in the way of every commit.
+            async with _beside(self.url) as beside, asyncio.timeout(None) as limit:
+                while await self._open(beside) or not self._is_done:
                     if self._is_done and limit.when() is None:
                         limit.reschedule(asyncio.get_running_loop().time() + _PATIENCE)
                     await asyncio.sleep(_LOOK)
@@ -143,6 +159,8 @@ class FleetRound:
                     await asyncio.sleep(_LOOK)
                 worker.send(signal.SIGTERM)
             else:
+                while not self._has_begun(worker) and not worker.ended.done():  # noqa: ASYNC110 - other processes
+                    await asyncio.sleep(_LOOK)
                 await asyncio.wait([worker.ended], timeout=kill.after)
                 how = "at a moment" if worker.send(signal.SIGKILL) else f"at {str(kill.at).partition(':')[0]}"
             code = await worker.ends(_PATIENCE)
@@ -153,9 +171,14 @@ class FleetRound:
                 self.tally.problems.append(f"a worker ended with {code}: {worker.said}")
                 self._over = True
 
-    async def _open(self, saver: TransactionalSaver) -> int:
-        async with saver.transaction() as tx:
-            return int(await tx.fetchval(_OPEN)) + self.plan.runs - self._submitted
+    def _has_begun(self, worker: Forked) -> bool:
+        """Whether it has said so."""
+        said = self.folder / f"{worker.pid}.err"
+        return said.exists() and said.stat().st_size > 0
+
+    async def _open(self, beside: asyncpg.Connection[asyncpg.Record]) -> int:
+        """How much has not ended."""
+        return int(await beside.fetchval(_OPEN)) + self.plan.runs - self._submitted
 
     async def _left(self, saver: TransactionalSaver) -> FleetLeft:
         left = FleetLeft(self._receiver)
