@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml .ci/constraints.txt | links
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## run the underwriting flow, then two applications racing for one credit line
+demo: $(STAMP) ## run the underwriting flow, two applications racing for one credit line, and two workers of which one is killed
 	@$(BIN)/python -m superstep.graphs.underwriting.demo
 
 demo-approvals: $(STAMP) ## a vendor payment that waits for two people to approve it
@@ -96,6 +96,7 @@ bench: $(STAMP) ## side-by-side benchmarks, written to docs/benchmarks.md
 SOAK_CRASHES ?= 10000
 SOAK_STEPS ?= 1000000
 soak: $(STAMP) ## many processes that crash, and long histories; hours, or as long as SOAK_SECONDS says
+	$(BIN)/python -m tests.soak.fleet $(if $(SOAK_SEED),--seed $(SOAK_SEED))
 	$(BIN)/python -m tests.soak --crashes $(SOAK_CRASHES) --steps $(SOAK_STEPS) $(if $(SOAK_SECONDS),--seconds $(SOAK_SECONDS)) $(if $(SOAK_SEED),--seed $(SOAK_SEED))
 
 clean: ## remove what the targets above made

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.embedded import status as embedded_status
     from superstep.checkpointer.embedded import stop as stop_embedded
     from superstep.checkpointer.fleet.fleet import Fleet
-    from superstep.checkpointer.fleet.runs import Claimed, Limit, Order, QueuedRun, Request
+    from superstep.checkpointer.fleet.runs import Claimed, End, Exchange, Limit, Order, QueuedRun, Request
     from superstep.checkpointer.fleet.schedules import Schedule, Schedules
     from superstep.checkpointer.imports.importing import import_threads
     from superstep.checkpointer.imports.rows import Imported
@@ -145,6 +145,8 @@ _HOME = {
     "Delivery": "langgraph.keys",
     "Fleet": "fleet.fleet",
     "Claimed": "fleet.runs",
+    "End": "fleet.runs",
+    "Exchange": "fleet.runs",
     "Limit": "fleet.runs",
     "Order": "fleet.runs",
     "QueuedRun": "fleet.runs",
@@ -274,6 +276,8 @@ __all__ = [
     "Delivery",
     "Fleet",
     "Claimed",
+    "End",
+    "Exchange",
     "Limit",
     "Order",
     "QueuedRun",

@@ -44,8 +44,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from superstep.checkpointer.effects.queue import Job, Queue
 from superstep.checkpointer.fleet import queries
-from superstep.checkpointer.fleet.queries import NewRun, Wanted
-from superstep.checkpointer.fleet.runs import Claimed, Limit, Order, QueuedRun, Request
+from superstep.checkpointer.fleet.giving import exchange
+from superstep.checkpointer.fleet.queries import Ended, NewRun, Wanted
+from superstep.checkpointer.fleet.runs import Claimed, End, Exchange, Limit, Order, QueuedRun, Request
 from superstep.checkpointer.fleet.stored import OF_RUN, dump_request, load_request
 from superstep.checkpointer.langgraph.ids import usable, usable_thread
 from superstep.checkpointer.langgraph.sealed import HIDDEN, readable_text
@@ -191,38 +192,26 @@ class Fleet:
             lease: seconds after which others take them, unless it renews them.
             mine: runs that it is at. Should it have failed to renew them, it does not take them from itself.
         """
+        return (await self.exchange(worker, graphs, most, lease, mine)).runs
+
+    async def exchange(
+        self,
+        worker: UUID,
+        graphs: Collection[str],
+        most: int,
+        lease: float,
+        mine: Collection[UUID] = (),
+        ends: Collection[End] = (),
+    ) -> Exchange:
+        """As `claim`, and record in the same transaction how runs of this worker have ended.
+
+        `mine` are those that it is at, the ended ones among them.
+        """
         wanted = Wanted(sorted(graphs), list(mine), worker, lease)
-        if most < 1 or not graphs:
-            return []
-        return await self._database.home.call(self._claim(wanted, most))
-
-    async def _claim(self, wanted: Wanted, most: int) -> list[Claimed]:
-        schema = self._database.schema
-
-        async def give_out(conn: Connection) -> list[asyncpg.Record]:
-            if not await queries.has_work(conn, schema, wanted):
-                return []
-            async with conn.transaction(isolation="read_committed"):
-                before = await queries.pass_gate(conn, schema, most)
-                rows = list(await queries.take_over(conn, schema, wanted, most))
-                if len(rows) < most:
-                    rows += await queries.claim(conn, schema, wanted, most - len(rows), before)
-                return rows
-
-        rows = await self._database.autocommit(give_out)
-        return [
-            Claimed(
-                row["run_id"],
-                row["thread_id"],
-                row["graph"],
-                row["delivery"],
-                row["failures"],
-                tuple(row["left_by"]),
-                row["kind"],
-                row["request"],
-            )
-            for row in rows
+        said = [
+            Ended(end.run.run_id, end.run.delivery, end.state, self._sealed(end.run.run_id, end.error)) for end in ends
         ]
+        return await self._autocommit(lambda conn, schema: exchange(conn, schema, wanted, most, said))
 
     async def begin(self, run: Claimed) -> bool:
         """Before a run is entered: nobody else is at it. Whether its input is in its thread already."""
@@ -245,11 +234,8 @@ class Fleet:
 
     async def end(self, run: Claimed, state: str, error: str | None = None) -> bool:
         """Record how a run ended. False if another worker has it, which says so then."""
-        said = self._sealed(run.run_id, error)
-        ended = await self._autocommit(
-            lambda conn, schema: queries.ended(conn, schema, run.run_id, run.delivery, state, said)
-        )
-        return ended is not None
+        said = Ended(run.run_id, run.delivery, state, self._sealed(run.run_id, error))
+        return bool(await self._autocommit(lambda conn, schema: queries.ended(conn, schema, [said])))
 
     async def put_back(
         self, run: Claimed, delay: float = 0.0, error: str | None = None, *, failed: bool = False

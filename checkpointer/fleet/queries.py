@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.pool import AnyConnection
 
 __all__ = [
+    "Ended",
     "NewRun",
+    "Outlook",
     "Wanted",
     "beat",
     "claim",
@@ -26,9 +28,9 @@ __all__ = [
     "graph_of_effect",
     "graphs",
     "has_begun",
-    "has_work",
     "leave",
     "limits",
+    "look",
     "pass_gate",
     "put_back",
     "renew",
@@ -71,14 +73,33 @@ class Wanted(NamedTuple):
     lease: float
 
 
+class Outlook(NamedTuple):
+    """What a look has found: see the statement `look`."""
+
+    waits: bool
+    is_left: bool
+    until: float | None
+
+
+class Ended(NamedTuple):
+    """How a run has ended: the delivery names the worker that says so."""
+
+    run_id: UUID
+    delivery: int
+    state: str
+    error: str | None
+
+
 async def submit(conn: AnyConnection, schema: str, new: Sequence[NewRun]) -> None:
     """Have runs wait."""
     await conn.execute(_sql(schema)["submit"], *map(list, zip(*new, strict=True)))
 
 
-async def has_work(conn: Connection, schema: str, wanted: Wanted) -> bool:
+async def look(conn: Connection, schema: str, wanted: Wanted) -> Outlook:
     """Whether there may be a run to claim."""
-    return bool(await conn.fetchval(_sql(schema)["has_work"], list(wanted.graphs), list(wanted.mine)))
+    row = await conn.fetchrow(_sql(schema)["look"], list(wanted.graphs), list(wanted.mine))
+    assert row is not None  # noqa: S101 - it selects an aggregate
+    return Outlook(*row)
 
 
 async def pass_gate(conn: Connection, schema: str, most: int) -> int:
@@ -117,11 +138,9 @@ async def renew(
     return {row["run_id"] for row in await conn.fetch(_sql(schema)["renew"], worker, ids, deliveries, lease)}
 
 
-async def ended(
-    conn: Connection, schema: str, run: UUID, delivery: int, state: str, error: str | None
-) -> asyncpg.Record | None:
-    """Record how a run ended; `None` if another worker has it."""
-    return await conn.fetchrow(_sql(schema)["ended"], run, delivery, state, error)
+async def ended(conn: Connection, schema: str, ends: Sequence[Ended]) -> set[UUID]:
+    """Record how runs ended. Those that no other worker has."""
+    return {row["run_id"] for row in await conn.fetch(_sql(schema)["ended"], *map(list, zip(*ends, strict=True)))}
 
 
 async def put_back(

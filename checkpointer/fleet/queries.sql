@@ -9,12 +9,15 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::inte
      AS r (id, thread_id, graph, tenant, key, priority, kind, request, delay)
 ON CONFLICT (run_id) DO NOTHING
 
--- name: has_work
--- Whether there may be something to claim: runs that are due, or that another worker has let go of.
+-- name: look
+-- Whether there may be something to claim: runs that are due, or that another worker has let go of; and how many seconds
+-- it takes until one of those is let go of that other workers have now, unless they renew it.
 -- $1 graphs $2 runs that this worker has
-SELECT EXISTS (SELECT FROM {schema}.queued_run WHERE state = 'queued' AND due_at <= now() AND graph = ANY ($1::text[]))
-    OR EXISTS (SELECT FROM {schema}.queued_run
-               WHERE state = 'running' AND lease_until < now() AND graph = ANY ($1::text[]) AND run_id <> ALL ($2::uuid[]))
+SELECT EXISTS (SELECT FROM {schema}.queued_run WHERE state = 'queued' AND due_at <= now() AND graph = ANY ($1::text[])) AS waits,
+       COALESCE(r.lease_until < now(), false) AS is_left,
+       extract(epoch FROM r.lease_until - clock_timestamp())::float8 AS until
+FROM (SELECT min(lease_until) AS lease_until FROM {schema}.queued_run
+      WHERE state = 'running' AND graph = ANY ($1::text[]) AND run_id <> ALL ($2::uuid[])) r
 
 -- name: pass_gate
 -- From here to its commit a transaction is alone in giving out runs. What was given out before.
@@ -104,16 +107,26 @@ SELECT EXISTS (SELECT FROM {schema}.checkpoint
                WHERE metadata ->> 'run_id' = $2 AND metadata ->> 'run_id' IS NOT NULL AND thread_id = $1)
 
 -- name: renew
--- Those of the runs that are this worker's still. $1 worker $2 runs $3 deliveries, pairwise $4 lease in seconds
+-- Those of the runs that are this worker's still. They are locked in one order, as in `ended`: else the two might wait for
+-- each other. $1 worker $2 runs $3 deliveries, pairwise $4 lease in seconds
 UPDATE {schema}.queued_run r SET lease_until = clock_timestamp() + $4 * interval '1 second'
-FROM unnest($2::uuid[], $3::integer[]) AS mine (run_id, delivery)
-WHERE r.run_id = mine.run_id AND r.delivery = mine.delivery AND r.state = 'running' AND r.worker_id = $1
+FROM (SELECT q.run_id FROM {schema}.queued_run q JOIN unnest($2::uuid[], $3::integer[]) AS mine (run_id, delivery)
+          ON q.run_id = mine.run_id AND q.delivery = mine.delivery
+      WHERE q.state = 'running' AND q.worker_id = $1 ORDER BY q.run_id FOR NO KEY UPDATE OF q) AS locked
+WHERE r.run_id = locked.run_id
 RETURNING r.run_id
 
 -- name: ended
--- $1 run $2 delivery $3 state $4 error
-UPDATE {schema}.queued_run SET state = $3, error = $4, ended_at = now(), worker_id = NULL, lease_until = NULL
-WHERE run_id = $1 AND delivery = $2 AND state = 'running' RETURNING 1
+-- Those of the runs that were still what they were given out as. By run: $1 ids $2 deliveries $3 states $4 errors
+UPDATE {schema}.queued_run r
+SET state = locked.state, error = locked.error, ended_at = clock_timestamp(), worker_id = NULL, lease_until = NULL
+FROM (SELECT q.run_id, mine.state, mine.error
+      FROM {schema}.queued_run q
+      JOIN unnest($1::uuid[], $2::integer[], $3::text[], $4::text[]) AS mine (run_id, delivery, state, error)
+          ON q.run_id = mine.run_id AND q.delivery = mine.delivery
+      WHERE q.state = 'running' ORDER BY q.run_id FOR NO KEY UPDATE OF q) AS locked
+WHERE r.run_id = locked.run_id
+RETURNING r.run_id
 
 -- name: put_back
 -- $1 run $2 delivery $3 seconds to wait $4 error $5 whether it has failed once more

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-__all__ = ["Claimed", "Limit", "Order", "QueuedRun", "Request"]
+__all__ = ["Claimed", "End", "Exchange", "Limit", "Order", "QueuedRun", "Request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,36 @@ class Claimed:
     left_by: tuple[UUID, ...]
     kind: str = field(repr=False)
     stored: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a run has ended at the worker that was given it.
+
+    Attributes:
+        run: as it was given.
+        state: "completed", "interrupted" or "failed".
+        error: of one that has failed.
+    """
+
+    run: Claimed
+    state: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What a worker has got for the runs that it has ended.
+
+    Attributes:
+        runs: the next ones, in the order in which they are to start.
+        recorded: those whose ends are recorded; the others are other workers' by now, which say so then.
+        until: seconds until a run of another worker may be taken over, unless that renews it.
+    """
+
+    runs: list[Claimed]
+    recorded: set[UUID]
+    until: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,9 @@ The version of the graph goes along with the claim, in the one statement that it
 another version, and is to be gone on with, it is looked at before. Which interleavings could break that, and what stops
 them:
 
+*Whose the thread is changes after the look.* The claim requires what the look has found. Before the first look it
+requires that the thread is nobody's, so for most threads that one statement is all.
+
 *Somebody stores more of the thread between the look and the claim*, an older worker of a rolling upgrade for instance.
 Both are in one READ COMMITTED transaction that locks the thread's row in a statement before. Whatever a run stores, it
 stores under that lock, so what is looked at is what is taken.
@@ -71,24 +74,35 @@ async def taken(
     worker = runs.worker.id if options.tells_its_end else None
     version = options.version
     asks = version is not None and (options.resumes or run_id is not None)
-    for _ in range(_MOST_CLAIMS):
-        found_at = None if options.take_over else await _found_at(runs, conn, thread_id)
-        known = (version.name, version.structure) if version is not None else None
-        brings_input = not options.resumes if options.tells_its_end else None
-        delivery = options.delivery
-        taking = Taking(options.graph, worker, found_at, known, not asks, brings_input, delivery)
-        owner = None
-        if not asks or checkpoint_of(conf) is None:  # an older checkpoint may be of an older version than the thread
-            owner = await running.claim(conn, runs.database.schema, thread_id, taking)
-        if owner is None:
-            if delivery is not None and not await running.is_given_out(conn, runs.database.schema, delivery):
-                raise stale(thread_id)
-            await _refuse_other_graph(runs, conn, thread_id, options.graph)
-            if asks and version is not None:
-                owner = await _looked_at(runs, serde, conn, conf, run_id, version, taking)
+    known = (version.name, version.structure) if version is not None else None
+    brings_input = not options.resumes if options.tells_its_end else None
+    nobodys = Taking(options.graph, worker, (None,), known, not asks, brings_input, options.delivery)
+    # An older checkpoint may be of an older version than the thread.
+    is_latest = not asks or checkpoint_of(conf) is None
+    for tried in range(_MOST_CLAIMS):
+        # Most threads are nobody's, and the claim itself says so: whose a thread is, is looked at if it is somebody's.
+        looks = tried > 0 or not is_latest
+        found_at = None if options.take_over else await _found_at(runs, conn, thread_id) if looks else (None,)
+        taking = nobodys._replace(found_at=found_at)
+        owner = await running.claim(conn, runs.database.schema, thread_id, taking) if is_latest else None
+        if owner is None and (looks or options.take_over):
+            owner = await _not_had(runs, serde, conn, conf, run_id, taking)
         if owner is not None:
             return owner
     raise ThreadBusy(f"Thread {thread_id!r} keeps changing hands. Look at it with `runtime threads`.")
+
+
+async def _not_had(
+    runs: Registry, serde: SerializerProtocol, conn: Connection, conf: Mapping[str, Any], run_id: object, taking: Taking
+) -> asyncpg.Record | None:
+    """A claim was refused: say why, or look whether a thread of another version may be had."""
+    thread_id, options = thread_of(conf), run_options(conf)
+    if taking.delivery is not None and not await running.is_given_out(conn, runs.database.schema, taking.delivery):
+        raise stale(thread_id)
+    await _refuse_other_graph(runs, conn, thread_id, options.graph)
+    if taking.any_version or options.version is None:
+        return None
+    return await _looked_at(runs, serde, conn, conf, run_id, options.version, taking)
 
 
 async def _found_at(runs: Registry, conn: Connection, thread_id: str) -> tuple[UUID | None]:

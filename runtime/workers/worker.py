@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
-from superstep.checkpointer import Again
+from superstep.checkpointer import Again, End
 from superstep.runtime.faults import ConflictExhausted, DatabaseUnavailable, RuntimeFault, StaleRun, ThreadBusy
 from superstep.runtime.workers.perform import config_of, perform
 
@@ -40,6 +40,9 @@ _log = logging.getLogger("superstep.worker")
 _PASSING = (DatabaseUnavailable, StaleRun, ThreadBusy, ConflictExhausted)
 _RENEWALS = 4  # in a lease
 _LOOK = 1.0  # seconds between looks at what nobody has woken this worker for, at most
+_AFTER = 0.01  # seconds after the lease of a run, at which it is looked whether it was renewed
+_GATHER = 0.025  # seconds that the end of a run may wait for others, to share their transaction
+_SHARE = 4  # they wait until so great a part of the places is free
 _FAR = 60.0  # seconds between looks for schedules whose next time is too far away
 _AWAY = 1.0  # seconds between tries while the database is away
 _LEFT = timedelta(seconds=0.5)  # an effect whose graph is not here is put back for so long
@@ -85,6 +88,10 @@ class Worker:
         self._id: UUID = saver.runs.worker.id
         self._jobs: dict[asyncio.Task[None], _Job] = {}
         self._wake = asyncio.Event()
+        self._enough = asyncio.Event()
+        self._ends: dict[UUID, End] = {}
+        self._until: float | None = None
+        self._looked = -_LOOK
         self._asked_for: set[str] = set()
         self._pause = min(_LOOK, settings.lease / _RENEWALS)
 
@@ -105,10 +112,8 @@ class Worker:
         try:
             while not stop.is_set():
                 self._wake.clear()
-                if not await self._take() and not await self._look_around() and not waking.done():
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(self._pause):
-                            await self._wake.wait()
+                if not await self._exchange() and not await self._look_around() and not waking.done():
+                    await self._rest()
                 if waking.done() and not stop.is_set():
                     await waking
             await self._drain()
@@ -121,6 +126,14 @@ class Worker:
 
     async def _woken(self) -> None:
         self._wake.set()
+        self._enough.set()
+
+    async def _rest(self) -> None:
+        """Until there may be something to take: somebody says so, or the lease of a run of another worker is over."""
+        pause = self._pause if self._until is None else min(self._pause, max(self._until, 0.0) + _AFTER)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
 
     def _of_graphs_here(self, deliver: _Handler) -> _Handler:
         """Deliver effects of graphs that this worker has; what declares their handlers is imported with those."""
@@ -135,29 +148,59 @@ class Worker:
 
         return handle
 
-    async def _take(self) -> bool:
-        """Begin runs. Whether there were any."""
-        room = self._settings.concurrency - len(self._jobs)
-        mine = [job.run.run_id for job in self._jobs.values()]
+    async def _exchange(self, *, takes: bool = True) -> bool:
+        """Record what has ended, and begin runs. Whether there were any."""
+        if takes:
+            await self._gather()
+        ends = list(self._ends.values())
+        room = self._settings.concurrency - len(self._jobs) if takes else 0
+        mine = [*self._ends, *(job.run.run_id for job in self._jobs.values())]
         try:
-            taken = await self._fleet.claim(self._id, self._graphs.names, room, self._settings.lease, mine)
+            got = await self._fleet.exchange(self._id, self._graphs.names, room, self._settings.lease, mine, ends)
         except DatabaseUnavailable as error:
             self._say(f"The database is away: {error}")
             await asyncio.sleep(_AWAY)
             return False
-        for run in taken:
+        self._until = got.until
+        for end in ends:
+            del self._ends[end.run.run_id]
+            if end.run.run_id in got.recorded:
+                self._tell(end)
+        for run in got.runs:
             job = _Job(run, RunControl())
             task = asyncio.create_task(self._do(job))
             self._jobs[task] = job
             task.add_done_callback(self._freed)
-        return bool(taken)
+        return bool(got.runs)
+
+    async def _gather(self) -> None:
+        """Ends wait a moment for others, unless something has come that could begin, or nothing else is under way."""
+        if self._ends and self._jobs and not self._is_enough():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GATHER):
+                    await self._enough.wait()
+        self._enough.clear()
+
+    def _is_enough(self) -> bool:
+        size = self._settings.concurrency
+        return self._enough.is_set() or not self._jobs or (size - len(self._jobs)) * _SHARE >= size
+
+    def _tell(self, end: End) -> None:
+        self.ended[end.state] += 1
+        said = f" ({end.error})" if end.error else ""
+        self._say(f"{end.run.graph} on thread {end.run.thread_id}: {end.state}{said}")
 
     def _freed(self, task: asyncio.Task[None]) -> None:
         self._jobs.pop(task, None)
         self._wake.set()
+        if self._is_enough():
+            self._enough.set()
 
     async def _look_around(self) -> bool:
-        """Whether runs wait for a graph that this worker turns out to have."""
+        """Whether runs wait for a graph that this worker turns out to have. Looked at now and then, or if asked for."""
+        if not self._asked_for and time.monotonic() - self._looked < self._pause:
+            return False
+        self._looked = time.monotonic()
         with suppress(DatabaseUnavailable):
             waiting = dict.fromkeys(self._asked_for, True) | await self._fleet.graphs()
             news = await self._graphs.look(waiting)
@@ -185,9 +228,9 @@ class Worker:
             await self._try_again(run, error)
         except Exception as error:  # noqa: BLE001 - whatever a node raises is how the run has ended
             _log.info("Run %s of %s failed.", run.run_id, run.graph, exc_info=error)
-            await self._record(run, "failed", f"{type(error).__name__}: {error}")
+            self._record(run, "failed", f"{type(error).__name__}: {error}")
         else:
-            await self._record(run, state)
+            self._record(run, state)
 
     async def _perform(self, job: _Job) -> str:
         run, fleet = job.run, self._fleet
@@ -198,17 +241,16 @@ class Worker:
         async with self._graphs.flow(run.graph, config_of(run, request), request.context) as flow:
             return await perform(flow, self._saver, run, request, job.control, begun=begun)
 
-    async def _record(self, run: Claimed, state: str, error: str | None = None) -> None:
-        if await self._patiently(lambda: self._fleet.end(run, state, error)):
-            self.ended[state] += 1
-            self._say(f"{run.graph} on thread {run.thread_id}: {state}{f' ({error})' if error else ''}")
+    def _record(self, run: Claimed, state: str, error: str | None = None) -> None:
+        """The run is this worker's, and renewed, until that is recorded. If it dies before, the next one finds out."""
+        self._ends[run.run_id] = End(run, state, error)
 
     async def _try_again(self, run: Claimed, error: Exception) -> None:
         """After an error that may pass. A thread that others are at is waited for as long as it takes."""
         said = f"{type(error).__name__}: {error}"
         busy = isinstance(error, ThreadBusy)
         if run.failures + 1 >= self._settings.tries and not busy:
-            await self._record(run, "failed", said)
+            self._record(run, "failed", said)
             return
         longest = _BUSY if busy else min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(run.failures, 16))
         delay = longest * _CHANCE.uniform(0.5, 1.0)
@@ -230,7 +272,8 @@ class Worker:
             with suppress(DatabaseUnavailable):
                 await self._beat()
                 jobs = [(task, job) for task, job in self._jobs.items() if not task.done()]
-                kept = await self._fleet.renew(self._id, [job.run for _, job in jobs], self._settings.lease)
+                ended = [end.run for end in self._ends.values()]
+                kept = await self._fleet.renew(self._id, [*(job.run for _, job in jobs), *ended], self._settings.lease)
                 for task, job in jobs:
                     if job.run.run_id not in kept and not task.done():
                         job.lost = True
@@ -265,6 +308,8 @@ class Worker:
                 f"Stopping: {len(self._jobs)} runs end their super-steps, for {self._settings.grace:g} s at most."
             )
             await asyncio.wait(list(self._jobs), timeout=self._settings.grace)
+        if self._ends:
+            await self._exchange(takes=False)
 
     async def _hand_back(self, run: Claimed) -> None:
         with suppress(DatabaseUnavailable):  # else its lease runs out

@@ -35,6 +35,7 @@ _NAMES = (
     "routing",
     "ingestion",
     "handoffs",
+    "fleet",
 )
 MATPLOTLIB = "3.11.2"
 _TRIED = """## What falls short, and what was tried

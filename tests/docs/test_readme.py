@@ -63,7 +63,7 @@ def environment(database_url: str) -> dict[str, str]:
 
 
 def run(command: list[str], environment: dict[str, str], cwd: Path) -> str:
-    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -153,6 +153,7 @@ async def test_the_four_shapes_are_read_and_written_in_one_step(
             assert (out["plan"], out["done"]) == (f"1 payments, 1 articles, {before} notes before", True)
 
 
+@pytest.mark.timeout(400)  # nine commands, each in processes of its own
 def test_make_demo_runs_the_demonstration(environment: dict[str, str], tmp_path: Path) -> None:
     """The target itself only adds the virtual environment, which is the one that runs this test."""
     recipe = re.search(r"^demo:.*\n\t@?(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -161,7 +162,19 @@ def test_make_demo_runs_the_demonstration(environment: dict[str, str], tmp_path:
     shown = run([sys.executable, "-m", "superstep.graphs.underwriting.demo"], environment, tmp_path)
     assert '"outcome": "approve"' in shown
     assert "never exceeded" in shown
+    _, _, queue = shown.partition("\nSix applications")
+    (documented,) = [text for text in blocks("text") if "Six applications" in text]
+    _, _, documented = documented.partition("\nSix applications")
+    lines = [line for line in queue.splitlines() if not line.startswith("$")]
+    assert [_without_workers(line) for line in lines] == [_without_workers(line) for line in documented.splitlines()]
+    (killed,) = re.findall(r"^  (worker \d) killed", queue, re.MULTILINE)
+    assert f"approve 3,000.00  ({killed} then worker {3 - int(killed[-1])})" in queue
     assert re.search(r"^ +5 +commit +(direct|replay)", shown, re.MULTILINE)
+
+
+def _without_workers(line: str) -> str:
+    """Which of the two comes first is nobody's choice."""
+    return re.sub(r"\(worker.*\)$|worker \d", "a worker", line)
 
 
 def test_commands_of_the_table_exist(environment: dict[str, str], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.isolation.tasks import Shape
     from tests.soak.plan import Plan
 
-__all__ = ["Left", "judge"]
+__all__ = ["Left", "calls", "chains", "judge"]
 
 _MOST = 12  # problems of a kind that are told
 _ANSWER = re.compile(rb"answer to <([^>]*)>")
@@ -83,12 +83,16 @@ class Left:
         for key, value in await conn.fetch("SELECT key, val FROM member"):
             sets[key].add(value)
         self.sets = {key: frozenset(values) for key, values in sets.items()}
+        await self.look_at_threads(conn)
+
+    async def look_at_threads(self, conn: asyncpg.Connection[asyncpg.Record]) -> None:
+        """At what every saver has."""
         self.checkpoints = await conn.fetch(_CHECKPOINTS)
         for (answer,) in await conn.fetch("SELECT answer FROM runtime.llm_call"):
             if (found := _ANSWER.search(answer)) is not None:
                 self.answers[found[1].decode()] += 1
-        calls = await conn.fetch("SELECT thread_id, count(*) FROM runtime.model_call GROUP BY 1")
-        self.recorded = Counter({row[0]: row[1] for row in calls})
+        recorded = await conn.fetch("SELECT thread_id, count(*) FROM runtime.model_call GROUP BY 1")
+        self.recorded = Counter({row[0]: row[1] for row in recorded})
 
     @property
     def steps(self) -> int:
@@ -99,7 +103,7 @@ class Left:
 def judge(plan: Plan, left: Left) -> list[str]:
     """What is wrong, and nothing if nothing is."""
     found = list(left.contradictions)
-    for problems in (_steps(plan.shape, left), _chains(left), _writes(plan, left), _calls(left)):
+    for problems in (_steps(plan.shape, left), chains(left), _writes(plan, left), calls(left)):
         found += problems[:_MOST] + ([f"... and {len(problems) - _MOST} more"] if len(problems) > _MOST else [])
     return found
 
@@ -116,7 +120,7 @@ def _steps(shape: Shape, left: Left) -> list[str]:
     return found
 
 
-def _chains(left: Left) -> list[str]:
+def chains(left: Left) -> list[str]:
     """One chain for each namespace of each thread, and the head at its end."""
     found, roots = [], Counter[tuple[str, str]]()
     parents = {(row["thread_id"], row["ns"], row["parent_id"]) for row in left.checkpoints}
@@ -154,7 +158,7 @@ def _writes(plan: Plan, left: Left) -> list[str]:
     return [f"{found.kind.value}: {found.what}" for found in check(history, left.lists, sets)]
 
 
-def _calls(left: Left) -> list[str]:
+def calls(left: Left) -> list[str]:
     """No call is paid whose answer was durable, none twice by one run, and what is paid and committed is stored.
 
     The fencing token orders the runs of a thread. What a run has got was stored while it owned the thread, before any

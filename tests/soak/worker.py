@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from superstep.providers import OfflineRequest
 
-__all__ = ["Job", "flow_of", "main"]
+__all__ = ["Job", "asks", "flow_of", "main"]
 
 # Who has a turn and is dead keeps others waiting for a lease, and here somebody dies all the time. Turns are hints.
 _BEAT, _LEASE = 0.1, 0.5
@@ -93,7 +93,7 @@ async def _work(job: Job) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell)
     plan, book = job.plan, Book(Path(job.book))
     async with _opened(job.url, plan) as saver:
-        flow = flow_of(plan, saver, job.number, _asks(book))
+        flow = flow_of(plan, saver, job.number, asks(book))
         threads = iter(job.threads)
 
         async def one_after_the_other() -> None:
@@ -145,7 +145,7 @@ async def _finish(flow: Any, book: Book, thread: str) -> None:
             return
 
 
-def _asks(book: Book) -> Any:
+def asks(book: Book) -> Any:
     """Asks a model that writes down each call of it: these are paid. What a node has got is durable by then."""
 
     def pay(request: OfflineRequest) -> str:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from superstep.checkpointer import Limit, Order, Request
+from superstep.checkpointer import End, Limit, Order, Request
 from superstep.runtime.faults import ConfigError
 from tests.checkpointer.fleet.conftest import GRAPH
 from tests.support.bank import Bank
@@ -156,6 +156,61 @@ async def test_what_a_worker_has_let_go_of_goes_on_elsewhere_and_what_it_says_la
     assert await fleet.end(run, "completed")
     states = {each.thread_id: (each.state, each.error) for each in await fleet.runs()}
     assert states == {"t": ("completed", None), "other": ("queued", None)}
+
+
+async def test_ends_make_room_for_the_runs_that_are_given_out_with_them(fleet: Fleet) -> None:
+    await fleet.set_limit(Limit("graph", GRAPH, 2))
+    await fleet.submit_all([order("a"), order("b"), order("a"), order("c")])
+    worker = uuid4()
+    a, b = await fleet.claim(worker, [GRAPH], 9, 60.0)
+    mine = [a.run_id, b.run_id]
+    ends = [End(b, "failed", "ValueError: no"), End(a, "completed")]
+    got = await fleet.exchange(worker, [GRAPH], 9, 60.0, mine, ends)
+    assert (names(got.runs), got.recorded) == (["a", "c"], set(mine))
+    states = [(each.thread_id, each.state, each.error) for each in await fleet.runs()]
+    running = ("running", None)
+    assert states == [("c", *running), ("a", *running), ("b", "failed", "ValueError: no"), ("a", "completed", None)]
+
+
+async def test_an_end_that_comes_too_late_or_twice_is_not_recorded_and_those_with_it_are(
+    saver: TransactionalSaver, fleet: Fleet, claim: Claim
+) -> None:
+    await fleet.submit_all([order("a"), order("b")])
+    worker = uuid4()
+    late, mine = await fleet.claim(worker, [GRAPH], 2, 60.0)
+    async with saver.transaction() as tx:
+        await tx.execute("UPDATE runtime.queued_run SET lease_until = now() WHERE thread_id = 'a'")
+    (taken,) = await claim(9)
+    ends = [End(late, "failed", "late"), End(mine, "completed")]
+    for recorded in ({mine.run_id}, set()):
+        assert (await fleet.exchange(worker, [GRAPH], 0, 60.0, [], ends)).recorded == recorded
+    assert await fleet.end(taken, "completed")
+
+
+async def test_ends_and_renewals_of_the_same_runs_do_not_wait_for_each_other(
+    saver: TransactionalSaver, fleet: Fleet
+) -> None:
+    """Both lock in the order of ids, whatever order they are given: the renewal holds no row while it waits for one."""
+    await fleet.submit_all([order(str(n)) for n in range(2)])
+    worker = uuid4()
+    runs = sorted(await fleet.claim(worker, [GRAPH], 2, 60.0), key=lambda run: run.run_id)
+    async with saver.transaction() as tx:
+        await tx.execute("SELECT FROM runtime.queued_run WHERE run_id = $1 FOR UPDATE", runs[0].run_id)
+        renewal = asyncio.create_task(fleet.renew(worker, runs[::-1], 60.0))
+        await Bank(saver).lock_waited_for(unless=renewal)
+        await tx.fetch("SELECT FROM runtime.queued_run WHERE run_id = $1 FOR UPDATE NOWAIT", runs[1].run_id)
+    assert await renewal == {run.run_id for run in runs}
+
+
+async def test_a_look_tells_when_a_run_of_another_worker_may_be_taken_over(fleet: Fleet, claim: Claim) -> None:
+    worker = uuid4()
+    assert (await fleet.exchange(worker, [GRAPH], 1, 60.0)).until is None
+    await fleet.submit_all([order("a"), order("b")])
+    await claim(lease=1000.0)
+    (mine,) = await fleet.claim(worker, [GRAPH], 1, 10.0)
+    until = (await fleet.exchange(worker, [GRAPH], 1, 60.0, [mine.run_id])).until
+    assert until is not None
+    assert 10 < until <= 1000
 
 
 async def test_a_limit_that_is_none_is_refused(fleet: Fleet) -> None:
