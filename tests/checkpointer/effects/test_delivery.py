@@ -297,3 +297,66 @@ async def test_handlers_are_checked_when_they_are_declared() -> None:
         handler("u", undo=plain)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="above 0"):
         handler("u", attempts=0)
+
+
+async def test_one_whose_turn_comes_while_that_is_being_committed_is_not_forgotten(
+    saver: TransactionalSaver, received: Received, bank: Bank, emit: Any
+) -> None:
+    """The one before is delivered, and that is being committed. It was not there when its successor was looked for."""
+    await bank.do(
+        "CREATE FUNCTION runtime.hold() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END'"
+    )
+    await bank.do(
+        "CREATE CONSTRAINT TRIGGER hold AFTER UPDATE ON runtime.effect DEFERRABLE INITIALLY DEFERRED FOR EACH ROW "
+        "WHEN (NEW.state = 'delivered') EXECUTE FUNCTION runtime.hold()"
+    )
+    await emit(1, key="a")
+    async with working(saver):
+        async with saver.transaction() as holds:
+            await holds.execute("SELECT pg_advisory_xact_lock(4711)")
+            await received.has(1)
+            await _until(bank, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            await emit(2, key="a")
+            # A worker was told of it, and has looked: its job is done, or it waits for the commit.
+            await _until(
+                bank,
+                "SELECT WHERE (SELECT count(*) FROM runtime.queue_pgqueuer) = 1 OR EXISTS ("
+                "SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted)",
+            )
+        await received.has(2)
+        await become(saver, "delivered", "delivered")
+
+
+async def _until(bank: Bank, sql: str) -> None:
+    async with asyncio.timeout(30):
+        while not await bank.do(sql):
+            pass
+
+
+async def test_what_was_given_up_by_one_and_delivered_by_another_is_delivered(
+    saver: TransactionalSaver, bank: Bank, emit: Any
+) -> None:
+    """The other one was paused for longer than its claim."""
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    @handler("slow", attempts=2, backoff=0.001)
+    async def slow(effect: Effect) -> None:
+        if effect.attempt > 1:
+            raise ValueError("no")
+        begun.set()
+        await may_end.wait()
+
+    await emit("x", topic="slow")
+    async with working(saver):
+        await begun.wait()
+        await bank.do("UPDATE runtime.effect SET claimed_until = now() - interval '1 s'")
+        await bank.do(
+            "INSERT INTO runtime.queue_pgqueuer (priority, status, entrypoint, payload, attempts) "
+            "SELECT priority, 'queued', entrypoint, payload, 0 FROM runtime.queue_pgqueuer"
+        )
+        await become(saver, "dead")
+        may_end.set()
+        await become(saver, "delivered")
+    (stored,) = await outbox(saver)
+    assert stored.failure is None
