@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from superstep.checkpointer.effects.queue import Job, Queue
 from superstep.checkpointer.fleet import queries
+from superstep.checkpointer.fleet.orders import refuse_unusable
 from superstep.checkpointer.fleet.queries import NewRun, Wanted
 from superstep.checkpointer.fleet.runs import Claimed, Limit, Order, QueuedRun, Request
 from superstep.checkpointer.fleet.stored import OF_RUN, dump_request, load_request
@@ -123,7 +124,8 @@ class Fleet:
 
         Raises:
             ValueNotSerializable: the input would not come back as itself. Nothing was stored.
-            ConfigError: an id that PostgreSQL cannot hold, or the package of the queue is not installed.
+            ConfigError: an id, a priority or a delay that PostgreSQL cannot hold, an answer that does not name its
+                question, or the package of the queue is not installed.
         """
         request = Request(input, config or {}, context)
         (made,) = await self.submit_all([Order(graph, request, thread, priority, delay, key, tenant)], conn=conn)
@@ -141,6 +143,7 @@ class Fleet:
         return [each.thread_id for each in new]
 
     def _new(self, order: Order) -> NewRun:
+        refuse_unusable(order)
         run_id = uuid.UUID(bytes=os.urandom(16), version=4)
         kind, stored = dump_request(self._serde, order.request, OF_RUN, str(run_id))
         return NewRun(
@@ -250,6 +253,13 @@ class Fleet:
             lambda conn, schema: queries.ended(conn, schema, run.run_id, run.delivery, state, said)
         )
         return ended is not None
+
+    async def taken_back(self, conn: Connection, thread_id: str, worker: UUID) -> None:
+        """What a worker's run has entered into a thread is taken back: it is over. In the transaction that does so."""
+        schema = self._database.schema
+        for run_id, delivery in await queries.at_work(conn, schema, thread_id, worker):
+            said = self._sealed(run_id, "Rolled back: a later call has taken the place of its input.")
+            await queries.ended(conn, schema, run_id, delivery, "failed", said)
 
     async def put_back(
         self, run: Claimed, delay: float = 0.0, error: str | None = None, *, failed: bool = False

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NewRun",
     "Wanted",
+    "at_work",
     "beat",
     "claim",
     "drop_limit",
@@ -122,6 +123,11 @@ async def ended(
 ) -> asyncpg.Record | None:
     """Record how a run ended; `None` if another worker has it."""
     return await conn.fetchrow(_sql(schema)["ended"], run, delivery, state, error)
+
+
+async def at_work(conn: Connection, schema: str, thread_id: str, worker: UUID) -> list[tuple[UUID, int]]:
+    """The run that a worker is at on a thread, if it is at one, with its delivery; locked till the transaction ends."""
+    return [(row["run_id"], row["delivery"]) for row in await conn.fetch(_sql(schema)["at_work"], thread_id, worker)]
 
 
 async def put_back(

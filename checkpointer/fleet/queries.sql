@@ -115,6 +115,10 @@ RETURNING r.run_id
 UPDATE {schema}.queued_run SET state = $3, error = $4, ended_at = now(), worker_id = NULL, lease_until = NULL
 WHERE run_id = $1 AND delivery = $2 AND state = 'running' RETURNING 1
 
+-- name: at_work
+-- The run that a worker is at on a thread. $1 thread $2 worker
+SELECT run_id, delivery FROM {schema}.queued_run WHERE thread_id = $1 AND worker_id = $2 AND state = 'running' FOR UPDATE
+
 -- name: put_back
 -- $1 run $2 delivery $3 seconds to wait $4 error $5 whether it has failed once more
 UPDATE {schema}.queued_run
