@@ -37,6 +37,7 @@ from superstep.checkpointer.effects import queries
 from superstep.checkpointer.effects.emission import payload_at
 from superstep.checkpointer.effects.handlers import Effect, GiveUp, handler_of
 from superstep.checkpointer.effects.jobs import Again, Job
+from superstep.runtime.masking import storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,7 +160,7 @@ class Deliveries:
 
     async def _note(self, row: asyncpg.Record, state: str, attempt: int, said: str) -> None:
         effect_id, was = row["id"], row["state"]
-        hidden = self._hide(said.replace("\0", ""), effect_id)
+        hidden = self._hide(storable(said), effect_id)
         await self._database.autocommit(
             lambda conn: queries.failed(conn, self._database.schema, effect_id, was, state, attempt, hidden)
         )

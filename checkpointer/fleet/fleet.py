@@ -42,6 +42,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from superstep.checkpointer.effects.handlers import handler_of
 from superstep.checkpointer.effects.queue import Job, Queue
 from superstep.checkpointer.fleet import queries
 from superstep.checkpointer.fleet.orders import refuse_unusable
@@ -51,7 +52,7 @@ from superstep.checkpointer.fleet.stored import OF_RUN, dump_request, load_reque
 from superstep.checkpointer.langgraph.ids import usable, usable_thread
 from superstep.checkpointer.langgraph.sealed import HIDDEN, readable_text
 from superstep.runtime.faults import ConfigError, ValueNotAuthentic
-from superstep.runtime.masking import without_password
+from superstep.runtime.masking import storable
 
 if TYPE_CHECKING:
     import asyncio
@@ -308,8 +309,9 @@ class Fleet:
         await self._database.home.call(self._queue.work(handlers, concurrency=_JOBS, lease=lease, stop=stop))
 
     async def graph_of_effect(self, effect_id: str) -> str | None:
-        """The graph of the thread that has emitted an effect, if that is known."""
-        return await self._autocommit(lambda conn, schema: queries.graph_of_effect(conn, schema, effect_id))
+        """The graph to load for the handler of an effect; `None` if that is here, or is not known to be anywhere."""
+        row = await self._autocommit(lambda conn, schema: queries.graph_of_effect(conn, schema, effect_id))
+        return row["graph"] if row is not None and handler_of(row["topic"]) is None else None
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -360,8 +362,7 @@ class Fleet:
 
         if error is None or self._serde is None:
             return None
-        said = without_password(error).encode(errors="replace").decode().replace("\0", "")
-        return sealed_text(self._serde, said, _ERROR, str(run_id))
+        return sealed_text(self._serde, storable(error), _ERROR, str(run_id))
 
     def _opened(self, run_id: UUID, held: str | None) -> str | None:
         if held is None or self._serde is None:

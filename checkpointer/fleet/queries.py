@@ -176,7 +176,6 @@ async def drop_limit(conn: Connection, schema: str, scope: str, name: str) -> bo
     return await conn.fetchrow(_sql(schema)["drop_limit"], scope, name) is not None
 
 
-async def graph_of_effect(conn: Connection, schema: str, effect_id: str) -> str | None:
-    """The graph of the thread that has emitted an effect, if that is known."""
-    graph: str | None = await conn.fetchval(_sql(schema)["graph_of_effect"], effect_id)
-    return graph
+async def graph_of_effect(conn: Connection, schema: str, effect_id: str) -> asyncpg.Record | None:
+    """The `topic` of an effect, and the `graph` of the thread that has emitted it, if that is known."""
+    return await conn.fetchrow(_sql(schema)["graph_of_effect"], effect_id)

@@ -173,4 +173,4 @@ ON CONFLICT (scope, name) DO UPDATE SET most = EXCLUDED.most
 DELETE FROM {schema}.run_limit WHERE scope = $1 AND name = $2 RETURNING 1
 
 -- name: graph_of_effect
-SELECT t.graph FROM {schema}.effect e JOIN {schema}.thread t USING (thread_id) WHERE e.id = $1
+SELECT e.topic, t.graph FROM {schema}.effect e JOIN {schema}.thread t USING (thread_id) WHERE e.id = $1

@@ -9,6 +9,8 @@ from superstep.checkpointer.effects.delivery import KIND, Deliveries
 from superstep.checkpointer.effects.outbox import Outbox
 from superstep.checkpointer.effects.queue import Queue
 from superstep.checkpointer.langgraph.encryption import opened_text, sealed_text, sealing
+from superstep.checkpointer.langgraph.sealed import HIDDEN
+from superstep.runtime.faults import ValueNotAuthentic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,14 +39,21 @@ class EffectsOfSaver:
     @property
     def outbox(self) -> Outbox:
         """The effects of all threads. Use it on the saver's event loop."""
-        serde: Any = self.serde
-        return Outbox(self.database, lambda text, effect_id: opened_text(serde, text, _COLUMN, effect_id))
+        return Outbox(self.database, partial(_shown, self.serde))
 
     def effect_handlers(self) -> Mapping[str, Handler]:
         """What a worker of the queue needs to deliver effects, for `Queue.work`: by kind of job."""
         serde: Any = self.serde
         hide = partial(_hidden, serde)
         return {KIND: Deliveries(self.database, self.queue, sealing(serde), hide)}
+
+
+def _shown(serde: SerializerProtocol, text: str, effect_id: str) -> str:
+    """The failure; one that was stored with another key keeps no other from being listed."""
+    try:
+        return opened_text(serde, text, _COLUMN, effect_id)
+    except ValueNotAuthentic:
+        return HIDDEN
 
 
 def _hidden(serde: SerializerProtocol, text: str, effect_id: str) -> str:

@@ -41,7 +41,7 @@ from superstep.checkpointer.threads.queries import running
 from superstep.checkpointer.threads.registry import Registry
 from superstep.checkpointer.threads.run import Run
 from superstep.runtime.faults import NoActiveStep, RuntimeFault
-from superstep.runtime.masking import without_password
+from superstep.runtime.masking import storable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -389,7 +389,7 @@ class TransactionalSaver(
         self.runs.turns.let_go(thread_id)
         if run is None or run.token is None:
             return
-        said = None if error is None else without_password(error).encode(errors="replace").decode().replace("\0", "")
+        said = None if error is None else storable(error)
         hidden = None if said is None else sealed_text(self.serde, said, "error", thread_id)
         ending = (thread_id, run.token, status, hidden)
         try:

@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from superstep.checkpointer import current_step
+from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database import failpoints
 from superstep.effects import Effect, handler
 from superstep.runtime.faults import ConfigError, EffectNotFound
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-    from superstep.checkpointer import TransactionalSaver
     from tests.support.bank import Bank
 
 
@@ -360,3 +360,33 @@ async def test_what_was_given_up_by_one_and_delivered_by_another_is_delivered(
         await become(saver, "delivered")
     (stored,) = await outbox(saver)
     assert stored.failure is None
+
+
+@pytest.mark.parametrize("text", ["odd \udcff", "nul \0", "postgresql://u:pass word@host/db"])
+async def test_whatever_a_handler_says_its_failure_is_kept_without_secrets(
+    saver: TransactionalSaver, received: Received, emit: Any, text: str
+) -> None:
+    received.fail = lambda _: ValueError(text)
+    await emit("x")
+    async with working(saver):
+        await become(saver, "dead")
+    assert len(received.tried) == 3
+    (stored,) = await saver.outbox.effects(dead=True)
+    assert (stored.failure or "").startswith("ValueError: ")
+    assert "word" not in (stored.failure or "")
+
+
+async def test_a_failure_of_another_key_keeps_no_other_from_being_listed(
+    saver: TransactionalSaver, received: Received, emit: Any, database_url: str
+) -> None:
+    received.fail = lambda _: ValueError("why")
+    other = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    async with TransactionalSaver.from_conn_string(database_url, serde=other) as encrypting:
+        await emit("x")
+        async with working(encrypting):
+            await become(saver, "dead")
+        await emit("y")
+        async with working(saver):
+            await become(saver, "dead", "dead")
+        assert [each.failure for each in await outbox(saver)] == ["(encrypted)", "ValueError: why"]
+        assert [each.state for each in await outbox(encrypting)] == ["dead", "dead"]
