@@ -88,8 +88,8 @@ def wait_for(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, *, c
     return future.result()
 
 
-async def wait_from_loop(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
-    """Run `work` on another loop and await it here; cancelled, cancel it.
+async def wait_from_loop(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, *, cancels: bool = True) -> T:
+    """Run `work` on another loop and await it here; cancelled, cancel it, if it `cancels`.
 
     Raises:
         LoopUnavailable: the loop does not run it.
@@ -103,7 +103,8 @@ async def wait_from_loop(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEve
         _give_up(future, work)
         raise
     except BaseException:
-        here.cancel()
+        if cancels:
+            here.cancel()
         raise
     return here.result()
 

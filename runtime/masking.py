@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["without_password"]
+__all__ = ["storable", "without_password"]
 
 # A password in a URL of PostgreSQL may hold quotes, blanks and more @, so it ends at the last @ of the line: rather too
 # much is hidden than too little.
@@ -13,6 +13,11 @@ _POSTGRES_QUERY = re.compile(r"(\bpostgres(?:ql)?(?:\+\w+)?://[^\n]*?[?&](?:ssl)
 _LOGIN = re.compile(r"(://[^\s:/@'\"]*):[^\s'\"]*@")
 _QUOTED = re.compile(r"((?:ssl)?password\s*=\s*)'(?:[^'\\]|\\.)*'", re.IGNORECASE)
 _BARE = re.compile(r"((?:ssl)?password=)[^\s&'\"]+", re.IGNORECASE)
+
+
+def storable(error: str) -> str:
+    """What is kept of an error's text: without passwords, and without what PostgreSQL has no place for."""
+    return without_password(error).encode(errors="replace").decode().replace("\0", "")
 
 
 def without_password(text: str) -> str:

@@ -62,6 +62,21 @@ class HomeLoop:
             return work
         return wait_from_loop(work, self.loop)
 
+    def finishing(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """As `call`, for what must be done to its end even if whoever awaits it is cancelled, again and again.
+
+        A task under `anyio` (a request of Starlette whose client has hung up) is cancelled anew at each thing that it
+        awaits, those of its `finally` included.
+
+        Raises:
+            LoopUnavailable: see `call`.
+        """
+        if self._process != _here.process:
+            self._refuse_fork(work)
+        if asyncio.get_running_loop() is self.loop:
+            return self.shielded(work)
+        return wait_from_loop(work, self.loop, cancels=False)
+
     def block(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on this loop and block the calling thread until it is done.
 

@@ -11,12 +11,14 @@ has run out, and finds it settled then, or takes it over.
 *A worker dies after it has delivered an effect, before it has noted that.* The job comes back when the worker's lease
 is over, and the effect is delivered again when its claim is: with the same identity.
 
-*A worker is paused, and its claim runs out.* Another one delivers too. Whichever succeeds settles the effect; a failure
-counts only for the attempt that is the latest.
+*A worker is paused, and its claim runs out.* Another one delivers too. Whichever succeeds settles the effect, also one
+that the other has given up; a failure counts only for the attempt that is the latest.
 
 *The effect before it in its line (topic and key) is settled while a worker finds it waiting.* The worker puts this one
 aside: its job is done. Whoever settles the one before looks, in the same transaction, for the next in line, and puts a
-job for it. If it does not see this one yet, this one's own commit is still to come, with its job.
+job for it. If it does not see this one yet, this one's own commit is still to come, with its job. With that a worker
+may look before the settlement is committed: so it locks the row of the one before, which waits for that commit, and
+looks at it again (`in_line`).
 
 *An effect commits after a later one of its line.* The line is in the order in which the commits that emitted them took
 their numbers. A commit that had seen another one's writes has a greater number.
@@ -35,6 +37,7 @@ from superstep.checkpointer.effects import queries
 from superstep.checkpointer.effects.emission import payload_at
 from superstep.checkpointer.effects.handlers import Effect, GiveUp, handler_of
 from superstep.checkpointer.effects.jobs import Again, Job
+from superstep.runtime.masking import storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,8 +87,8 @@ class Deliveries:
             Again: not now.
         """
         effect_id, schema = payload.decode(), self._database.schema
-        row = await self._database.autocommit(lambda conn: queries.look(conn, schema, effect_id))
-        if row is None or row["state"] not in _SETTLED or row["in_line"]:
+        row = await self._look(effect_id)
+        if row is None:
             return
         handler = handler_of(row["topic"])
         seconds = _MARGIN + (handler.timeout if handler is not None else 0)
@@ -96,11 +99,25 @@ class Deliveries:
         await failpoints.hit("effect.claimed")
         await self._deliver(row, handler, attempt)
 
-    async def _come_back(self, effect_id: str) -> None:
-        """It could not be claimed: come back when it can, unless somebody else sees to it."""
+    async def _look(self, effect_id: str) -> asyncpg.Record | None:
+        """The effect, if there is something to be done about it now."""
         schema = self._database.schema
         row = await self._database.autocommit(lambda conn: queries.look(conn, schema, effect_id))
-        if row is not None and row["state"] in _SETTLED and not row["in_line"]:
+        if row is None or row["state"] not in _SETTLED:
+            return None
+        return None if row["in_line"] and await self._stands_in_line(effect_id) else row
+
+    async def _stands_in_line(self, effect_id: str) -> bool:
+        async def ask(conn: Connection) -> bool:
+            async with conn.transaction(isolation="read_committed"):
+                return await queries.in_line(conn, self._database.schema, effect_id)
+
+        return await self._database.autocommit(ask)
+
+    async def _come_back(self, effect_id: str) -> None:
+        """It could not be claimed: come back when it can, unless somebody else sees to it."""
+        row = await self._look(effect_id)
+        if row is not None:
             raise Again(timedelta(seconds=(row["claimed"] or 0) + _MORE))
 
     async def _deliver(self, row: asyncpg.Record, handler: EffectHandler | None, attempt: int) -> None:
@@ -132,7 +149,7 @@ class Deliveries:
 
         async def settle(conn: Connection) -> None:
             async with conn.transaction(isolation="read_committed"):
-                await queries.succeeded(conn, schema, effect_id, was, _SETTLED[was])
+                await queries.succeeded(conn, schema, effect_id, (was, _GIVEN_UP[was]), _SETTLED[was])
                 await tell_next(conn, schema, self._queue, effect_id)
 
         await self._database.autocommit(settle)
@@ -143,7 +160,7 @@ class Deliveries:
 
     async def _note(self, row: asyncpg.Record, state: str, attempt: int, said: str) -> None:
         effect_id, was = row["id"], row["state"]
-        hidden = self._hide(said.replace("\0", ""), effect_id)
+        hidden = self._hide(storable(said), effect_id)
         await self._database.autocommit(
             lambda conn: queries.failed(conn, self._database.schema, effect_id, was, state, attempt, hidden)
         )

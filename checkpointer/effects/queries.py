@@ -21,6 +21,7 @@ __all__ = [
     "claim",
     "failed",
     "forget_orphan",
+    "in_line",
     "listing",
     "look",
     "next_in_line",
@@ -76,15 +77,20 @@ async def look(conn: Connection, schema: str, effect_id: str) -> asyncpg.Record 
     return await conn.fetchrow(_sql(schema)["look"], effect_id)
 
 
+async def in_line(conn: Connection, schema: str, effect_id: str) -> bool:
+    """Whether one before it in its line is not settled, when whoever is settling that has done so. READ COMMITTED."""
+    return await conn.fetchval(_sql(schema)["in_line"], effect_id) is not None
+
+
 async def claim(conn: Connection, schema: str, effect_id: str, seconds: float) -> int | None:
     """Claim it for so long: which attempt that is; `None` if it cannot be claimed."""
     found: int | None = await conn.fetchval(_sql(schema)["claim"], effect_id, seconds)
     return found
 
 
-async def succeeded(conn: Connection, schema: str, effect_id: str, was: str, state: str) -> None:
-    """It was delivered, or compensated."""
-    await conn.execute(_sql(schema)["succeeded"], effect_id, was, state)
+async def succeeded(conn: Connection, schema: str, effect_id: str, found: Sequence[str], state: str) -> None:
+    """It was delivered, or compensated, if it is in one of the states in which it may be found then."""
+    await conn.execute(_sql(schema)["succeeded"], effect_id, list(found), state)
 
 
 async def failed(

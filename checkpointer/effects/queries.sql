@@ -60,6 +60,12 @@ SELECT {columns}, EXISTS ({ahead}) AS in_line,
        GREATEST(extract(epoch FROM e.claimed_until - clock_timestamp()), 0)::float8 AS claimed
 FROM {schema}.effect e WHERE e.id = $1
 
+-- name: in_line
+-- Whether one before it in its line is not settled. One that is being settled right now is waited for. READ COMMITTED: what
+-- was waited for is looked at as it is then. $1 id
+SELECT 1 FROM {schema}.effect e JOIN {schema}.effect p ON p.topic = e.topic AND p.key = e.key AND p.seq < e.seq
+WHERE e.id = $1 AND e.state = 'waiting' AND p.state IN ('waiting', 'dead') AND p.key IS NOT NULL LIMIT 1 FOR SHARE OF p
+
 -- name: ahead
 -- Of an effect e: one before it in its line that is not settled.
 SELECT FROM {schema}.effect p WHERE e.state = 'waiting' AND p.topic = e.topic AND p.key = e.key AND p.seq < e.seq
@@ -74,9 +80,9 @@ AND (e.claimed_until IS NULL OR e.claimed_until <= clock_timestamp())
 RETURNING e.attempts
 
 -- name: succeeded
--- Whoever has claimed it meanwhile: it was delivered. $1 id $2 state that it was in $3 state
+-- Whoever has claimed it meanwhile, or has given it up: it was delivered. $1 id $2 states that it may be in $3 state
 UPDATE {schema}.effect SET state = $3, claimed_until = NULL, failure = NULL, changed_at = now()
-WHERE id = $1 AND state = $2
+WHERE id = $1 AND state = ANY ($2::text[])
 
 -- name: failed
 -- Only by the worker whose attempt it was. $1 id $2 state that it was in $3 state $4 attempt $5 what it failed with

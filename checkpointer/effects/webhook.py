@@ -38,7 +38,9 @@ __all__ = ["verify_webhook", "webhook"]
 _PREFIX = "whsec_"
 _LEAST_SECRET = 16  # bytes
 _GONE = 410
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_IPV4_AT_THE_END = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96")))
+_NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "fec0::/10")))  # not in every Python's list
+_LONGEST_TIME = 12  # digits
 
 
 def webhook(
@@ -96,7 +98,7 @@ def verify_webhook(secret: str, headers: Mapping[str, str], body: bytes, *, tole
         tolerance: seconds by which its time may differ from now.
     """
     sent, signatures = headers.get("webhook-timestamp", ""), headers.get("webhook-signature", "")
-    if not sent.isdecimal() or abs(time.time() - int(sent)) > tolerance:
+    if not sent.isdecimal() or len(sent) > _LONGEST_TIME or abs(time.time() - int(sent)) > tolerance:
         return False
     expected = _signature(_key(secret, ""), headers.get("webhook-id", ""), sent, body).encode()
     return any(hmac.compare_digest(each.encode(), expected) for each in signatures.split(" "))
@@ -185,10 +187,12 @@ def _is_public(address: Address) -> bool:
     """Whether it is, and every address that it stands for."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in _NAT64:
+        if inner is None and any(address in each for each in _IPV4_AT_THE_END):
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return _is_public(inner)
+        if any(address in each for each in _NOT_PUBLIC):
+            return False
     return address.is_global and not address.is_multicast
 
 

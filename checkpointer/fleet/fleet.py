@@ -42,16 +42,18 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from superstep.checkpointer.effects.handlers import handler_of
 from superstep.checkpointer.effects.queue import Job, Queue
 from superstep.checkpointer.fleet import queries
 from superstep.checkpointer.fleet.giving import exchange
+from superstep.checkpointer.fleet.orders import refuse_unusable
 from superstep.checkpointer.fleet.queries import Ended, NewRun, Wanted
 from superstep.checkpointer.fleet.runs import Claimed, End, Exchange, Limit, Order, QueuedRun, Request
 from superstep.checkpointer.fleet.stored import OF_RUN, dump_request, load_request
 from superstep.checkpointer.langgraph.ids import usable, usable_thread
 from superstep.checkpointer.langgraph.sealed import HIDDEN, readable_text
 from superstep.runtime.faults import ConfigError, ValueNotAuthentic
-from superstep.runtime.masking import without_password
+from superstep.runtime.masking import storable
 
 if TYPE_CHECKING:
     import asyncio
@@ -124,7 +126,8 @@ class Fleet:
 
         Raises:
             ValueNotSerializable: the input would not come back as itself. Nothing was stored.
-            ConfigError: an id that PostgreSQL cannot hold, or the package of the queue is not installed.
+            ConfigError: an id, a priority or a delay that PostgreSQL cannot hold, an answer that does not name its
+                question, or the package of the queue is not installed.
         """
         request = Request(input, config or {}, context)
         (made,) = await self.submit_all([Order(graph, request, thread, priority, delay, key, tenant)], conn=conn)
@@ -142,6 +145,7 @@ class Fleet:
         return [each.thread_id for each in new]
 
     def _new(self, order: Order) -> NewRun:
+        refuse_unusable(order)
         run_id = uuid.UUID(bytes=os.urandom(16), version=4)
         kind, stored = dump_request(self._serde, order.request, OF_RUN, str(run_id))
         return NewRun(
@@ -237,6 +241,13 @@ class Fleet:
         said = Ended(run.run_id, run.delivery, state, self._sealed(run.run_id, error))
         return bool(await self._autocommit(lambda conn, schema: queries.ended(conn, schema, [said])))
 
+    async def taken_back(self, conn: Connection, thread_id: str, worker: UUID) -> None:
+        """What a worker's run has entered into a thread is taken back: it is over. In the transaction that does so."""
+        schema = self._database.schema
+        for run_id, delivery in await queries.at_work(conn, schema, thread_id, worker):
+            said = self._sealed(run_id, "Rolled back: a later call has taken the place of its input.")
+            await queries.ended(conn, schema, [Ended(run_id, delivery, "failed", said)])
+
     async def put_back(
         self, run: Claimed, delay: float = 0.0, error: str | None = None, *, failed: bool = False
     ) -> bool:
@@ -284,8 +295,9 @@ class Fleet:
         await self._database.home.call(self._queue.work(handlers, concurrency=_JOBS, lease=lease, stop=stop))
 
     async def graph_of_effect(self, effect_id: str) -> str | None:
-        """The graph of the thread that has emitted an effect, if that is known."""
-        return await self._autocommit(lambda conn, schema: queries.graph_of_effect(conn, schema, effect_id))
+        """The graph to load for the handler of an effect; `None` if that is here, or is not known to be anywhere."""
+        row = await self._autocommit(lambda conn, schema: queries.graph_of_effect(conn, schema, effect_id))
+        return row["graph"] if row is not None and handler_of(row["topic"]) is None else None
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -336,8 +348,7 @@ class Fleet:
 
         if error is None or self._serde is None:
             return None
-        said = without_password(error).encode(errors="replace").decode().replace("\0", "")
-        return sealed_text(self._serde, said, _ERROR, str(run_id))
+        return sealed_text(self._serde, storable(error), _ERROR, str(run_id))
 
     def _opened(self, run_id: UUID, held: str | None) -> str | None:
         if held is None or self._serde is None:

@@ -20,6 +20,7 @@ __all__ = [
     "NewRun",
     "Outlook",
     "Wanted",
+    "at_work",
     "beat",
     "claim",
     "drop_limit",
@@ -143,6 +144,11 @@ async def ended(conn: Connection, schema: str, ends: Sequence[Ended]) -> set[UUI
     return {row["run_id"] for row in await conn.fetch(_sql(schema)["ended"], *map(list, zip(*ends, strict=True)))}
 
 
+async def at_work(conn: Connection, schema: str, thread_id: str, worker: UUID) -> list[tuple[UUID, int]]:
+    """The run that a worker is at on a thread, if it is at one, with its delivery; locked till the transaction ends."""
+    return [(row["run_id"], row["delivery"]) for row in await conn.fetch(_sql(schema)["at_work"], thread_id, worker)]
+
+
 async def put_back(
     conn: Connection, schema: str, run: UUID, delivery: int, delay: float, error: str | None, *, failed: bool
 ) -> asyncpg.Record | None:
@@ -189,7 +195,6 @@ async def drop_limit(conn: Connection, schema: str, scope: str, name: str) -> bo
     return await conn.fetchrow(_sql(schema)["drop_limit"], scope, name) is not None
 
 
-async def graph_of_effect(conn: Connection, schema: str, effect_id: str) -> str | None:
-    """The graph of the thread that has emitted an effect, if that is known."""
-    graph: str | None = await conn.fetchval(_sql(schema)["graph_of_effect"], effect_id)
-    return graph
+async def graph_of_effect(conn: Connection, schema: str, effect_id: str) -> asyncpg.Record | None:
+    """The `topic` of an effect, and the `graph` of the thread that has emitted it, if that is known."""
+    return await conn.fetchrow(_sql(schema)["graph_of_effect"], effect_id)

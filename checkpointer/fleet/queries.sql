@@ -128,6 +128,10 @@ FROM (SELECT q.run_id, mine.state, mine.error
 WHERE r.run_id = locked.run_id
 RETURNING r.run_id
 
+-- name: at_work
+-- The run that a worker is at on a thread. $1 thread $2 worker
+SELECT run_id, delivery FROM {schema}.queued_run WHERE thread_id = $1 AND worker_id = $2 AND state = 'running' FOR UPDATE
+
 -- name: put_back
 -- $1 run $2 delivery $3 seconds to wait $4 error $5 whether it has failed once more
 UPDATE {schema}.queued_run
@@ -182,4 +186,4 @@ ON CONFLICT (scope, name) DO UPDATE SET most = EXCLUDED.most
 DELETE FROM {schema}.run_limit WHERE scope = $1 AND name = $2 RETURNING 1
 
 -- name: graph_of_effect
-SELECT t.graph FROM {schema}.effect e JOIN {schema}.thread t USING (thread_id) WHERE e.id = $1
+SELECT e.topic, t.graph FROM {schema}.effect e JOIN {schema}.thread t USING (thread_id) WHERE e.id = $1

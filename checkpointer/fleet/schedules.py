@@ -15,11 +15,12 @@ clock is that of the database, so workers need not agree on one.
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from superstep.checkpointer.effects.queue import Job, Queue
 from superstep.checkpointer.fleet.fleet import WAKE
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["MOST", "Schedule", "Schedules", "missed"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("superstep.worker")
 
 MOST = 100
 """Of the times that a schedule has missed, so many are made up for at most: the latest."""
@@ -78,6 +81,13 @@ class Schedule:
     created_at: datetime | None = None
 
 
+class _Due(NamedTuple):
+    """Runs to be submitted (time, id, thread, kind and value of the request) and the time after them."""
+
+    runs: list[tuple[datetime, uuid.UUID, str, str, bytes]]
+    next_tick: datetime
+
+
 class Schedules:
     """The schedules of a saver's schema. For any event loop.
 
@@ -88,6 +98,7 @@ class Schedules:
 
     def __init__(self, database: Database, serde: SerializerProtocol | None) -> None:
         self._database, self._serde = database, serde
+        self._left: dict[str, str] = {}  # why schedules are left to others, by name: said once
 
     async def add(self, schedule: Schedule, request: Request) -> datetime:
         """Submit a run with this request at each time of the schedule, from now on. The first time.
@@ -133,30 +144,31 @@ class Schedules:
             return 0
         async with conn.transaction(isolation="read_committed"):
             rows = await conn.fetch(_sql(schema)["due"])
-            for row in rows:
-                await self._submit(conn, schema, row)
-            if rows:
+            made = [(row, due) for row in rows if (due := self._due(row)) is not None]
+            for row, due in made:
+                what = row["name"], row["graph"], row["tenant"]
+                columns = zip(*due.runs, strict=True) if due.runs else [()] * 5
+                await conn.execute(_sql(schema)["submit"], *what, *columns)
+                await conn.execute(_sql(schema)["move"], row["name"], due.next_tick)
+            if made:
                 await Queue(self._database).put(conn, [Job(WAKE, b"")])
-        return len(rows)
+        return len(made)
 
-    async def _submit(self, conn: Connection, schema: str, row: asyncpg.Record) -> None:
-        times = plan(row["expression"], row["timezone"])
-        ticks = missed(times.after, row["next_tick"], row["now"], row["catch_up"])
-        ids = [uuid.UUID(bytes=os.urandom(16), version=4) for _ in ticks]
-        request = row["kind"], row["request"]
-        stored = [move_request(self._serde, request, row["name"], str(each)) for each in ids]
-        await conn.execute(
-            _sql(schema)["submit"],
-            row["name"],
-            row["graph"],
-            row["tenant"],
-            ticks,
-            ids,
-            [str(uuid.uuid4()) for _ in ticks],
-            [kind for kind, _ in stored],
-            [value for _, value in stored],
-        )
-        await conn.execute(_sql(schema)["move"], row["name"], times.after(row["now"]))
+    def _due(self, row: asyncpg.Record) -> _Due | None:
+        """What is to be submitted of a schedule; `None` if that cannot be told. The others' time comes as well."""
+        try:
+            times = plan(row["expression"], row["timezone"])
+            runs = []
+            for tick in missed(times.after, row["next_tick"], row["now"], row["catch_up"]):
+                run_id = uuid.UUID(bytes=os.urandom(16), version=4)
+                stored = move_request(self._serde, (row["kind"], row["request"]), row["name"], str(run_id))
+                runs.append((tick, run_id, str(uuid.uuid4()), *stored))
+            return _Due(runs, times.after(row["now"]))
+        except Exception as error:  # noqa: BLE001 - a key that is not here, a zone that this machine does not know
+            if self._left.get(row["name"]) != str(error):
+                self._left[row["name"]] = str(error)
+                _log.warning("Schedule %r is left to other workers: %s", row["name"], error)
+            return None
 
     async def draw_near(self) -> None:
         """Where the clock was put back: set the next times anew. Ask now and then."""
@@ -164,13 +176,21 @@ class Schedules:
 
     async def _draw_near(self, conn: Connection, schema: str) -> None:
         for row in await conn.fetch(_sql(schema)["far"]):
-            nearer = plan(row["expression"], row["timezone"]).after(row["now"])
-            if nearer < row["next_tick"]:
+            nearer = _next_of(row)
+            if nearer is not None and nearer < row["next_tick"]:
                 await conn.execute(_sql(schema)["draw_near"], row["name"], row["next_tick"], nearer)
 
     async def _autocommit(self, work: Callable[[Connection, str], Awaitable[T]]) -> T:
         schema = self._database.schema
         return await self._database.home.call(self._database.autocommit(lambda conn: work(conn, schema)))
+
+
+def _next_of(row: asyncpg.Record) -> datetime | None:
+    """Its next time from now on; `None` if that cannot be told here."""
+    try:
+        return plan(row["expression"], row["timezone"]).after(row["now"])
+    except ConfigError:
+        return None
 
 
 def missed(after: Callable[[datetime], datetime], first: datetime, now: datetime, catch_up: str) -> list[datetime]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from langgraph.types import Interrupt
+from langgraph.types import Command, Interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["asked_in", "masked", "names_questions", "unmasked"]
+__all__ = ["answers_unnamed", "asked_in", "masked", "names_questions", "unmasked"]
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -24,6 +24,11 @@ _HEX = frozenset("0123456789abcdef")
 def names_questions(resume: object) -> bool:
     """Whether the value of `Command(resume=...)` is a map from names of questions to their answers."""
     return isinstance(resume, dict) and all(isinstance(key, str) and _is_name(key) for key in resume)
+
+
+def answers_unnamed(given: object) -> bool:
+    """Whether an input is an answer that does not say to which question."""
+    return isinstance(given, Command) and given.resume is not None and not names_questions(given.resume)
 
 
 def masked(name: str, withdrawn: int) -> str:

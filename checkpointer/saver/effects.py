@@ -6,6 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from superstep.checkpointer.langgraph.encryption import opened_text, sealed_text, sealing
+from superstep.checkpointer.langgraph.sealed import HIDDEN
+from superstep.runtime.faults import ValueNotAuthentic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,8 +42,7 @@ class EffectsOfSaver:
         """The effects of all threads. Use it on the saver's event loop."""
         from superstep.checkpointer.effects.outbox import Outbox
 
-        serde: Any = self.serde
-        return Outbox(self.database, lambda text, effect_id: opened_text(serde, text, _COLUMN, effect_id))
+        return Outbox(self.database, partial(_shown, self.serde))
 
     def effect_handlers(self) -> Mapping[str, Handler]:
         """What a worker of the queue needs to deliver effects, for `Queue.work`: by kind of job."""
@@ -50,6 +51,14 @@ class EffectsOfSaver:
         serde: Any = self.serde
         hide = partial(_hidden, serde)
         return {KIND: Deliveries(self.database, self.queue, sealing(serde), hide)}
+
+
+def _shown(serde: SerializerProtocol, text: str, effect_id: str) -> str:
+    """The failure; one that was stored with another key keeps no other from being listed."""
+    try:
+        return opened_text(serde, text, _COLUMN, effect_id)
+    except ValueNotAuthentic:
+        return HIDDEN
 
 
 def _hidden(serde: SerializerProtocol, text: str, effect_id: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from superstep.checkpointer.commit.cancelling import cancel
 from superstep.checkpointer.commit.lifting import Lift, lift
+from superstep.checkpointer.fleet.fleet import Fleet
 from superstep.checkpointer.langgraph.codec import checkpoint_tuple
 from superstep.checkpointer.langgraph.ids import usable_thread
 from superstep.checkpointer.langgraph.standing import is_parked
@@ -75,7 +76,9 @@ class ParkedThreads:
         Raises:
             RollbackRefused: it has committed domain writes. Nothing was changed, and the run goes on.
         """
-        return await self.database.home.call(roll_back(self.database, thread_id))
+        return await self.database.home.call(
+            roll_back(self.database, thread_id, Fleet(self.database, self._serde).taken_back)
+        )
 
     async def ais_parked(self, thread_id: str) -> bool:
         """Whether the latest checkpoint of a thread stands before anything, whatever its graph is by now."""

@@ -6,7 +6,6 @@ Used with plain LangGraph it already gives every guarantee except retrying: a co
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any, Self
 
 from superstep.checkpointer.calls import memo
@@ -16,7 +15,6 @@ from superstep.checkpointer.commit.group import Group
 from superstep.checkpointer.commit.outside import before_writes, put_from_outside
 from superstep.checkpointer.commit.queries import NewCheckpoint
 from superstep.checkpointer.database.database import Database
-from superstep.checkpointer.database.errors import DRIVER_ERRORS
 from superstep.checkpointer.langgraph import typed_saver
 from superstep.checkpointer.langgraph.codec import checkpoint_row
 from superstep.checkpointer.langgraph.encryption import Where, encrypts, sealed_text
@@ -36,11 +34,11 @@ from superstep.checkpointer.shared.channel import resolved_in
 from superstep.checkpointer.threads import claim, delta_history, history, looking, maintenance
 from superstep.checkpointer.threads.current import current_step
 from superstep.checkpointer.threads.digest_key import digest_key
-from superstep.checkpointer.threads.queries import running
+from superstep.checkpointer.threads.endings import Ending
 from superstep.checkpointer.threads.registry import Registry
 from superstep.checkpointer.threads.run import Run
-from superstep.runtime.faults import NoActiveStep, RuntimeFault
-from superstep.runtime.masking import without_password
+from superstep.runtime.faults import NoActiveStep
+from superstep.runtime.masking import storable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -65,8 +63,6 @@ if TYPE_CHECKING:
     from superstep.checkpointer.step.step import Step
 
 __all__ = ["TransactionalSaver"]
-
-logger = logging.getLogger(__name__)
 
 
 class TransactionalSaver(
@@ -390,11 +386,6 @@ class TransactionalSaver(
         self.runs.turns.let_go(thread_id)
         if run is None or run.token is None:
             return
-        said = None if error is None else without_password(error).encode(errors="replace").decode().replace("\0", "")
+        said = None if error is None else storable(error)
         hidden = None if said is None else sealed_text(self.serde, said, "error", thread_id)
-        ending = (thread_id, run.token, status, hidden)
-        try:
-            await self.database.autocommit(lambda conn: running.finish(conn, self.schema, *ending))
-        except (RuntimeFault, *DRIVER_ERRORS):
-            # What the run did is committed, and how it ended is the caller's to see: this is only for listings.
-            logger.info("The ending of thread %s could not be recorded.", thread_id, exc_info=True)
+        await self.runs.endings.record(Ending(thread_id, run.token, status, hidden))

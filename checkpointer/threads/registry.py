@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from superstep.checkpointer.collections.embedder import TextEmbedder
 from superstep.checkpointer.collections.known import KnownCollections
 from superstep.checkpointer.step.in_flight import InFlight
+from superstep.checkpointer.threads.endings import Endings
 from superstep.checkpointer.threads.lease import Leases
 from superstep.checkpointer.threads.worker import Worker
 from superstep.checkpointer.turns import Turns
@@ -32,6 +33,7 @@ class Registry:
         collections: which names of collections are known.
         leases: the threads that transactional flows of this process are running.
         worker: this process, in the rows of those threads.
+        endings: records how runs have ended.
         in_flight: calls of models by its runs.
         turns: which flows of this process take turns, and on what.
         queues: where calls wait for a thread that is being run, in this process or another.
@@ -43,6 +45,7 @@ class Registry:
         self.collections = KnownCollections()
         self.leases = Leases()
         self.worker = Worker(database, lambda: bool(self.leases.threads()))
+        self.endings = Endings(database)
         self.in_flight = InFlight()
         self.turns = Turns(database)
         self.queues = Lines(database, most=None)
@@ -107,4 +110,5 @@ class Registry:
         self._threads.clear()
         await self.turns.close()
         await self.queues.close()
+        await self.endings.close()
         await self.worker.leave()

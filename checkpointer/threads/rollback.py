@@ -13,6 +13,9 @@ the transaction ends without having changed anything, and the run goes on.
 
 *The connection is lost.* The transaction is repeated. If the first one has landed, nobody runs the thread any more.
 
+*It is a run of the queue.* Its worker would find that its input is not in the thread, and enter it again, after the
+input that has taken its place. So it is recorded as failed in the same transaction (`ended`).
+
 What models have answered is deleted, what that has cost stays counted.
 """
 
@@ -27,14 +30,24 @@ from superstep.checkpointer.threads.queries import rollback as queries
 from superstep.runtime.faults import RollbackRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from uuid import UUID
+
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.database.errors import Connection
 
 __all__ = ["roll_back"]
 
 
-async def roll_back(database: Database, thread_id: str) -> bool:
+async def roll_back(
+    database: Database, thread_id: str, ended: Callable[[Connection, str, UUID], Awaitable[None]]
+) -> bool:
     """Make the thread what it was before the input that is being worked on, and fence the run; whether there was one.
+
+    Args:
+        database: of the saver.
+        thread_id: the thread.
+        ended: told in the same transaction whose run that was: a queued one would be entered once more.
 
     Raises:
         RollbackRefused: domain writes have been committed since, or where the input came in is not known. The thread
@@ -48,6 +61,7 @@ async def roll_back(database: Database, thread_id: str) -> bool:
             if row is None or row["worker_id"] is None:
                 return False
             await _roll_back(conn, database.schema, thread_id, row["input_head"])
+            await ended(conn, thread_id, row["worker_id"])
             return True
 
     return await database.autocommit(work)

@@ -193,7 +193,7 @@ class Transactional(_Graph):
                 else:
                     return
         finally:
-            await home.call(run.dismiss())
+            await home.finishing(run.dismiss())
 
     async def _aattempts(self, run: Attempts, saver: TransactionalSaver) -> AsyncGenerator[Any, None]:
         home = saver.database.home
@@ -221,7 +221,7 @@ class Transactional(_Graph):
                         else:
                             return
             finally:
-                await home.call(run.finish())
+                await home.finishing(run.finish())
 
     def stream(  # type: ignore[override]  # one signature for LangGraph's overloads
         self,

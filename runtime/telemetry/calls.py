@@ -10,6 +10,7 @@ from opentelemetry import context, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from superstep.runtime.telemetry import names
+from superstep.runtime.telemetry.careful import end
 from superstep.runtime.telemetry.spans import HOLDER, RunTrace, StepTrace, TaskTrace
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class CallTrace:
         if record["outcome"] == "failed":
             span.set_attribute(names.ERROR, str(record["error"] or "failed").partition(":")[0])
             span.set_status(Status(StatusCode.ERROR))
-        span.end()
+        end(span)
         self._measure(record, asked)
 
     def close(self) -> None:
@@ -81,7 +82,7 @@ class CallTrace:
         if not self._ended:
             self._ended = True
             self._span.set_attribute(names.OUTCOME, "abandoned")
-            self._span.end()
+            end(self._span)
 
     def _measure(self, record: Mapping[str, Any], asked: str | None) -> None:
         instruments = self._telemetry.instruments

@@ -22,6 +22,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from superstep.runtime.faults import ConflictExhausted, StepConflict
 from superstep.runtime.telemetry import names
+from superstep.runtime.telemetry.careful import end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
@@ -166,7 +167,7 @@ class RunTrace:
         if failure is not None:
             end_as(self.span, failure)
         else:
-            self.span.end()
+            end(self.span)
         self.measure("runs", time.perf_counter() - self._began, {names.STATUS: status})
 
     def measure(self, what: str, value: float, labels: Mapping[str, str] | None = None) -> None:
@@ -228,7 +229,7 @@ class StepTrace:
         except BaseException as error:
             end_as(span, error)
             raise
-        span.end()
+        end(span)
         self.run.measure("commits", time.perf_counter() - began)
 
     def committed(self, nodes: Sequence[str], said: Mapping[str, Any]) -> None:
@@ -250,7 +251,7 @@ class StepTrace:
         if self.span.is_recording():
             self.span.update_name(" ".join([names.STEP_SPAN, ", ".join(nodes)]).rstrip())
             self.span.set_attributes({names.NODES: list(nodes), names.OUTCOME: outcome, **said})
-        self.span.end()
+        end(self.span)
         self.run.ended(self)
 
 
@@ -305,7 +306,7 @@ class TaskTrace:
             end_as(span, error)
             raise
         span.set_attribute(names.ROWS, len(rows))
-        span.end()
+        end(span)
         return rows
 
     def called(self, model: str | None, read: int, written: int, began: float) -> None:
@@ -328,7 +329,7 @@ class TaskTrace:
         title = f"{names.CHAT} {model}" if model else names.CHAT
         start = time.time_ns() - int(took * 1e9)
         span = run.telemetry.tracer.start_span(title, self.context, SpanKind.CLIENT, attributes, start_time=start)
-        span.end()
+        end(span)
         if (instruments := run.telemetry.instruments) is not None:
             instruments.calls.record(took, labels)
             instruments.count_tokens(read, written, labels)
@@ -348,7 +349,7 @@ class TaskTrace:
         if isinstance(failure, BaseException):
             end_as(self.span, failure)
         else:
-            self.span.end()
+            end(self.span)
 
 
 def end_as(span: Span, failure: BaseException) -> None:
@@ -362,7 +363,7 @@ def end_as(span: Span, failure: BaseException) -> None:
         if isinstance(sqlstate := getattr(failure, "sqlstate", None), str):
             span.set_attribute(names.SQLSTATE, sqlstate)
         span.set_status(_FAILED)
-    span.end()
+    end(span)
 
 
 def _holding(holder: object, span: Span, around: Context) -> Context:

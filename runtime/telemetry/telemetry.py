@@ -11,6 +11,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from superstep.runtime.telemetry import names
 from superstep.runtime.telemetry.calls import CallTrace
+from superstep.runtime.telemetry.careful import CarefulTracer
 from superstep.runtime.telemetry.instruments import Instruments
 from superstep.runtime.telemetry.spans import RunTrace
 
@@ -44,7 +45,7 @@ class Telemetry:
         content: bool,
     ) -> None:
         release = _version()
-        self.tracer = trace.get_tracer(_SCOPE, release, spans) if traces else NoOpTracer()
+        self.tracer = CarefulTracer(trace.get_tracer(_SCOPE, release, spans)) if traces else NoOpTracer()
         self.instruments = Instruments(metrics.get_meter(_SCOPE, release, meters)) if metered else None
         self.content = content
 

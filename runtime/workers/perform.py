@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["config_of", "perform"]
 
+_ADDRESS = ("checkpoint_id", "checkpoint_map")
+
 
 def config_of(run: Claimed, request: Request) -> dict[str, Any]:
     """LangGraph's config of a run. Its id goes into the metadata of the checkpoints, which say how far it has come."""
@@ -46,13 +48,19 @@ async def perform(
     if begun:
         if (state := await _left_at(flow, saver, run.thread_id)) is not None:
             return state
-        payload = None
+        payload, config = None, _from_latest(config)
     state = "completed"
     how: dict[str, Any] = {DELIVERY: Delivery(run.run_id, run.delivery), "control": control, "context": request.context}
     async for chunk in flow.astream(payload, config, stream_mode="updates", **how):  # type: ignore[arg-type]  # a plain dict
         if INTERRUPT in chunk:
             state = "interrupted"
     return state
+
+
+def _from_latest(config: dict[str, Any]) -> dict[str, Any]:
+    """To go on from what the run has stored, and not once more from the checkpoint that it was submitted for."""
+    place = {key: value for key, value in config["configurable"].items() if key not in _ADDRESS}
+    return {**config, "configurable": place}
 
 
 async def _left_at(flow: Transactional, saver: TransactionalSaver, thread_id: str) -> str | None:

@@ -136,7 +136,7 @@ class Worker:
                 await self._wake.wait()
 
     def _of_graphs_here(self, deliver: _Handler) -> _Handler:
-        """Deliver effects of graphs that this worker has; what declares their handlers is imported with those."""
+        """Deliver effects that this worker has handlers for, or the graphs that may declare them when imported."""
 
         async def handle(payload: bytes, attempts: int) -> None:
             graph = await self._fleet.graph_of_effect(payload.decode())

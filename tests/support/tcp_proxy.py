@@ -19,11 +19,13 @@ class TcpProxy:
     Attributes:
         url: the same database, through it.
         connections: how many have been made.
+        refuses: new connections are closed at once.
     """
 
     def __init__(self, server_url: str) -> None:
         self.url = ""
         self.connections = 0
+        self.refuses = False
         self._address = parse(server_url)
         self._path = urlsplit(server_url).path
         self._open: list[asyncio.Event] = []
@@ -49,6 +51,9 @@ class TcpProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        if self.refuses:
+            writer.close()
+            return
         (host, port), *_ = self._address.hosts
         far = (
             asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port or 5432}")

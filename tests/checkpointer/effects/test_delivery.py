@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from superstep.checkpointer import current_step
+from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database import failpoints
 from superstep.effects import Effect, handler
 from superstep.runtime.faults import ConfigError, EffectNotFound
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-    from superstep.checkpointer import TransactionalSaver
     from tests.support.bank import Bank
 
 
@@ -297,3 +297,96 @@ async def test_handlers_are_checked_when_they_are_declared() -> None:
         handler("u", undo=plain)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="above 0"):
         handler("u", attempts=0)
+
+
+async def test_one_whose_turn_comes_while_that_is_being_committed_is_not_forgotten(
+    saver: TransactionalSaver, received: Received, bank: Bank, emit: Any
+) -> None:
+    """The one before is delivered, and that is being committed. It was not there when its successor was looked for."""
+    await bank.do(
+        "CREATE FUNCTION runtime.hold() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END'"
+    )
+    await bank.do(
+        "CREATE CONSTRAINT TRIGGER hold AFTER UPDATE ON runtime.effect DEFERRABLE INITIALLY DEFERRED FOR EACH ROW "
+        "WHEN (NEW.state = 'delivered') EXECUTE FUNCTION runtime.hold()"
+    )
+    await emit(1, key="a")
+    async with working(saver):
+        async with saver.transaction() as holds:
+            await holds.execute("SELECT pg_advisory_xact_lock(4711)")
+            await received.has(1)
+            await _until(bank, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            await emit(2, key="a")
+            # A worker was told of it, and has looked: its job is done, or it waits for the commit.
+            await _until(
+                bank,
+                "SELECT WHERE (SELECT count(*) FROM runtime.queue_pgqueuer) = 1 OR EXISTS ("
+                "SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted)",
+            )
+        await received.has(2)
+        await become(saver, "delivered", "delivered")
+
+
+async def _until(bank: Bank, sql: str) -> None:
+    async with asyncio.timeout(30):
+        while not await bank.do(sql):
+            pass
+
+
+async def test_what_was_given_up_by_one_and_delivered_by_another_is_delivered(
+    saver: TransactionalSaver, bank: Bank, emit: Any
+) -> None:
+    """The other one was paused for longer than its claim."""
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    @handler("slow", attempts=2, backoff=0.001)
+    async def slow(effect: Effect) -> None:
+        if effect.attempt > 1:
+            raise ValueError("no")
+        begun.set()
+        await may_end.wait()
+
+    await emit("x", topic="slow")
+    async with working(saver):
+        await begun.wait()
+        await bank.do("UPDATE runtime.effect SET claimed_until = now() - interval '1 s'")
+        await bank.do(
+            "INSERT INTO runtime.queue_pgqueuer (priority, status, entrypoint, payload, attempts) "
+            "SELECT priority, 'queued', entrypoint, payload, 0 FROM runtime.queue_pgqueuer"
+        )
+        await become(saver, "dead")
+        may_end.set()
+        await become(saver, "delivered")
+    (stored,) = await outbox(saver)
+    assert stored.failure is None
+
+
+@pytest.mark.parametrize("text", ["odd \udcff", "nul \0", "postgresql://u:pass word@host/db"])
+async def test_whatever_a_handler_says_its_failure_is_kept_without_secrets(
+    saver: TransactionalSaver, received: Received, emit: Any, text: str
+) -> None:
+    received.fail = lambda _: ValueError(text)
+    await emit("x")
+    async with working(saver):
+        await become(saver, "dead")
+    assert len(received.tried) == 3
+    (stored,) = await saver.outbox.effects(dead=True)
+    assert (stored.failure or "").startswith("ValueError: ")
+    assert "word" not in (stored.failure or "")
+
+
+async def test_a_failure_of_another_key_keeps_no_other_from_being_listed(
+    saver: TransactionalSaver, received: Received, emit: Any, database_url: str
+) -> None:
+    received.fail = lambda _: ValueError("why")
+    other = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    async with TransactionalSaver.from_conn_string(database_url, serde=other) as encrypting:
+        await emit("x")
+        async with working(encrypting):
+            await become(saver, "dead")
+        await emit("y")
+        async with working(saver):
+            await become(saver, "dead", "dead")
+        assert [each.failure for each in await outbox(saver)] == ["(encrypted)", "ValueError: why"]
+        assert [each.state for each in await outbox(encrypting)] == ["dead", "dead"]

@@ -66,6 +66,8 @@ async def test_what_is_posted_is_signed(receiver: HTTPServer) -> None:
     assert not verify_webhook("A" * 32, headers, request.data)
     old = str(int(time.time()) - 301)
     assert not verify_webhook(SECRET, {**headers, "webhook-timestamp": old}, request.data)
+    for odd in ("9" * 400, "9" * 5000, "-1", "1e9", ""):
+        assert not verify_webhook(SECRET, {**headers, "webhook-timestamp": odd}, request.data)
     assert not verify_webhook(SECRET, {}, request.data)
 
 
@@ -109,7 +111,8 @@ async def test_addresses_that_are_not_public_are_refused(receiver: HTTPServer, h
         ("93.184.215.14", True), ("2606:2800:21f:cb07:6820:80da:af6b:8b2c", True), ("::ffff:93.184.215.14", True),
         ("::ffff:10.0.0.1", False), ("::ffff:127.0.0.1", False), ("64:ff9b::a00:1", False), ("2002:7f00:1::", False),
         ("224.0.0.1", False), ("ff02::1", False), ("100.64.0.1", False), ("192.168.0.1", False), ("fe80::1", False),
-        ("fd00::1", False), ("::", False), ("255.255.255.255", False),
+        ("fd00::1", False), ("::", False), ("255.255.255.255", False), ("::127.0.0.1", False), ("fec0::1", False),
+        ("::ffff:0:127.0.0.1", False), ("64:ff9b:1::7f00:1", False),
     ],
 )  # fmt: skip
 def test_what_is_public(address: str, public: bool) -> None:

@@ -84,3 +84,24 @@ async def test_what_is_none_is_refused_and_nothing_is_stored(saver: Transactiona
         await saver.schedules.add(EVERY, Request({}))
     assert await saver.schedules.remove("s")
     assert not await saver.schedules.remove("s")
+
+
+async def test_one_that_cannot_be_told_here_keeps_no_other_from_its_time(
+    saver: TransactionalSaver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A zone that this machine does not know, a request of another key."""
+    for name in ("a", "b", "c"):
+        await saver.schedules.add(Schedule(name, GRAPH, "* * * * *"), Request({}))
+    async with saver.transaction() as tx:
+        await tx.execute("UPDATE runtime.run_schedule SET timezone = 'Mars/Olympus' WHERE name = 'a'")
+        await tx.execute("UPDATE runtime.run_schedule SET kind = 'msgpack+aes' WHERE name = 'b'")
+    await set_next(saver, "")
+    schedules = saver.schedules
+    for _ in range(2):
+        await schedules.submit_due()
+    assert {run.schedule for run in await saver.fleet.runs()} == {"c"}
+    assert [record.args[0] for record in caplog.records if record.args] == ["a", "b"]  # once each
+    await set_next(saver, "+ interval '3 days'")
+    await schedules.draw_near()
+    near = {each.name: each.next_tick for each in await schedules.list() if each.next_tick}
+    assert near["c"] < near["a"]

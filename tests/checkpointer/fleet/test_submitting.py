@@ -10,6 +10,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.types import Command
 
 from superstep.checkpointer import Order, Request, TransactionalSaver
 from superstep.runtime.faults import ConfigError, ValueNotAuthentic, ValueNotSerializable
@@ -110,3 +111,19 @@ async def test_deleting_a_thread_takes_its_runs_along(saver: TransactionalSaver,
     await saver.adelete_thread(thread)
     assert await fleet.runs() == []
     assert await fleet.end(run, "completed") is False
+
+
+async def test_what_could_not_be_stored_is_refused_by_name(fleet: Fleet) -> None:
+    for odd in ({"priority": 2**31}, {"delay": timedelta(days=999_999)}):
+        with pytest.raises(ConfigError, match="cannot wait"):
+            await fleet.submit(GRAPH, {}, **odd)
+
+
+async def test_an_answer_that_waits_names_its_question(fleet: Fleet) -> None:
+    """When its turn comes the thread may ask another one."""
+    for unnamed in ("yes", False, {"approved": True}):
+        with pytest.raises(ConfigError, match="which question"):
+            await fleet.submit(GRAPH, Command(resume=unnamed), thread="t")
+    await fleet.submit(GRAPH, Command(resume={"0" * 32: "yes"}), thread="t")
+    await fleet.submit(GRAPH, Command(update={"n": 1}), thread="t")
+    assert len(await fleet.runs()) == 2

@@ -16,10 +16,12 @@ from langgraph.types import Command, interrupt
 
 from superstep import Settings, transactional
 from superstep.checkpointer import TransactionalSaver
-from superstep.checkpointer.threads import taking, worker
+from superstep.checkpointer.database import retry
+from superstep.checkpointer.threads import endings, taking, worker
 from superstep.checkpointer.threads.liveness import LEASE
-from superstep.runtime.faults import StaleRun, ThreadBusy
+from superstep.runtime.faults import DatabaseUnavailable, StaleRun, ThreadBusy
 from tests.support.graphs import chain
+from tests.support.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -230,3 +232,30 @@ async def test_signs_of_life_come_while_it_runs_and_the_row_goes_with_the_saver(
             while not await bank.do(seen):  # noqa: ASYNC110 - likewise
                 await asyncio.sleep(0.01)
     assert await bank.do(seen) == []
+
+
+async def test_an_outage_that_ends_a_run_leaves_a_free_thread(
+    database_url: str, bank: Bank, thread: RunnableConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the run has ended is recorded when the database is back. Its process lives on."""
+    monkeypatch.setattr(retry, "_OUTAGE", 0.2)
+    monkeypatch.setattr(endings, "_AGAIN", 0.01)
+    proxy = TcpProxy(database_url)
+    async with proxy.running(), TransactionalSaver.from_conn_string(proxy.url) as saver:
+
+        async def is_cut_off(state: Any) -> Any:
+            proxy.refuses = True
+            proxy.cut()
+            return {"n": 1}
+
+        with pytest.raises(DatabaseUnavailable):
+            await transactional(chain(saver, is_cut_off)).ainvoke({"n": 0}, thread)
+        async with TransactionalSaver.from_conn_string(database_url) as elsewhere:
+            name = thread["configurable"]["thread_id"]
+            assert await elsewhere.arunner(name) is not None  # as far as can be known
+            proxy.refuses = False
+            async with asyncio.timeout(30):
+                while await elsewhere.arunner(name):
+                    pass
+            flow = transactional(chain(elsewhere, quick), settings=ASKS)
+            assert (await flow.ainvoke({"n": 5}, thread))["n"] == 2

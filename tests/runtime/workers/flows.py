@@ -48,6 +48,12 @@ async def ask(state: State) -> State:
     return {"seen": [interrupt("sure?")]}
 
 
+async def ask_twice(state: State) -> State:
+    first, second = interrupt("first?"), interrupt("second?")
+    current_step().stage(LOG, f"{first} {second}")
+    return {"seen": [first, second]}
+
+
 async def fail(state: State) -> State:
     did.append("fail")
     raise ValueError("no such account")
@@ -82,6 +88,8 @@ async def park(state: Garage) -> dict[str, Any]:
 flow = chain(None, write)
 waiting = chain(None, wait, write)
 asking = chain(None, ask, write)
+asking_twice = chain(None, ask_twice)
+later_waiting = chain(None, write, wait)
 failing = chain(None, fail)
 stumbling = chain(None, stumble)
 siblings = fan(None, write, wait)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from langgraph.runtime import RunControl
+from langgraph.types import Command
 
 from superstep.checkpointer.database import failpoints
 from superstep.runtime.faults import StaleRun
+from superstep.runtime.flow.transactional import transactional
 from superstep.runtime.settings.settings import RunSettings
 from superstep.runtime.workers.graphs import Graphs
 from superstep.runtime.workers.perform import perform
@@ -18,6 +20,8 @@ from tests.runtime.workers.conftest import FLOWS, ended, until, working
 from tests.support.bank import Bank
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
     from superstep.checkpointer import Claimed, Request, TransactionalSaver
 
 
@@ -118,3 +122,54 @@ async def test_a_worker_that_has_lost_a_run_stops_paying_for_it(saver: Transacti
         stop.set()
     (run,) = await saver.fleet.runs()
     assert (run.state, run.delivery) == ("running", 2)
+
+
+async def test_an_answer_that_a_dead_worker_has_given_is_not_given_to_the_next_question(
+    saver: TransactionalSaver, late: TransactionalSaver
+) -> None:
+    """It died before it could say how the run has ended: at another question of the same node."""
+    flow = transactional(flows.asking_twice.copy(update={"checkpointer": saver}), name=f"{FLOWS}:asking_twice")
+    thread: RunnableConfig = {"configurable": {"thread_id": "t"}}
+    (first,) = (await flow.ainvoke({"n": 1}, thread))["__interrupt__"]
+    await late.fleet.submit(f"{FLOWS}:asking_twice", Command(resume={first.id: "yes"}), thread="t")
+    (run,) = await late.fleet.claim(late.runs.worker.id, [f"{FLOWS}:asking_twice"], 1, 60.0)
+    assert await go_on(late, run, late.fleet.request(run, late.serde)) == "interrupted"
+    await let_go(saver)
+    async with working(saver):
+        (done,) = await ended(saver)
+    (second,) = (await flow.aget_state(thread)).interrupts
+    assert (done.state, done.delivery, second.value) == ("interrupted", 2, "second?")
+    assert await Bank(saver).journal() == []
+
+
+async def test_a_run_that_forks_forks_once(saver: TransactionalSaver) -> None:
+    """It goes on from what it has committed, and not once more from the checkpoint that it was submitted for."""
+    flow = transactional(flows.later_waiting.copy(update={"checkpointer": saver}), name=f"{FLOWS}:later_waiting")
+    thread: RunnableConfig = {"configurable": {"thread_id": "t"}}
+    flows.go["here"].set()
+    await flow.ainvoke({"n": 1}, thread)
+    flows.reset()
+    (old,) = [each.config async for each in flow.aget_state_history(thread) if each.next == ("write",)]
+    await saver.fleet.submit(f"{FLOWS}:later_waiting", None, thread="t", config=dict(old))
+    async with working(saver, grace=0.0):
+        await flows.at["here"].wait()
+    flows.go["here"].set()
+    async with working(saver):
+        (done,) = await ended(saver)
+    assert (done.state, done.delivery) == ("completed", 2)
+    assert await Bank(saver).journal() == ["t 1", "t 1"]  # the first run's, and the fork's
+
+
+async def test_one_that_is_rolled_back_does_not_come_back(saver: TransactionalSaver, late: TransactionalSaver) -> None:
+    flow = transactional(flows.waiting.copy(update={"checkpointer": late}), name=f"{FLOWS}:waiting")
+    async with working(saver):
+        await saver.fleet.submit(f"{FLOWS}:waiting", {"n": 1}, thread="t")
+        await flows.at["here"].wait()
+        flows.go["here"].set()
+        await flow.ainvoke({"n": 2}, {"configurable": {"thread_id": "t"}}, multitask_strategy="rollback")
+        (done,) = await ended(saver)
+        await saver.fleet.submit(f"{FLOWS}:flow", {"n": 3}, thread="other")
+        await ended(saver, 2)
+    assert (done.state, done.delivery) == ("failed", 1)
+    assert "Rolled back" in (done.error or "")
+    assert await Bank(saver).journal() == ["t 2", "other 3"]

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from langgraph.types import Command
 
+from superstep.checkpointer import current_step
+from superstep.checkpointer.effects import handlers
+from superstep.effects import handler
 from superstep.runtime.flow.transactional import transactional
 from tests.runtime.workers import flows
 from tests.runtime.workers.conftest import FLOWS, ended, until, working
 from tests.support.bank import Bank
+from tests.support.effects import Received
+from tests.support.graphs import chain
 
 if TYPE_CHECKING:
+    import pytest
+
     from superstep.checkpointer import TransactionalSaver
 
 
@@ -179,3 +186,20 @@ async def test_a_run_that_kills_its_workers_is_given_up(saver: TransactionalSave
         (run,) = await ended(saver)
     assert (run.state, flows.did) == ("failed", [])
     assert "2 workers" in str(run.error)
+
+
+async def test_an_effect_of_a_flow_of_another_name_is_delivered_by_whoever_has_its_handler(
+    saver: TransactionalSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a program, which calls its flow as it likes."""
+    monkeypatch.setattr(handlers, "_handlers", {})
+    received = Received()
+    handler("mail")(received)
+
+    async def emits(_: Any) -> Any:
+        current_step().emit("mail", "x")
+        return {}
+
+    await transactional(chain(saver, emits), name="loans").ainvoke({}, {"configurable": {"thread_id": "t"}})
+    async with working(saver):
+        await received.has(1)
