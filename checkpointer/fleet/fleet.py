@@ -42,11 +42,14 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from superstep.checkpointer.children.spawned import WAKE
 from superstep.checkpointer.effects.queue import Job, Queue
 from superstep.checkpointer.fleet import queries
+from superstep.checkpointer.fleet.ends import child_ends, is_about_others
 from superstep.checkpointer.fleet.queries import NewRun, Wanted
 from superstep.checkpointer.fleet.runs import Claimed, Limit, Order, QueuedRun, Request
 from superstep.checkpointer.fleet.stored import OF_RUN, dump_request, load_request
+from superstep.checkpointer.fleet.waiting import Waiting
 from superstep.checkpointer.langgraph.ids import usable, usable_thread
 from superstep.checkpointer.langgraph.sealed import HIDDEN, readable_text
 from superstep.runtime.faults import ConfigError, ValueNotAuthentic
@@ -65,19 +68,16 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.pool import AnyConnection
     from superstep.checkpointer.effects.jobs import Handler
 
-__all__ = ["WAKE", "Fleet"]
+__all__ = ["Fleet"]
 
 T = TypeVar("T")
-
-WAKE = "run"
-"""The kind of the queue's jobs that say: a run has come."""
 
 _SCOPES = ("graph", "key")
 _JOBS = 16  # jobs of the queue that a worker does at once, beside runs
 _ERROR = "error of a run"
 
 
-class Fleet:
+class Fleet(Waiting):
     """The queued runs of a saver's schema. For any event loop.
 
     Args:
@@ -177,6 +177,8 @@ class Fleet:
         Raises:
             ValueNotAuthentic: it was stored with another key, or changed since.
         """
+        if run.answer == "child":
+            return Request(None)
         return load_request(serde, (run.kind, run.stored), OF_RUN, str(run.run_id))
 
     async def claim(
@@ -220,6 +222,7 @@ class Fleet:
                 tuple(row["left_by"]),
                 row["kind"],
                 row["request"],
+                *(row["parent"], row["answer"], row["question"], row["asked_as"]),
             )
             for row in rows
         ]
@@ -243,13 +246,31 @@ class Fleet:
         mine = [(run.run_id, run.delivery) for run in runs]
         return await self._autocommit(lambda conn, schema: queries.renew(conn, schema, worker, mine, lease))
 
-    async def end(self, run: Claimed, state: str, error: str | None = None) -> bool:
-        """Record how a run ended. False if another worker has it, which says so then."""
+    async def end(
+        self, run: Claimed, state: str, error: str | None = None, *, values: Any = None, refused: bool = False
+    ) -> bool:
+        """Record how a run ended. False if another worker has it, which says so then.
+
+        Args:
+            run: the run.
+            state: how.
+            error: with what.
+            values: of one that has completed, for a parent that waits: what its graph has put out.
+            refused: it carried an answer that does not count, so nothing of its thread has ended.
+        """
         said = self._sealed(run.run_id, error)
-        ended = await self._autocommit(
-            lambda conn, schema: queries.ended(conn, schema, run.run_id, run.delivery, state, said)
-        )
-        return ended is not None
+
+        async def end(conn: Connection, schema: str) -> bool:
+            if refused or not is_about_others(run):
+                return await queries.ended(conn, schema, run.run_id, run.delivery, state, said) is not None
+            async with conn.transaction(isolation="read_committed"):
+                if await queries.ended(conn, schema, run.run_id, run.delivery, state, said) is None:
+                    return False
+                outcome = values if state == "completed" else without_password(error or "")
+                await child_ends(conn, self._database, self._serde, run, state, outcome)
+            return True
+
+        return await self._autocommit(end)
 
     async def put_back(
         self, run: Claimed, delay: float = 0.0, error: str | None = None, *, failed: bool = False

@@ -1,4 +1,4 @@
-"""Effects, for programs: the outbox, and what a worker needs to deliver them."""
+"""Effects and answers, for programs: the outbox, what a worker needs to deliver effects, and sending answers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from superstep.checkpointer.effects.delivery import KIND, Deliveries
 from superstep.checkpointer.effects.outbox import Outbox
 from superstep.checkpointer.effects.queue import Queue
+from superstep.checkpointer.fleet.sending import asend
 from superstep.checkpointer.langgraph.encryption import opened_text, sealed_text, sealing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import asyncpg
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from superstep.checkpointer.database.database import Database
@@ -24,7 +26,7 @@ _COLUMN = "failure of an effect"
 
 
 class EffectsOfSaver:
-    """What a saver says of effects."""
+    """What a saver says of effects and answers."""
 
     database: Database
     serde: SerializerProtocol
@@ -39,6 +41,17 @@ class EffectsOfSaver:
         """The effects of all threads. Use it on the saver's event loop."""
         serde: Any = self.serde
         return Outbox(self.database, lambda text, effect_id: opened_text(serde, text, _COLUMN, effect_id))
+
+    async def asend(
+        self,
+        conn: asyncpg.Connection[asyncpg.Record],
+        thread: str,
+        value: Any,
+        *,
+        interrupt: str | None = None,
+    ) -> str:
+        """Answer a question in a transaction of yours. See `superstep.asend`, which needs no saver."""
+        return await asend(conn, thread, value, interrupt=interrupt, schema=self.database.schema, serde=self.serde)
 
     def effect_handlers(self) -> Mapping[str, Handler]:
         """What a worker of the queue needs to deliver effects, for `Queue.work`: by kind of job."""

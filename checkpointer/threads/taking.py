@@ -81,7 +81,7 @@ async def taken(
         if not asks or checkpoint_of(conf) is None:  # an older checkpoint may be of an older version than the thread
             owner = await running.claim(conn, runs.database.schema, thread_id, taking)
         if owner is None:
-            if delivery is not None and not await running.is_given_out(conn, runs.database.schema, delivery):
+            if delivery is not None and not await running.is_given_out(conn, runs.database.schema, thread_id, delivery):
                 raise stale(thread_id)
             await _refuse_other_graph(runs, conn, thread_id, options.graph)
             if asks and version is not None:

@@ -14,14 +14,15 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
 from superstep.checkpointer import Again
 from superstep.runtime.faults import ConflictExhausted, DatabaseUnavailable, RuntimeFault, StaleRun, ThreadBusy
-from superstep.runtime.workers.perform import config_of, perform
+from superstep.runtime.workers.answering import Entry, entry
+from superstep.runtime.workers.perform import config_of, output_of, perform
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -175,7 +176,7 @@ class Worker:
         """Run it, and record what became of it."""
         run = job.run
         try:
-            state = await self._perform(job)
+            ended = await self._perform(job)
         except GraphDrained:
             await self._patiently(lambda: self._fleet.put_back(run))
         except asyncio.CancelledError:
@@ -187,19 +188,31 @@ class Worker:
             _log.info("Run %s of %s failed.", run.run_id, run.graph, exc_info=error)
             await self._record(run, "failed", f"{type(error).__name__}: {error}")
         else:
-            await self._record(run, state)
+            await self._record(run, ended.state, ended.error, values=ended.values, refused=ended.refused)
 
-    async def _perform(self, job: _Job) -> str:
+    async def _perform(self, job: _Job) -> _Ended:
         run, fleet = job.run, self._fleet
         if len(run.left_by) >= self._settings.tries:
             raise _GivenUpError(f"{len(run.left_by)} workers have died at it, or gone silent.")
         begun = await fleet.begin(run)
-        request = fleet.request(run, self._graphs.typed_saver(run.graph).serde)
+        saver, delivery = self._graphs.typed_saver(run.graph), None
+        request = fleet.request(run, saver.serde)
+        if run.answer is not None:
+            entered = await entry(saver, run, request, begun=begun)
+            if not isinstance(entered, Entry):
+                said = None if entered is None else f"{type(entered).__name__}: {entered}"
+                return _Ended("completed" if entered is None else "failed", said, refused=True)
+            request, begun, delivery = entered
         async with self._graphs.flow(run.graph, config_of(run, request), request.context) as flow:
-            return await perform(flow, self._saver, run, request, job.control, begun=begun)
+            state = await perform(flow, self._saver, run, request, job.control, begun=begun, delivery=delivery)
+            tells = state == "completed" and (run.parent is not None or run.answer is not None)
+            return _Ended(state, values=await output_of(flow, run.thread_id) if tells else None)
 
-    async def _record(self, run: Claimed, state: str, error: str | None = None) -> None:
-        if await self._patiently(lambda: self._fleet.end(run, state, error)):
+    async def _record(
+        self, run: Claimed, state: str, error: str | None = None, *, values: Any = None, refused: bool = False
+    ) -> None:
+        fleet = self._graphs.typed_saver(run.graph).fleet
+        if await self._patiently(lambda: fleet.end(run, state, error, values=values, refused=refused)):
             self.ended[state] += 1
             self._say(f"{run.graph} on thread {run.thread_id}: {state}{f' ({error})' if error else ''}")
 
@@ -238,7 +251,7 @@ class Worker:
             await asyncio.sleep(self._settings.lease / _RENEWALS)
 
     async def _schedule(self) -> None:
-        """Submit what schedules say. Every worker does, and none that the others have done."""
+        """Submit what schedules say, and look after threads that wait. Every worker does, and none what others did."""
         schedules, looked = self._saver.schedules, -_FAR
         while True:
             try:
@@ -246,6 +259,7 @@ class Worker:
                     looked = time.monotonic()
                     await schedules.draw_near()
                 await schedules.submit_due()
+                await self._fleet.look_after()
             except DatabaseUnavailable:
                 await asyncio.sleep(_AWAY)
             except RuntimeFault as error:  # one that was stored with another key: the others' time comes as well
@@ -269,6 +283,15 @@ class Worker:
     async def _hand_back(self, run: Claimed) -> None:
         with suppress(DatabaseUnavailable):  # else its lease runs out
             await self._fleet.put_back(run)
+
+
+class _Ended(NamedTuple):
+    """How a run has ended, see `Fleet.end`."""
+
+    state: str
+    error: str | None = None
+    values: Any = None
+    refused: bool = False
 
 
 class _GivenUpError(Exception):
