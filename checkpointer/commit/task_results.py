@@ -96,7 +96,7 @@ async def _take_answer(
         Drift: the answer was not for this task.
     """
     namespace = run.namespaces[at[0]]
-    answers = next((len(value) for channel, value in writes if channel == RESUME and isinstance(value, list)), 0)
+    answers = max((len(value) for channel, value in writes if channel == RESUME and isinstance(value, list)), default=0)
     took_another = namespace.has_taken_another(task_id, answers)
     if took_another:
         run.spend_answers(at[0], [task_id])

@@ -84,6 +84,7 @@ class PendingWrites:
             StaleRun: the thread has another owner by now.
         """
         if result.took_answer:  # by itself: with a commit, the answer would not go in the same statement
+            await self._forget_answers()  # nor may it come after that
             await self._database.autocommit(lambda conn: self.store(conn, ns, checkpoint_id, [result]))
             return
         key = (ns, checkpoint_id)
@@ -149,6 +150,14 @@ class PendingWrites:
         """From now on these results are not stored; when it returns, no statement that stores them is under way."""
         self._answers_withdrawn = self._answers_withdrawn or bool(what.asked)
         self._withdrawn.update((what.ns, what.checkpoint_id, task_id) for task_id in what.tasks)
+        await self._stored()
+
+    async def _forget_answers(self) -> None:
+        """The answer that names no question is taken, and is not stored any more: a run is entered with one."""
+        self._answers_withdrawn = True
+        await self._stored()
+
+    async def _stored(self) -> None:
         if self._storing:
             await asyncio.wait(set(self._storing))
 

@@ -25,8 +25,8 @@ __all__ = ["send"]
 def send(common: Common, thread: str, given: str, interrupt: str | None, as_json: bool) -> int:
     """Answer the question THREAD waits at, and have a worker go on with it.
 
-    The answer is for the question that is open now. Prints the id of the run that carries it; the beginnings of ids will
-    do. An answer that comes too late is listed by runtime runs --state failed.
+    The answer is for the question that is open now. Prints the id of the run that carries it. The beginnings of ids
+    will do. An answer that comes too late is listed by runtime runs --state failed.
     """
     from superstep.runtime.cli.render import answer, print_json
     from superstep.runtime.cli.run.inputs import read_json
