@@ -70,9 +70,15 @@ FROM (SELECT COALESCE(c.stands_for, c.id) AS id FROM {schema}.child_run c WHERE 
 JOIN {schema}.child_run e ON e.id = meant.id
 
 -- name: ask
--- Questions that tasks have stopped at. One that is asked again as it was keeps its number, and its time.
+-- Questions that tasks have stopped at; others of these tasks are closed. One that is asked again as it was keeps its
+-- number, and its time.
 -- $1 thread $2 root $3 ns $4 checkpoint $5-$12 by question: name, task, nth, child, seconds until it expires, when it does,
 -- kind, otherwise
+WITH closed AS (
+    UPDATE {schema}.question SET closed = true
+    WHERE thread_id = $1 AND ns = $3 AND checkpoint_id = $4 AND task_id = ANY ($6::text[]) AND name <> ALL ($5::text[])
+      AND NOT closed
+)
 INSERT INTO {schema}.question AS q
     (thread_id, name, root_id, ns, checkpoint_id, task_id, nth, child_id, expires_at, kind, otherwise)
 SELECT $1, n.name, $2, $3, $4, n.task_id, n.nth, n.child_id,
@@ -81,9 +87,9 @@ FROM unnest($5::text[], $6::text[], $7::integer[], $8::text[], $9::float8[], $10
      AS n (name, task_id, nth, child_id, seconds, at, kind, otherwise)
 ON CONFLICT (thread_id, name) DO UPDATE
 SET number = EXCLUDED.number, root_id = EXCLUDED.root_id, ns = EXCLUDED.ns, checkpoint_id = EXCLUDED.checkpoint_id,
-    task_id = EXCLUDED.task_id, nth = EXCLUDED.nth, child_id = EXCLUDED.child_id, expires_at = EXCLUDED.expires_at,
+    task_id = EXCLUDED.task_id, nth = EXCLUDED.nth, closed = false, child_id = EXCLUDED.child_id, expires_at = EXCLUDED.expires_at,
     expired = false, kind = EXCLUDED.kind, otherwise = EXCLUDED.otherwise, asked_at = EXCLUDED.asked_at
-WHERE (q.root_id, q.ns, q.checkpoint_id, q.task_id, q.nth)
+WHERE q.closed OR (q.root_id, q.ns, q.checkpoint_id, q.task_id, q.nth)
       IS DISTINCT FROM (EXCLUDED.root_id, EXCLUDED.ns, EXCLUDED.checkpoint_id, EXCLUDED.task_id, EXCLUDED.nth)
 
 -- name: ended_of
@@ -97,7 +103,7 @@ SELECT FROM {schema}.child_run WHERE id = ANY ($1::text[]) ORDER BY id FOR SHARE
 
 -- name: open_question
 -- Whether a question q of a thread t is open: the thread stands where it was asked, and the task has not gone on.
-q.root_id = t.head AND NOT EXISTS (
+q.root_id = t.head AND NOT q.closed AND NOT EXISTS (
     SELECT FROM {schema}.task_write w
     WHERE w.thread_id = q.thread_id AND w.ns = q.ns AND w.checkpoint_id = q.checkpoint_id AND w.task_id = q.task_id
       AND w.idx >= 0)
@@ -115,7 +121,7 @@ WITH woken AS (
     FROM {schema}.question q JOIN {schema}.thread t USING (thread_id) LEFT JOIN LATERAL (
         SELECT x.tenant, x.key, x.priority FROM {schema}.queued_run x WHERE x.thread_id = q.thread_id
         ORDER BY x.nr DESC LIMIT 1) r ON true
-    WHERE q.child_id = ANY ($1::text[]) AND q.root_id = t.head AND t.graph IS NOT NULL
+    WHERE q.child_id = ANY ($1::text[]) AND q.root_id = t.head AND NOT q.closed AND t.graph IS NOT NULL
     RETURNING 1
 )
 SELECT count(*) FROM woken

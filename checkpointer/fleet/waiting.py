@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from superstep.checkpointer.children import queries
 from superstep.checkpointer.children.spawned import OF_RUN, OTHERWISE, WAKE
+from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.effects.queue import Job, Queue
 from superstep.checkpointer.fleet.runs import Request
 from superstep.checkpointer.fleet.stored import dump_request, load_request
@@ -79,6 +80,7 @@ class Waiting:
         row = await self._autocommit(
             lambda conn, schema: queries.delivers(conn, schema, run.thread_id, name, number, run.run_id)
         )
+        await failpoints.hit("answer.looked_at")
         return None if row is None else Standing(row["token"], row["open"], row["is_ours"])
 
     async def surroundings(self, run: Claimed, request: Request, serde: SerializerProtocol) -> Request:

@@ -42,7 +42,8 @@ CREATE INDEX child_run_looked_after ON {schema}.child_run (id) WHERE state IN ('
 
 -- The latest question under each name, of each thread: what a task asks a human, or that it waits for a child (then
 -- child_id is its name). `number` tells questions apart that come under one name one after the other: `nth` is how many
--- answers the task had taken before. It is open while its thread stands at root_id and its task has not gone on.
+-- answers the task had taken before. It is open while its thread stands at root_id and its task has not gone on; `closed`
+-- when that asks something else by now.
 -- `taken_by`: the latest queued run that has entered the thread with an answer to it.
 -- `kind` and `otherwise`: what it is answered with at `expires_at`; `expired` when a run is queued that does so.
 CREATE TABLE {schema}.question (
@@ -54,6 +55,7 @@ CREATE TABLE {schema}.question (
     checkpoint_id text COLLATE "C" NOT NULL,
     task_id       text COLLATE "C" NOT NULL,
     nth           integer NOT NULL,
+    closed        boolean NOT NULL DEFAULT false,
     child_id      text COLLATE "C",
     taken_by      uuid,
     expires_at    timestamptz,

@@ -11,7 +11,7 @@ from langgraph.types import interrupt
 from superstep.checkpointer import current_step
 from superstep.runtime.faults import ChildFailed, QuestionExpired
 from tests.support.bank import BALANCE, LOG
-from tests.support.graphs import State, chain
+from tests.support.graphs import State, chain, fan
 
 did: list[Any] = []
 meet: dict[str, Any] = {}
@@ -71,6 +71,14 @@ async def ask_twice(state: State) -> State:
     return {"seen": [interrupt("first?"), interrupt("second?")]}
 
 
+async def ask_here(state: State) -> State:
+    return {"seen": [interrupt("here?")]}
+
+
+async def ask_there(state: State) -> State:
+    return {"seen": [interrupt("there?")]}
+
+
 async def ask_for_a_while(state: State) -> State:
     did.append("ask")
     try:
@@ -119,6 +127,7 @@ holding = chain(None, hold, work)
 failing = chain(None, fail)
 asking = chain(None, ask)
 twice = chain(None, ask_twice)
+both = fan(None, ask_here, ask_there)
 waiting = chain(None, ask_for_a_while)
 mixed = chain(None, spawn, wait_then_ask)
 mixed_too = chain(None, spawn, ask_then_wait)
