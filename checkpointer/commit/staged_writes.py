@@ -168,15 +168,20 @@ async def _emit(conn: Connection, step: SuperStep, staged: Sequence[Staged]) -> 
         raise no_queue(database.schema) from e
 
 
+async def _apply_own(conn: Connection, step: SuperStep, effect: Effect, alike: Sequence[Staged]) -> None:
+    if isinstance(alike[0], Reduction):
+        await _reduce(step, effect, alike)
+    elif isinstance(alike[0], Emission):
+        await _emit(conn, step, alike)
+    else:
+        await spawn(conn, step, alike)
+
+
 async def _apply(conn: Connection, step: SuperStep, effect: Effect, alike: Sequence[Staged]) -> None:
     staged, status = alike[0], ""
     try:
-        if isinstance(staged, Reduction):
-            await _reduce(step, effect, alike)
-        elif isinstance(staged, Emission):
-            await _emit(conn, step, alike)
-        elif isinstance(staged, Spawning):
-            await spawn(conn, step, alike)
+        if isinstance(staged, _OWN):
+            await _apply_own(conn, step, effect, alike)
         elif len(alike) > 1:
             await step.snapshot.execute_alike(alike)
         else:

@@ -60,23 +60,20 @@ async def save_result(
     if RESUME in channels and run.token is not None and task_id != NULL_TASK:
         took_another = await _take_answer(run, at, task_id, task_path, clean)
     asked = asked_in(clean, INTERRUPT)
-    if asked:
-        run.name_questions(at[0], task_id, [each for each in asked if awaited(each) is None])
+    run.name_questions(at[0], task_id, [each for each in asked if awaited(each) is None])
     finished = is_output(channels)
     if run.options.trace is not None:
         handed_in(run.options.trace, at, task_id, clean, finished=finished)
     if finished:
         run.provenance.handed_in(at, task_id, task_path, channels)
     took_another = took_another and not (finished and run.options.accept_stale_answers)
-    failure: object = None
-    if ERROR in channels:
-        failure = next(value for channel, value in clean if channel == ERROR)
-        clean = _without_secrets(clean)
+    failure: object = next((value for channel, value in clean if channel == ERROR), None)
+    clean = _without_secrets(clean) if ERROR in channels else clean
     try:
         effect = await _effect(run, at, task_id, task_path, mark, channels, finished=finished)
-        if awaits_children_only(asked):
-            effect = None  # nobody was shown what it has read: it reads again when it goes on
-        stored = None if effect is None or effect.empty else dumped_effect(serde, where, effect)
+        # Who waits for children has shown nobody what it has read: it reads again when it goes on.
+        rests = effect is not None and not effect.empty and not awaits_children_only(asked)
+        stored = dumped_effect(serde, where, effect) if effect is not None and rests else None
     except RuntimeFault as e:
         run.poison = e
         raise

@@ -17,9 +17,9 @@ from superstep.runtime.faults import (
     AnswerRefused,
     ConfigError,
     SchemaMissing,
+    StaleRun,
     ThreadBusy,
     ThreadNotFound,
-    StaleRun,
     ValueNotSerializable,
 )
 from superstep.runtime.flow.transactional import transactional
@@ -28,7 +28,7 @@ from superstep.runtime.workers.answering import Entry, entry
 from superstep.runtime.workers.graphs import Graphs
 from superstep.runtime.workers.perform import perform
 from tests.runtime.workers import families
-from tests.runtime.workers.conftest import ended, until, working
+from tests.runtime.workers.conftest import ended, working
 from tests.runtime.workers.test_children import completed, seen
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ async def test_of_two_answers_the_first_counts_and_the_second_is_listed(saver: T
     assert [each.value for each in state.interrupts] == ["second?"]  # which "another" was not meant for
 
 
-async def test_two_answers_that_are_sent_at_once(saver: TransactionalSaver, late: TransactionalSaver, conn: Any) -> None:
+async def test_two_answers_that_are_sent_at_once(
+    saver: TransactionalSaver, late: TransactionalSaver, conn: Any
+) -> None:
     await asked(saver)
     async with saver.transaction() as tx:
         await asend(tx, "t", "one")
@@ -310,9 +312,7 @@ async def test_an_answer_that_comes_later_is_refused(saver: TransactionalSaver, 
     assert await seen(saver, "t", "waiting") == ["no"]
 
 
-async def test_two_workers_that_see_it_at_once_answer_once(
-    saver: TransactionalSaver, late: TransactionalSaver
-) -> None:
+async def test_two_workers_that_see_it_at_once_answer_once(saver: TransactionalSaver, late: TransactionalSaver) -> None:
     families.meet["terms"] = {"expires": HOUR, "otherwise": "no"}
     for n in range(5):
         await asked(saver, "waiting", f"t{n}")
