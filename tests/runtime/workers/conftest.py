@@ -57,7 +57,7 @@ async def working(
 
 async def until(condition: Callable[[], Any]) -> Any:
     """What it says, as soon as that is true; it may be awaitable."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             found = condition()
             if asyncio.iscoroutine(found):

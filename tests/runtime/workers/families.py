@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
 from langgraph.types import interrupt
 
 from superstep.checkpointer import current_step
 from superstep.runtime.faults import ChildFailed, QuestionExpired
-from tests.support.bank import BALANCE, LOG
+from tests.support.bank import BALANCE, DEBIT
 from tests.support.graphs import State, chain, fan
 
 did: list[Any] = []
@@ -33,7 +32,7 @@ async def spawn(state: State) -> State:
     did.append("spawn")
     if "before spawn" in meet:
         await meet["before spawn"]()
-    step.stage(LOG, f"{step.thread_id} spawns")
+    step.stage(DEBIT, 1)
     given = [{**meet["input"], "n": meet["input"]["n"] + n} for n in range(meet["many"])]
     children = [step.spawn(meet["graph"], each, thread=meet["thread"]) for each in given]
     return {"bag": {"children": children}}
@@ -118,10 +117,19 @@ async def gather_flat(state: State) -> State:
     return {"seen": (await current_step().result(state["bag"]["children"][0]))["seen"]}
 
 
-LATER = timedelta(hours=1)
+async def spawn_and_wait(state: State) -> State:
+    step = current_step()
+    return {"seen": [await step.result(step.spawn(CHILD, {"n": 1}))]}
+
+
+async def wait_for_nobody(state: State) -> State:
+    return {"seen": [await current_step().result("nobody")]}
+
 
 parent = chain(None, spawn, gather)
 middle = chain(None, spawn_below, gather_flat)
+impatient = chain(None, spawn_and_wait)
+mistaken = chain(None, wait_for_nobody)
 child = chain(None, work)
 holding = chain(None, hold, work)
 failing = chain(None, fail)
