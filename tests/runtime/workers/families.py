@@ -13,12 +13,14 @@ from tests.support.bank import BALANCE, DEBIT
 from tests.support.graphs import State, chain, fan
 
 did: list[Any] = []
+spawned: list[list[str]] = []
 meet: dict[str, Any] = {}
 CHILD = f"{__name__}:child"
 
 
 def reset() -> None:
     did.clear()
+    spawned.clear()
     meet.clear()
     meet.update(graph=CHILD, many=1, input={"n": 7}, thread=None, terms={})
     for name in ("here", "there"):
@@ -35,6 +37,7 @@ async def spawn(state: State) -> State:
     step.stage(DEBIT, 1)
     given = [{**meet["input"], "n": meet["input"]["n"] + n} for n in range(meet["many"])]
     children = [step.spawn(meet["graph"], each, thread=meet["thread"]) for each in given]
+    spawned.append(children)
     return {"bag": {"children": children}}
 
 

@@ -57,6 +57,7 @@ async def test_a_drift_of_the_step_leaves_one_child(saver: TransactionalSaver) -
     families.meet["before spawn"] = drift
     result = await parent(saver).ainvoke({"n": 1}, PARENT)
     assert families.did.count("spawn") == 2
+    assert families.spawned[0] == families.spawned[1]
     assert await children(saver) == result["bag"]["children"]
     async with working(saver):
         await completed(saver, "p")
