@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from superstep.checkpointer.calls.deployment_health import DeploymentAttempt, DeploymentHealth
     from superstep.checkpointer.calls.records import Spend, Spent, record_call, spent
+    from superstep.checkpointer.children.waiting import awaited as awaited_child
     from superstep.checkpointer.coherence.again import Decided, have_moved
     from superstep.checkpointer.coherence.measures import Coherence
     from superstep.checkpointer.coherence.report import Metrics
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.fleet.fleet import Fleet
     from superstep.checkpointer.fleet.runs import Claimed, End, Exchange, Limit, Order, QueuedRun, Request
     from superstep.checkpointer.fleet.schedules import Schedule, Schedules
+    from superstep.checkpointer.fleet.sending import asend
     from superstep.checkpointer.imports.importing import import_threads
     from superstep.checkpointer.imports.rows import Imported
     from superstep.checkpointer.imports.rows import Outcome as ImportOutcome
@@ -153,6 +155,8 @@ _HOME = {
     "Request": "fleet.runs",
     "Schedule": "fleet.schedules",
     "Schedules": "fleet.schedules",
+    "asend": "fleet.sending",
+    "awaited_child": "children.waiting:awaited",
     "AttemptControl": "langgraph.control",
     "usable_effects": "langgraph.control",
     "GraphCall": "langgraph.call",
@@ -284,6 +288,8 @@ __all__ = [
     "Request",
     "Schedule",
     "Schedules",
+    "asend",
+    "awaited_child",
     "AttemptControl",
     "usable_effects",
     "GraphCall",

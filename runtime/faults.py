@@ -279,6 +279,38 @@ class EffectNotFound(RuntimeFault):
     """There is no effect of that identity, or it is in a state in which that cannot be done with it."""
 
 
+class ChildFailed(RuntimeFault):
+    """A child run has failed, or its thread was deleted. What the parent has committed is not affected.
+
+    Attributes:
+        thread: of the child.
+        reason: what it has failed with.
+    """
+
+    def __init__(self, message: str, *, thread: str, reason: str) -> None:
+        super().__init__(message)
+        self.thread = thread
+        self.reason = reason
+
+
+class QuestionExpired(RuntimeFault):
+    """A question was not answered in time, and its node has named nothing that it is answered with otherwise."""
+
+
+class AnswerRefused(RuntimeFault):
+    """An answer was given to a question that is not open, or does not say to which of several. It counts for none.
+
+    Attributes:
+        thread: of the question.
+        interrupt: the id of the question, if the answer names one.
+    """
+
+    def __init__(self, message: str, *, thread: str, interrupt: str | None) -> None:
+        super().__init__(message)
+        self.thread = thread
+        self.interrupt = interrupt
+
+
 class UpdateInvalid(RuntimeFault):
     """A write that its reducer cannot merge, or that the model of a shared value refuses. Nothing of it was stored.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from superstep.checkpointer.commit.spawning import no_queue, spawn
 from superstep.checkpointer.database.errors import (
     DRIVER_ERRORS,
     MISSING_TABLES,
@@ -22,8 +23,8 @@ from superstep.checkpointer.shared.queries import Writer
 from superstep.checkpointer.step.after_writes import answers_after_writes
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.step.order import still_holds
-from superstep.checkpointer.step.read_set import Emission, Reduction
-from superstep.runtime.faults import QueueMismatch, RuntimeFault, StagedWriteFailed, SwapRefused
+from superstep.checkpointer.step.read_set import Emission, Reduction, Spawning
+from superstep.runtime.faults import RuntimeFault, StagedWriteFailed, SwapRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from superstep.checkpointer.step.superstep import SuperStep
 
 __all__ = ["MismatchedRows", "SiblingConflict", "apply_staged"]
+
+_OWN = Reduction | Emission | Spawning  # what is not sent as it was staged
 
 
 class MismatchedRows(Drift):
@@ -121,7 +124,7 @@ def _in_turn(staged: Sequence[Staged]) -> list[list[Staged]]:
 
 
 def _are_alike(one: Staged, other: Staged) -> bool:
-    if isinstance(one, Reduction | Emission) or isinstance(other, Reduction | Emission):
+    if isinstance(one, _OWN) or isinstance(other, _OWN):
         return type(one) is type(other)
     return one.sql == other.sql and bool(other.args) and one.expect_rows is other.expect_rows is None
 
@@ -163,19 +166,23 @@ async def _emit(conn: Connection, step: SuperStep, staged: Sequence[Staged]) -> 
     try:
         await queue.put(conn, [job_for(effect_id) for effect_id in put])
     except MISSING_TABLES as e:
-        raise QueueMismatch(
-            f"The tables of the queue in schema {database.schema!r} are missing, which effects need. Nothing of the "
-            f"super-step was committed. Run `runtime db migrate` (or saver.setup()), then go on with the thread."
-        ) from e
+        raise no_queue(database.schema) from e
+
+
+async def _apply_own(conn: Connection, step: SuperStep, effect: Effect, alike: Sequence[Staged]) -> None:
+    if isinstance(alike[0], Reduction):
+        await _reduce(step, effect, alike)
+    elif isinstance(alike[0], Emission):
+        await _emit(conn, step, alike)
+    else:
+        await spawn(conn, step, alike)
 
 
 async def _apply(conn: Connection, step: SuperStep, effect: Effect, alike: Sequence[Staged]) -> None:
     staged, status = alike[0], ""
     try:
-        if isinstance(staged, Reduction):
-            await _reduce(step, effect, alike)
-        elif isinstance(staged, Emission):
-            await _emit(conn, step, alike)
+        if isinstance(staged, _OWN):
+            await _apply_own(conn, step, effect, alike)
         elif len(alike) > 1:
             await step.snapshot.execute_alike(alike)
         else:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
+from superstep.checkpointer.children.waiting import awaited, awaits_children_only
+from superstep.checkpointer.commit.asking import questions_of, root_of
 from superstep.checkpointer.langgraph.codec import WriteRows, dump, effect_at, write_rows
 from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.langgraph.keys import NULL_TASK, is_output, unmark
@@ -57,26 +59,29 @@ async def save_result(
     took_another = False
     if RESUME in channels and run.token is not None and task_id != NULL_TASK:
         took_another = await _take_answer(run, at, task_id, task_path, clean)
-    if INTERRUPT in channels:
-        run.name_questions(at[0], task_id, asked_in(clean, INTERRUPT))
+    asked = asked_in(clean, INTERRUPT)
+    run.name_questions(at[0], task_id, [each for each in asked if awaited(each) is None])
     finished = is_output(channels)
     if run.options.trace is not None:
         handed_in(run.options.trace, at, task_id, clean, finished=finished)
     if finished:
         run.provenance.handed_in(at, task_id, task_path, channels)
     took_another = took_another and not (finished and run.options.accept_stale_answers)
-    failure: object = None
-    if ERROR in channels:
-        failure = next(value for channel, value in clean if channel == ERROR)
-        clean = _without_secrets(clean)
+    failure: object = next((value for channel, value in clean if channel == ERROR), None)
+    clean = _without_secrets(clean) if ERROR in channels else clean
     try:
         effect = await _effect(run, at, task_id, task_path, mark, channels, finished=finished)
-        stored = None if effect is None or effect.empty else dumped_effect(serde, where, effect)
+        # Who waits for children has shown nobody what it has read: it reads again when it goes on.
+        rests = effect is not None and not effect.empty and not awaits_children_only(asked)
+        stored = dumped_effect(serde, where, effect) if effect is not None and rests else None
     except RuntimeFault as e:
         run.poison = e
         raise
     rows = write_rows(serde, clean, task_id, task_path, where)
-    await run.writes.save(*at, Result(task_id, rows, stored, finished, _is_its_own(failure), took_another))
+    result = Result(task_id, rows, stored, finished, _is_its_own(failure), took_another)
+    if asked:
+        result.asks, result.root = questions_of(run, serde, at, task_id, asked, clean), root_of(run, at)
+    await run.writes.save(*at, result)
 
 
 async def _take_answer(
@@ -88,11 +93,12 @@ async def _take_answer(
         Drift: the answer was not for this task.
     """
     namespace = run.namespaces[at[0]]
-    answers = next((len(value) for channel, value in writes if channel == RESUME and isinstance(value, list)), 0)
+    answers = max((len(value) for channel, value in writes if channel == RESUME and isinstance(value, list)), default=0)
     took_another = namespace.has_taken_another(task_id, answers)
     if took_another:
         run.spend_answers(at[0], [task_id])
-    if not namespace.may_take_answers(at[1], task_id, path):
+    # One that waits for a child, or asks once more, hands in again what it was answered before.
+    if took_another and not namespace.may_take_answers(at[1], task_id, path):
         await _refuse_answer(run, at, task_id)
     run.step(*at).answer(task_id)
     return took_another

@@ -10,7 +10,17 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 
-__all__ = ["EFFECT_NAMES", "IMPORT_NAMES", "INGEST_NAMES", "NAMES", "OUTSIDE_NAMES", "arm", "disarm", "hit"]
+__all__ = [
+    "CHILD_NAMES",
+    "EFFECT_NAMES",
+    "IMPORT_NAMES",
+    "INGEST_NAMES",
+    "NAMES",
+    "OUTSIDE_NAMES",
+    "arm",
+    "disarm",
+    "hit",
+]
 
 NAMES = (
     "run.claimed",
@@ -36,6 +46,9 @@ EFFECT_NAMES = ("effect.claimed", "effect.delivered", "effect.settled")
 IMPORT_NAMES = ("import.begun", "import.before_commit")
 """Those of a thread that is taken over from another saver."""
 
+CHILD_NAMES = ("question.asked", "child.settled", "answer.looked_at")
+"""Those of questions that are noted, of the end of a child, and of a worker that delivers an answer."""
+
 OUTSIDE_NAMES = ("lift.made", "rollback.locked")
 """Those of changes that are made to a thread from outside of its runs."""
 
@@ -48,7 +61,7 @@ _remaining = int(_nth or 1)
 
 def arm(name: str, action: Action) -> None:
     """Await `action` whenever the named place is reached."""
-    if name not in (*NAMES, *INGEST_NAMES, *EFFECT_NAMES, *IMPORT_NAMES, *OUTSIDE_NAMES):
+    if name not in (*NAMES, *INGEST_NAMES, *EFFECT_NAMES, *CHILD_NAMES, *IMPORT_NAMES, *OUTSIDE_NAMES):
         raise KeyError(name)
     _armed[name] = action
 

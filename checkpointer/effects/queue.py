@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.effects.backend import Backend
     from superstep.checkpointer.effects.jobs import Handler
 
-__all__ = ["Again", "Job", "Queue", "install_queue"]
+__all__ = ["Again", "Job", "Queue", "install_queue", "put_jobs"]
 
 _BACKEND = "superstep.checkpointer.effects.backend"
 
@@ -126,6 +126,12 @@ class Queue:
         database, backend = self._database, self._backend
         await database.autocommit(backend.check)
         await Worker(database, backend, dict(handlers), concurrency=concurrency, lease=lease).run(stop)
+
+
+async def put_jobs(conn: AnyConnection, schema: str, jobs: Sequence[Job]) -> None:
+    """As `Queue.put`, for whoever has a connection and no saver."""
+    sql, args = _backend(schema).put(jobs)
+    await conn.fetch(sql, *args)
 
 
 async def install_queue(conn: AnyConnection, schema: str) -> bool:

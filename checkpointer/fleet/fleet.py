@@ -42,14 +42,17 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from superstep.checkpointer.children.spawned import WAKE
 from superstep.checkpointer.effects.handlers import handler_of
 from superstep.checkpointer.effects.queue import Job, Queue
 from superstep.checkpointer.fleet import queries
+from superstep.checkpointer.fleet.ends import child_ends, is_about_others
 from superstep.checkpointer.fleet.giving import exchange
 from superstep.checkpointer.fleet.orders import refuse_unusable
 from superstep.checkpointer.fleet.queries import Ended, NewRun, Wanted
 from superstep.checkpointer.fleet.runs import Claimed, End, Exchange, Limit, Order, QueuedRun, Request
 from superstep.checkpointer.fleet.stored import OF_RUN, dump_request, load_request
+from superstep.checkpointer.fleet.waiting import Waiting
 from superstep.checkpointer.langgraph.ids import usable, usable_thread
 from superstep.checkpointer.langgraph.sealed import HIDDEN, readable_text
 from superstep.runtime.faults import ConfigError, ValueNotAuthentic
@@ -68,19 +71,16 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.pool import AnyConnection
     from superstep.checkpointer.effects.jobs import Handler
 
-__all__ = ["WAKE", "Fleet"]
+__all__ = ["Fleet"]
 
 T = TypeVar("T")
-
-WAKE = "run"
-"""The kind of the queue's jobs that say: a run has come."""
 
 _SCOPES = ("graph", "key")
 _JOBS = 16  # jobs of the queue that a worker does at once, beside runs
 _ERROR = "error of a run"
 
 
-class Fleet:
+class Fleet(Waiting):
     """The queued runs of a saver's schema. For any event loop.
 
     Args:
@@ -182,6 +182,8 @@ class Fleet:
         Raises:
             ValueNotAuthentic: it was stored with another key, or changed since.
         """
+        if run.answer == "child":
+            return Request(None)
         return load_request(serde, (run.kind, run.stored), OF_RUN, str(run.run_id))
 
     async def claim(
@@ -236,10 +238,31 @@ class Fleet:
         mine = [(run.run_id, run.delivery) for run in runs]
         return await self._autocommit(lambda conn, schema: queries.renew(conn, schema, worker, mine, lease))
 
-    async def end(self, run: Claimed, state: str, error: str | None = None) -> bool:
-        """Record how a run ended. False if another worker has it, which says so then."""
-        said = Ended(run.run_id, run.delivery, state, self._sealed(run.run_id, error))
-        return bool(await self._autocommit(lambda conn, schema: queries.ended(conn, schema, [said])))
+    async def end(
+        self, run: Claimed, state: str, error: str | None = None, *, values: Any = None, refused: bool = False
+    ) -> bool:
+        """Record how a run ended. False if another worker has it, which says so then.
+
+        Args:
+            run: the run.
+            state: how.
+            error: with what.
+            values: of one that has completed, for a parent that waits: what its graph has put out.
+            refused: it carried an answer that does not count, so nothing of its thread has ended.
+        """
+        said = [Ended(run.run_id, run.delivery, state, self._sealed(run.run_id, error))]
+
+        async def end(conn: Connection, schema: str) -> bool:
+            if refused or not is_about_others(run):
+                return bool(await queries.ended(conn, schema, said))
+            async with conn.transaction(isolation="read_committed"):
+                if not await queries.ended(conn, schema, said):
+                    return False
+                outcome = values if state == "completed" else storable(error or "")
+                await child_ends(conn, self._database, self._serde, run, state, outcome)
+            return True
+
+        return await self._autocommit(end)
 
     async def taken_back(self, conn: Connection, thread_id: str, worker: UUID) -> None:
         """What a worker's run has entered into a thread is taken back: it is over. In the transaction that does so."""

@@ -68,4 +68,5 @@ def _claimed(row: asyncpg.Record) -> Claimed:
         tuple(row["left_by"]),
         row["kind"],
         row["request"],
+        *(row["parent"], row["answer"], row["question"], row["asked_as"]),
     )

@@ -33,7 +33,8 @@ FROM (SELECT run_id FROM {schema}.queued_run
       WHERE state = 'running' AND lease_until < now() AND graph = ANY ($1::text[]) AND run_id <> ALL ($2::uuid[])
       ORDER BY lease_until, nr LIMIT $3 FOR UPDATE SKIP LOCKED) AS left_alone
 WHERE r.run_id = left_alone.run_id
-RETURNING r.run_id, r.thread_id, r.graph, r.kind, r.request, r.delivery, r.failures, r.left_by
+RETURNING r.run_id, r.thread_id, r.graph, r.kind, r.request, r.delivery, r.failures, r.left_by, r.parent, r.answer,
+    r.question, r.asked_as
 
 -- name: claim
 -- The next runs, each tenant its next one in turn: first those of the tenant that was served longest ago.
@@ -94,7 +95,8 @@ UPDATE {schema}.queued_run r
 SET state = 'running', worker_id = $3, lease_until = clock_timestamp() + $4 * interval '1 second',
     delivery = r.delivery + 1, started_at = COALESCE(r.started_at, now())
 FROM chosen c WHERE r.run_id = c.run_id
-RETURNING r.run_id, r.thread_id, r.graph, r.kind, r.request, r.delivery, r.failures, r.left_by, c.place
+RETURNING r.run_id, r.thread_id, r.graph, r.kind, r.request, r.delivery, r.failures, r.left_by, r.parent, r.answer,
+    r.question, r.asked_as, c.place
 
 -- name: fence
 -- Before a run goes on elsewhere: what workers that had it may still be at stores nothing more. $1 thread $2 those workers
@@ -156,7 +158,7 @@ FROM every e ORDER BY e.graph
 -- name: runs
 -- The latest first. $1 how many $2 state or null $3 thread or null $4 before this number, or null
 SELECT r.run_id, r.nr, r.thread_id, r.graph, r.tenant, r.key, r.priority, r.state, r.delivery, r.failures, r.due_at, r.error,
-       r.schedule, r.tick, r.created_at, r.started_at, r.ended_at,
+       r.schedule, r.tick, r.parent, r.answer, r.created_at, r.started_at, r.ended_at,
        r.state <> 'queued' OR EXISTS (
            SELECT FROM {schema}.run_worker w WHERE r.graph = ANY (w.graphs) AND w.seen_until > now()) AS has_worker
 FROM {schema}.queued_run r

@@ -64,6 +64,10 @@ class Claimed:
         left_by: the workers that have let go of it without a word.
         kind: format of `stored`.
         stored: its request, as it is stored.
+        parent: the thread whose commit has queued it, if it is a child.
+        answer: why it goes on with a thread that waits: "sent", "expiry" or "child"; `None` if it brings input.
+        question: the number of the question that it answers.
+        asked_as: the id of that.
     """
 
     run_id: UUID
@@ -74,6 +78,10 @@ class Claimed:
     left_by: tuple[UUID, ...]
     kind: str = field(repr=False)
     stored: bytes = field(repr=False)
+    parent: str | None = None
+    answer: str | None = None
+    question: int | None = None
+    asked_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +133,9 @@ class QueuedRun:
         error: what it has ended with, or ended with before it is tried again.
         schedule: name of the schedule that it is of.
         tick: for when that has planned it.
+        parent: the thread whose commit has queued it, if it is a child.
+        answer: of one that goes on with a thread that waits: "sent" (it carries an answer), "expiry" (the time of a
+            question is over) or "child" (the child has ended that the thread waits for).
         created_at: when it was submitted.
         started_at: when it was first given to a worker.
         ended_at: when it ended.
@@ -145,6 +156,8 @@ class QueuedRun:
     error: str | None
     schedule: str | None
     tick: datetime | None
+    parent: str | None
+    answer: str | None
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from superstep.checkpointer.children.spawned import WAKE
 from superstep.checkpointer.effects.queue import Job, Queue
-from superstep.checkpointer.fleet.fleet import WAKE
 from superstep.checkpointer.fleet.stored import OF_SCHEDULE, dump_request, move_request
 from superstep.checkpointer.fleet.ticks import plan
 from superstep.checkpointer.langgraph.ids import usable

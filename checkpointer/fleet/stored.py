@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from superstep.checkpointer.children.spawned import OF_RUN
 from superstep.checkpointer.fleet.runs import Request
 from superstep.runtime.faults import ConfigError
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OF_RUN", "OF_SCHEDULE", "dump_request", "load_request", "move_request"]
 
-OF_RUN = "request of a run"
 OF_SCHEDULE = "request of a schedule"
 
 

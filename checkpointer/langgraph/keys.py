@@ -102,10 +102,19 @@ class EarlierAttempt(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """A queued run, as it was given to a worker."""
+    """A queued run, as it was given to a worker.
+
+    Attributes:
+        run_id: of the run.
+        delivery: how often it was given to a worker.
+        token: of one that carries an answer: the fencing token that its thread had when the question was looked at.
+        question: the number of the question.
+    """
 
     run_id: UUID
     delivery: int
+    token: int | None = None
+    question: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Effects, for programs: the outbox, and what a worker needs to deliver them."""
+"""Effects and answers, for programs: the outbox, what a worker needs to deliver effects, and sending answers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from superstep.runtime.faults import ValueNotAuthentic
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import asyncpg
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from superstep.checkpointer.database.database import Database
@@ -25,7 +26,7 @@ _COLUMN = "failure of an effect"
 
 
 class EffectsOfSaver:
-    """What a saver says of effects."""
+    """What a saver says of effects and answers."""
 
     database: Database
     serde: SerializerProtocol
@@ -43,6 +44,19 @@ class EffectsOfSaver:
         from superstep.checkpointer.effects.outbox import Outbox
 
         return Outbox(self.database, partial(_shown, self.serde))
+
+    async def asend(
+        self,
+        conn: asyncpg.Connection[asyncpg.Record],
+        thread: str,
+        value: Any,
+        *,
+        interrupt: str | None = None,
+    ) -> str:
+        """Answer a question in a transaction of yours. See `superstep.asend`, which needs no saver."""
+        from superstep.checkpointer.fleet.sending import asend
+
+        return await asend(conn, thread, value, interrupt=interrupt, schema=self.database.schema, serde=self.serde)
 
     def effect_handlers(self) -> Mapping[str, Handler]:
         """What a worker of the queue needs to deliver effects, for `Queue.work`: by kind of job."""

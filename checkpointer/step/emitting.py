@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.step.task import Attempt
 
-__all__ = ["Emits"]
+__all__ = ["Emits", "document_of", "require_queue"]
 
 _LONGEST = 500  # characters of a topic or a key
 
@@ -50,16 +50,12 @@ class Emits:
             ConfigError: the topic or the key cannot be stored, or the package of the queue is not installed.
             StepConflict: what this task read before has changed. Do not catch it: it makes the task run again.
         """
-        if find_spec("pgqueuer") is None:
-            raise ConfigError(
-                "step.emit() needs the queue, whose package is not installed. Install `superstep-runtime[queue]`, "
-                "then run `runtime db migrate`, which makes the tables of the queue."
-            )
+        require_queue("step.emit()")
         if not topic or len(topic) > _LONGEST or (key is not None and not 0 < len(key) <= _LONGEST):
             raise ConfigError(f"emit(): topic and key are texts of 1 to {_LONGEST} characters.")
         usable(topic, "The topic")
         usable(key or "", "The key")
-        document = _document(topic, payload)
+        document = document_of(payload, f"The payload of effect {topic!r}", "Give emit()")
         step, attempt = self._step, self._attempt
         nth = sum(isinstance(staged, Emission) for staged in attempt.staged)
         place = step.ns, nodes_around(step.ns), step.checkpoint_id, attempt.root, attempt.task_id, attempt.node, nth
@@ -70,15 +66,28 @@ class _NotJson(ValueError):
     """Says which value JSON has no form for."""
 
 
-def _document(topic: str, payload: Any) -> str:
+def require_queue(who: str) -> None:
+    """Raise `ConfigError` unless the package of the queue is installed."""
+    if find_spec("pgqueuer") is None:
+        raise ConfigError(
+            f"{who} needs the queue, whose package is not installed. Install `superstep-runtime[queue]`, then run "
+            f"`runtime db migrate`, which makes the tables of the queue."
+        )
+
+
+def document_of(payload: Any, what: str, advice: str) -> str:
+    """A payload as the text of a JSON document.
+
+    Raises:
+        ValueNotSerializable: JSON cannot say it. `what` and `advice` begin the sentences of the message.
+    """
     try:
         text = json.dumps(_plain(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         text.encode()
     except (ValueError, RecursionError) as e:
         why = str(e) if isinstance(e, _NotJson) else f"JSON cannot say it ({type(e).__name__})"
         raise ValueNotSerializable(
-            f"The payload of effect {topic!r} cannot be stored: {why}. Give emit() a pydantic model, or what JSON can "
-            f"say."
+            f"{what} cannot be stored: {why}. {advice} a pydantic model, or what JSON can say."
         ) from e
     return text
 

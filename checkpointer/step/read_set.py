@@ -29,6 +29,7 @@ __all__ = [
     "Read",
     "Reduction",
     "RowDigest",
+    "Spawning",
     "Staged",
     "differ_in_order",
     "digest_rejection",
@@ -41,6 +42,7 @@ _REJECTED = b"\x03"
 _CALLS = 2  # where others have a truth value; the first release takes it for a question
 _REDUCTION = "reduction"  # behind a staged write; the first release cannot read it, and so does not send it as SQL
 _EMISSION = "emission"  # likewise
+_SPAWNING = "spawning"  # likewise
 _BAG = 17  # where the part begins that is the same for all orders
 
 
@@ -172,6 +174,22 @@ class Emission(Staged):
         return True
 
 
+class Spawning(Staged):
+    """A child run, staged to be queued at the barrier: `children.spawned.Place` as a list, then those of `Spawned`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, place: Sequence[str], *args: Any) -> Spawning:
+        """A child."""
+        return cls(f"spawn({args[1]!r})", (list(place), *args))
+
+    @property
+    def writes_rows(self) -> bool:
+        """See `Staged`."""
+        return True
+
+
 @dataclass(slots=True)
 class Effect:
     """The facts and writes behind one task's result, as stored beside it.
@@ -246,7 +264,7 @@ class Effect:
         )
 
 
-_KINDS: dict[type[Staged], str] = {Reduction: _REDUCTION, Emission: _EMISSION}
+_KINDS: dict[type[Staged], str] = {Reduction: _REDUCTION, Emission: _EMISSION, Spawning: _SPAWNING}
 _STAGED: dict[str | None, type[Staged]] = {None: Staged, **{kind: made for made, kind in _KINDS.items()}}
 
 

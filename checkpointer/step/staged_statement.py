@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from superstep.checkpointer.step.read_set import Emission, Reduction
+from superstep.checkpointer.step.read_set import Emission, Reduction, Spawning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +21,9 @@ async def execute_staged(conn: Connection, staged: Staged, reductions: Reduction
 
     Always by the extended protocol, which takes one statement: no "...; COMMIT" gets through.
     An update of a shared value is merged among `reductions`, without a log: this is for views, which nobody else sees.
-    An effect is nothing that a view shows.
+    An effect and a child are nothing that a view shows.
     """
-    if isinstance(staged, Emission):
+    if isinstance(staged, Emission | Spawning):
         return ""
     if isinstance(staged, Reduction):
         if reductions is None:

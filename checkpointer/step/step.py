@@ -12,6 +12,7 @@ from superstep.checkpointer.shared.reductions import loaded, value_at
 from superstep.checkpointer.step.derived_reads import DerivedReads
 from superstep.checkpointer.step.emitting import Emits
 from superstep.checkpointer.step.read_set import Observation, Reduction, Staged, digest_value
+from superstep.checkpointer.step.spawning import Spawns
 from superstep.checkpointer.step.statements import changes_session, ends_transaction, switches_protocol
 from superstep.checkpointer.step.stored_args import copied
 from superstep.checkpointer.step.value_bytes import NoExactForm
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Step", "SyncStep"]
 
 
-class Step(DerivedReads, Emits):
+class Step(DerivedReads, Emits, Spawns):
     """One task's view of its super-step.
 
     Reads of all tasks of the super-step see one database state. Staged writes are invisible everywhere until the
@@ -372,6 +373,18 @@ class SyncStep:
     def emit(self, topic: str, payload: Any, *, key: str | None = None) -> None:
         """See `Step.emit`."""
         self._step.emit(topic, payload, key=key)
+
+    def spawn(self, graph: str, input: Any, **where: Any) -> str:  # noqa: A002 - as in `Step`
+        """See `Step.spawn`."""
+        return self._step.spawn(graph, input, **where)
+
+    def result(self, child: str) -> Any:
+        """See `Step.result`."""
+        return self._home.block(self._step.result(child))
+
+    def ask(self, value: Any, **terms: Any) -> Any:
+        """See `Step.ask`."""
+        return self._step.ask(value, **terms)
 
     def uses(self, what: str) -> None:
         """See `Step.uses`."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable, Iterator
 
+    from superstep.checkpointer.children.waiting import Terms
     from superstep.runtime.telemetry.spans import TaskTrace
 
 __all__ = ["Attempt", "Task", "TaskState"]
@@ -84,6 +85,7 @@ class Attempt:
         answered: by digest of a request to a model, one bit for each of its numbers that was answered.
         root: the checkpoint that the super-step of the outermost graph started from.
         trace: its span; `None` while telemetry is off.
+        terms: of the question that it stops at, if that has an end.
     """
 
     task_id: str
@@ -104,6 +106,7 @@ class Attempt:
     answered: dict[bytes, int] = field(default_factory=dict)
     root: str = ""
     trace: TaskTrace | None = None
+    terms: Terms | None = None
 
     @property
     def to_apply(self) -> list[Staged]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from langgraph.checkpoint.serde.types import RESUME
 
+from superstep.checkpointer.children.waiting import awaits_children_only
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.codec import checkpoint_tuple, effect_at, loaded_tuple
 from superstep.checkpointer.langgraph.control import run_options
@@ -134,7 +135,11 @@ def _questions(run: Run, loaded: CheckpointTuple | None, paths: Sequence[str]) -
         return NO_QUESTIONS
     checkpoint = loaded.checkpoint
     pending = zip(loaded.pending_writes, paths, strict=True)
-    asked = {task_id: path for (task_id, channel, _), path in pending if channel == INTERRUPT}
+    asked = {
+        task_id: path
+        for (task_id, channel, value), path in pending
+        if channel == INTERRUPT and not awaits_children_only(asked_in([(channel, value)], INTERRUPT))
+    }
     writes = loaded.pending_writes
     names = {task_id: _names(task_id, writes) for task_id in asked}
     taken = {id_: len(value) for id_, channel, value in writes if channel == RESUME and id_ != NULL_TASK}

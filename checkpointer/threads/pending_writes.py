@@ -6,7 +6,10 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from superstep.checkpointer.children import queries
+from superstep.checkpointer.children.spawned import WAKE
 from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.effects.queue import Job, Queue
 from superstep.checkpointer.threads.ownership import stale
 from superstep.checkpointer.threads.queries import running
 
@@ -54,9 +57,13 @@ class PendingWrites:
         database: to store them in.
         thread_id: the run's thread.
         token: its fencing token; `None` for a caller that is no run.
+
+    Attributes:
+        asked: names of the questions that its tasks have stopped at.
     """
 
     def __init__(self, database: Database, thread_id: str, token: int | None) -> None:
+        self.asked: set[str] = set()
         self._database = database
         self._thread_id = thread_id
         self._token = token
@@ -77,6 +84,7 @@ class PendingWrites:
             StaleRun: the thread has another owner by now.
         """
         if result.took_answer:  # by itself: with a commit, the answer would not go in the same statement
+            await self._forget_answers()  # nor may it come after that
             await self._database.autocommit(lambda conn: self.store(conn, ns, checkpoint_id, [result]))
             return
         key = (ns, checkpoint_id)
@@ -109,14 +117,30 @@ class PendingWrites:
         under_way = asyncio.get_running_loop().create_future()
         self._storing.add(under_way)
         try:
-            owned = await running.put_writes(
-                conn, self._database.schema, self._thread_id, ns, checkpoint_id, kept, self._token
-            )
+            owned = await self._put(conn, ns, checkpoint_id, kept)
         finally:
             under_way.set_result(None)
             self._storing.discard(under_way)
         if not owned:
             raise stale(self._thread_id)
+
+    async def _put(self, conn: Connection, ns: str, checkpoint_id: str, results: list[Result]) -> bool:
+        """Whether the run owns the thread, and has stored them. Questions are noted together with what asks them."""
+        asking = [result for result in results if result.asks]
+        if not asking:
+            return await running.put_writes(
+                conn, self._database.schema, self._thread_id, ns, checkpoint_id, results, self._token
+            )
+        async with conn.transaction(isolation="read_committed"):
+            schema, at = self._database.schema, (ns, checkpoint_id)
+            owned = await running.put_writes(conn, schema, self._thread_id, *at, results, self._token)
+            asked = [question for result in asking for question in result.asks]
+            if owned:
+                ended = await queries.ask(conn, schema, self._thread_id, asking[0].root, at, asked)
+                await failpoints.hit("question.asked")
+                if ended and await queries.wake(conn, schema, ended):
+                    await Queue(self._database).put(conn, [Job(WAKE, b"")])
+        return owned
 
     def is_withdrawn(self, ns: str, checkpoint_id: str, task_id: str) -> bool:
         """Whether the task's result was taken back. Outlives the super-step: a result can still be on its way then."""
@@ -126,6 +150,14 @@ class PendingWrites:
         """From now on these results are not stored; when it returns, no statement that stores them is under way."""
         self._answers_withdrawn = self._answers_withdrawn or bool(what.asked)
         self._withdrawn.update((what.ns, what.checkpoint_id, task_id) for task_id in what.tasks)
+        await self._stored()
+
+    async def _forget_answers(self) -> None:
+        """The answer that names no question is taken, and is not stored any more: a run is entered with one."""
+        self._answers_withdrawn = True
+        await self._stored()
+
+    async def _stored(self) -> None:
         if self._storing:
             await asyncio.wait(set(self._storing))
 

@@ -11,6 +11,9 @@ from langgraph.checkpoint.serde.types import RESUME
 from superstep.checkpointer.langgraph.keys import NULL_TASK
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from superstep.checkpointer.children.queries import Question
     from superstep.checkpointer.langgraph.codec import WriteRows
 
 __all__ = ["Result"]
@@ -27,6 +30,8 @@ class Result:
         finished: these are the task's output: whatever is stored for it from before goes.
         forget_memo: it ended in an error: answers of language models were part of the failure.
         took_answer: the task has taken the human's answer that names no question: it is there for no other.
+        asks: the questions that it has stopped at.
+        root: the checkpoint that the super-step of the outermost graph started from; said where there are questions.
     """
 
     task_id: str
@@ -35,6 +40,8 @@ class Result:
     finished: bool
     forget_memo: bool
     took_answer: bool = False
+    asks: Sequence[Question] = ()
+    root: str = ""
 
     @property
     def is_answer(self) -> bool:

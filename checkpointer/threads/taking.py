@@ -97,7 +97,9 @@ async def _not_had(
 ) -> asyncpg.Record | None:
     """A claim was refused: say why, or look whether a thread of another version may be had."""
     thread_id, options = thread_of(conf), run_options(conf)
-    if taking.delivery is not None and not await running.is_given_out(conn, runs.database.schema, taking.delivery):
+    if taking.delivery is not None and not await running.is_given_out(
+        conn, runs.database.schema, thread_id, taking.delivery
+    ):
         raise stale(thread_id)
     await _refuse_other_graph(runs, conn, thread_id, options.graph)
     if taking.any_version or options.version is None:

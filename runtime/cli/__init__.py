@@ -32,6 +32,7 @@ from superstep.runtime.cli.run import bulk
 from superstep.runtime.cli.run import commands as run_commands
 from superstep.runtime.cli.run import cron as planning
 from superstep.runtime.cli.run import reconcile as reconciling
+from superstep.runtime.cli.run import send as sending
 from superstep.runtime.cli.run import submit as submitting
 from superstep.runtime.cli.top import commands as top_commands
 from superstep.runtime.cli.worker import commands as worker_commands
@@ -64,6 +65,7 @@ for command in (
     run_commands.run,
     run_commands.resume,
     submitting.submit,
+    sending.send,
     planning.cron,
     worker_commands.worker,
     worker_commands.runs,

@@ -59,6 +59,7 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
     (faults.SharedOutdated, 3),
     (faults.EffectNotFound, 3),
     (faults.EffectRepeated, 3),
+    (faults.AnswerRefused, 3),
 )
 
 RESUME = "Nothing committed is lost. Continue with: runtime resume {thread}"

@@ -7,19 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.types import Command
 
-from superstep.checkpointer import names_questions, unmasked
+from superstep.checkpointer import awaited_child, names_questions, unmasked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from langgraph.types import Interrupt
 
-__all__ = ["for_open_questions", "names_any"]
+__all__ = ["for_open_questions", "for_people", "names_any"]
 
 
 def names_any(given: Any) -> bool:
     """Whether an input has answers that name their questions."""
     return isinstance(given, Command) and bool(given.resume) and names_questions(given.resume)
+
+
+def for_people(given: Command[Any], open_now: Iterable[Interrupt]) -> Command[Any] | None:
+    """The input without its answer, which names no question, if the thread waits for nothing but child runs."""
+    asked = list(open_now)
+    if not asked or any(awaited_child(each) is None for each in asked):
+        return given
+    return replace(given, resume=None) if given.update is not None or given.goto else None
 
 
 def for_open_questions(given: Command[Any], open_now: Iterable[Interrupt], withdrawn: int) -> Command[Any] | None:

@@ -14,7 +14,7 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command
 
 from superstep.checkpointer import CACHE, AttemptControl, EarlierAttempt, RunOptions, graph_version
-from superstep.runtime.flow.answers import for_open_questions, names_any
+from superstep.runtime.flow.answers import for_open_questions, for_people, names_any
 from superstep.runtime.flow.double_texting import Admission, checked_strategy, interrupted
 from superstep.runtime.flow.node_cache import FactlessCache
 from superstep.runtime.flow.retry import Tries
@@ -305,9 +305,11 @@ class Attempts:
 
     async def _addressed(self) -> Any:
         """The input, with answers only for questions that are open, under the names that LangGraph has for them."""
-        if not names_any(self._first):
+        if not isinstance(self._first, Command) or self._first.resume is None:
             return self._first
         state = await self._flow.aget_state({"configurable": self._place})
+        if not names_any(self._first):
+            return for_people(self._first, state.interrupts)
         if not state.interrupts:
             return self._first
         withdrawn = await self._saver.awithdrawn(self._thread_id)

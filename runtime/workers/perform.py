@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer import Claimed, Request, TransactionalSaver
     from superstep.runtime.flow.transactional import Transactional
 
-__all__ = ["config_of", "perform"]
+__all__ = ["config_of", "output_of", "perform"]
 
 _ADDRESS = ("checkpoint_id", "checkpoint_map")
 
@@ -29,7 +29,14 @@ def config_of(run: Claimed, request: Request) -> dict[str, Any]:
 
 
 async def perform(
-    flow: Transactional, saver: TransactionalSaver, run: Claimed, request: Request, control: RunControl, *, begun: bool
+    flow: Transactional,
+    saver: TransactionalSaver,
+    run: Claimed,
+    request: Request,
+    control: RunControl,
+    *,
+    begun: bool,
+    delivery: Delivery | None = None,
 ) -> str:
     """Run it. Whatever it raises is the run's error, a `GraphDrained` of the control included.
 
@@ -40,6 +47,7 @@ async def perform(
         request: what it is entered with.
         control: drains it.
         begun: its input is in the thread already: go on from there.
+        delivery: on what terms it takes the thread; by default as the run was given out.
 
     Returns:
         "completed" or "interrupted".
@@ -50,7 +58,8 @@ async def perform(
             return state
         payload, config = None, _from_latest(config)
     state = "completed"
-    how: dict[str, Any] = {DELIVERY: Delivery(run.run_id, run.delivery), "control": control, "context": request.context}
+    given = delivery or Delivery(run.run_id, run.delivery)
+    how: dict[str, Any] = {DELIVERY: given, "control": control, "context": request.context}
     async for chunk in flow.astream(payload, config, stream_mode="updates", **how):  # type: ignore[arg-type]  # a plain dict
         if INTERRUPT in chunk:
             state = "interrupted"
@@ -61,6 +70,15 @@ def _from_latest(config: dict[str, Any]) -> dict[str, Any]:
     """To go on from what the run has stored, and not once more from the checkpoint that it was submitted for."""
     place = {key: value for key, value in config["configurable"].items() if key not in _ADDRESS}
     return {**config, "configurable": place}
+
+
+async def output_of(flow: Transactional, thread_id: str) -> Any:
+    """What a thread that has completed has put out: what `ainvoke` would have returned."""
+    values = (await flow.aget_state({"configurable": {"thread_id": thread_id}})).values
+    channels = flow.output_channels
+    if isinstance(channels, str) or not isinstance(values, dict):
+        return values
+    return {name: values[name] for name in channels if name in values}
 
 
 async def _left_at(flow: Transactional, saver: TransactionalSaver, thread_id: str) -> str | None:

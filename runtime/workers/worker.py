@@ -14,14 +14,15 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
 from superstep.checkpointer import Again, End
 from superstep.runtime.faults import ConflictExhausted, DatabaseUnavailable, RuntimeFault, StaleRun, ThreadBusy
-from superstep.runtime.workers.perform import config_of, perform
+from superstep.runtime.workers.answering import Entry, entry
+from superstep.runtime.workers.perform import config_of, output_of, perform
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -218,7 +219,7 @@ class Worker:
         """Run it, and record what became of it."""
         run = job.run
         try:
-            state = await self._perform(job)
+            ended = await self._perform(job)
         except GraphDrained:
             await self._patiently(lambda: self._fleet.put_back(run))
         except asyncio.CancelledError:
@@ -228,29 +229,48 @@ class Worker:
             await self._try_again(run, error)
         except Exception as error:  # noqa: BLE001 - whatever a node raises is how the run has ended
             _log.info("Run %s of %s failed.", run.run_id, run.graph, exc_info=error)
-            self._record(run, "failed", f"{type(error).__name__}: {error}")
+            await self._record(run, "failed", f"{type(error).__name__}: {error}")
         else:
-            self._record(run, state)
+            await self._record(run, ended.state, ended.error, values=ended.values, refused=ended.refused)
 
-    async def _perform(self, job: _Job) -> str:
+    async def _perform(self, job: _Job) -> _Ended:
         run, fleet = job.run, self._fleet
         if len(run.left_by) >= self._settings.tries:
             raise _GivenUpError(f"{len(run.left_by)} workers have died at it, or gone silent.")
         begun = await fleet.begin(run)
-        request = fleet.request(run, self._graphs.typed_saver(run.graph).serde)
+        saver, delivery = self._graphs.typed_saver(run.graph), None
+        request = fleet.request(run, saver.serde)
+        if run.answer is not None:
+            entered = await entry(saver, run, request, begun=begun)
+            if not isinstance(entered, Entry):
+                said = None if entered is None else f"{type(entered).__name__}: {entered}"
+                return _Ended("completed" if entered is None else "failed", said, refused=True)
+            request, begun, delivery = entered
         async with self._graphs.flow(run.graph, config_of(run, request), request.context) as flow:
-            return await perform(flow, self._saver, run, request, job.control, begun=begun)
+            state = await perform(flow, self._saver, run, request, job.control, begun=begun, delivery=delivery)
+            tells = state == "completed" and (run.parent is not None or run.answer is not None)
+            return _Ended(state, values=await output_of(flow, run.thread_id) if tells else None)
 
-    def _record(self, run: Claimed, state: str, error: str | None = None) -> None:
-        """The run is this worker's, and renewed, until that is recorded. If it dies before, the next one finds out."""
-        self._ends[run.run_id] = End(run, state, error)
+    async def _record(
+        self, run: Claimed, state: str, error: str | None = None, *, values: Any = None, refused: bool = False
+    ) -> None:
+        """The run is this worker's, and renewed, until that is recorded. If it dies before, the next one finds out.
+
+        One that others wait for is recorded at once and by itself; most are when this worker asks for more.
+        """
+        if run.parent is None and run.answer is None:
+            self._ends[run.run_id] = End(run, state, error)
+            return
+        fleet = self._graphs.typed_saver(run.graph).fleet
+        if await self._patiently(lambda: fleet.end(run, state, error, values=values, refused=refused)):
+            self._tell(End(run, state, error))
 
     async def _try_again(self, run: Claimed, error: Exception) -> None:
         """After an error that may pass. A thread that others are at is waited for as long as it takes."""
         said = f"{type(error).__name__}: {error}"
         busy = isinstance(error, ThreadBusy)
         if run.failures + 1 >= self._settings.tries and not busy:
-            self._record(run, "failed", said)
+            await self._record(run, "failed", said)
             return
         longest = _BUSY if busy else min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(run.failures, 16))
         delay = longest * _CHANCE.uniform(0.5, 1.0)
@@ -281,7 +301,7 @@ class Worker:
             await asyncio.sleep(self._settings.lease / _RENEWALS)
 
     async def _schedule(self) -> None:
-        """Submit what schedules say. Every worker does, and none that the others have done."""
+        """Submit what schedules say, and look after threads that wait. Every worker does, and none what others did."""
         schedules, looked = self._saver.schedules, -_FAR
         while True:
             try:
@@ -289,6 +309,7 @@ class Worker:
                     looked = time.monotonic()
                     await schedules.draw_near()
                 await schedules.submit_due()
+                await self._fleet.look_after()
             except DatabaseUnavailable:
                 await asyncio.sleep(_AWAY)
             except RuntimeFault as error:  # one that was stored with another key: the others' time comes as well
@@ -314,6 +335,15 @@ class Worker:
     async def _hand_back(self, run: Claimed) -> None:
         with suppress(DatabaseUnavailable):  # else its lease runs out
             await self._fleet.put_back(run)
+
+
+class _Ended(NamedTuple):
+    """How a run has ended, see `Fleet.end`."""
+
+    state: str
+    error: str | None = None
+    values: Any = None
+    refused: bool = False
 
 
 class _GivenUpError(Exception):

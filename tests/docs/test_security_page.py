@@ -39,7 +39,7 @@ def test_what_can_hold_anything_is_encrypted_or_keyed(database_url: str) -> None
         for table, column, type_ in columns(database_url)
         if type_ in ("bytea", "json", "jsonb") and not table.startswith(("prompt_", "memory", "derived_", "collection"))
     ]
-    assert len(anything) == 18
+    assert len(anything) == 20
     assert [each for each in anything if "encrypted" not in said[each] and "keyed" not in said[each]] == []
 
 

@@ -14,7 +14,14 @@ WITH a AS (DELETE FROM {schema}.checkpoint WHERE thread_id = ANY ($1::text[])),
 -- What is still to be delivered stays until it is settled.
      j AS (DELETE FROM {schema}.effect WHERE thread_id = ANY ($1::text[])
            AND state IN ('delivered', 'dropped', 'kept', 'undone')),
-     k AS (DELETE FROM {schema}.queued_run WHERE thread_id = ANY ($1::text[]))
+     k AS (DELETE FROM {schema}.queued_run WHERE thread_id = ANY ($1::text[])),
+     l AS (DELETE FROM {schema}.question WHERE thread_id = ANY ($1::text[])),
+-- Children of other threads: what they have ended with goes, and a parent that waits is told by whoever looks next.
+     m AS (UPDATE {schema}.child_run
+           SET state = CASE WHEN state IN ('open', 'asking') THEN 'deleting' WHEN state = 'kept' THEN 'kept' ELSE 'deleted' END,
+               kind = NULL, outcome = NULL
+           WHERE thread_id = ANY ($1::text[]) AND parent_id <> ALL ($1::text[])),
+     n AS (DELETE FROM {schema}.child_run WHERE parent_id = ANY ($1::text[]))
 DELETE FROM {schema}.thread WHERE thread_id = ANY ($1::text[])
 
 -- name: lock_threads
@@ -64,7 +71,10 @@ WITH gone AS (SELECT * FROM unnest($2::text[], $3::text[]) AS g (ns, checkpoint_
            WHERE NOT $4::boolean AND t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id),
      f AS (DELETE FROM {schema}.provenance t USING gone g
            WHERE t.thread_id = $1 AND (t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id
-                                       OR t.committed_ns = g.ns AND t.committed = g.checkpoint_id))
+                                       OR t.committed_ns = g.ns AND t.committed = g.checkpoint_id)),
+     h AS (DELETE FROM {schema}.question t USING gone g
+           WHERE t.thread_id = $1 AND (t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id
+                                       OR g.ns = '' AND t.root_id = g.checkpoint_id))
 DELETE FROM {schema}.checkpoint t USING gone g
 WHERE t.thread_id = $1 AND t.ns = g.ns AND t.checkpoint_id = g.checkpoint_id
 

@@ -80,13 +80,13 @@ async def claim(conn: Connection, schema: str, thread_id: str, taking: Taking) -
         _sql(schema)["claim"],
         *(thread_id, taking.graph, taking.worker, taking.found_at is not None, expected),
         *(version, structure, taking.any_version, taking.brings_input),
-        *(taking.delivery or (None, None)),
+        *(taking.delivery or (None, None, None, None)),
     )
 
 
-async def is_given_out(conn: Connection, schema: str, delivery: Delivery) -> bool:
-    """Whether a queued run is this caller's still."""
-    return bool(await conn.fetchval(_sql(schema)["is_given_out"], *delivery))
+async def is_given_out(conn: Connection, schema: str, thread_id: str, delivery: Delivery) -> bool:
+    """Whether a queued run is this caller's still, and nobody has had the thread since its question was looked at."""
+    return bool(await conn.fetchval(_sql(schema)["is_given_out"], *delivery[:3], thread_id))
 
 
 async def claim_again(

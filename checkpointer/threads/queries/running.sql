@@ -10,8 +10,11 @@
 -- $1 thread  $2 graph name or null  $3 worker or null  $4 only if the thread is found at $5, a worker or null
 -- $6 version or null  $7 structure or null  $8 whatever version it was run with  $9 whether the run brings new input, or null
 -- $10 only for this queued run, as it was given out as $11; or null. Whoever gives it out anew waits for this statement.
-WITH own AS (SELECT 1 WHERE $10::uuid IS NULL OR EXISTS (
+-- $12 only if the thread is there with this token, or null  $13 the question that is answered then, or null: noted with it
+WITH own AS (SELECT 1 WHERE ($10::uuid IS NULL OR EXISTS (
         SELECT 1 FROM {schema}.queued_run WHERE run_id = $10 AND delivery = $11::integer AND state = 'running' FOR SHARE))
+    AND ($12::bigint IS NULL OR EXISTS (SELECT 1 FROM {schema}.thread WHERE thread_id = $1))
+), taken AS (
 INSERT INTO {schema}.thread AS t (thread_id, graph, worker_id, running_since, version, structure)
 SELECT $1, $2, $3, CASE WHEN $3::uuid IS NOT NULL THEN now() END, $6, $7 FROM own
 ON CONFLICT (thread_id) DO UPDATE
@@ -22,11 +25,17 @@ ON CONFLICT (thread_id) DO UPDATE
     WHERE ($2::text IS NULL OR t.graph IS NULL OR t.graph = $2)
       AND (NOT $4::boolean OR t.worker_id IS NOT DISTINCT FROM $5::uuid)
       AND ($8::boolean OR $6::text IS NULL OR t.version IS NULL OR t.version = $6 AND t.structure = $7)
+      AND ($12::bigint IS NULL OR t.token = $12)
 RETURNING token, head, head IS NULL AND NOT EXISTS (SELECT 1 FROM {schema}.thread WHERE thread_id = $1) AS is_new
+), answered AS (
+    UPDATE {schema}.question SET taken_by = $10 WHERE number = $13::bigint AND EXISTS (SELECT FROM taken)
+)
+SELECT token, head, is_new FROM taken
 
 -- name: is_given_out
--- $1 queued run $2 as what it was given out
+-- $1 queued run $2 as what it was given out $3 the token that its thread is to have, or null $4 thread
 SELECT EXISTS (SELECT FROM {schema}.queued_run WHERE run_id = $1 AND delivery = $2 AND state = 'running')
+   AND ($3::bigint IS NULL OR EXISTS (SELECT FROM {schema}.thread WHERE thread_id = $4 AND token = $3))
 
 -- name: claim_again
 -- Take the thread for the next attempt of the same call, from the attempt before. No row: somebody else has it, or it is

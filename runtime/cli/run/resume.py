@@ -72,7 +72,7 @@ async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any]
     """
     from langgraph.types import Command
 
-    from superstep.checkpointer import graph_version
+    from superstep.checkpointer import awaited_child, graph_version
 
     state = await checkpoint_state(saver, turn.loaded, turn.thread, turn.checkpoint)
     # Not `next`, which leaves out tasks with a saved result: between that and the commit a process may have died.
@@ -81,24 +81,25 @@ async def next_payload(saver: TransactionalSaver, turn: Turn, answer: tuple[Any]
     if not state.tasks:
         where = f"checkpoint {turn.checkpoint}" if turn.checkpoint else f"thread {turn.thread}"
         raise ThreadFinished(f"The {where} has finished: nothing is left to run after it.")
-    if not state.interrupts:
-        if answer is not None:
-            raise InputInvalid(
-                f"The thread {turn.thread} waits for no answer. Continue it without --value: "
-                f"runtime resume {shell_word(turn.thread)}"
-            )
-        return None
+    asked = [each for each in state.interrupts if awaited_child(each) is None]
+    if not asked and answer is not None:
+        raise InputInvalid(
+            f"The thread {turn.thread} waits for {'a child run' if state.interrupts else 'no answer'}. Continue it "
+            f"without --value: runtime resume {shell_word(turn.thread)}"
+        )
+    if not asked or (answer is None and len(asked) < len(state.interrupts)):
+        return None  # where it waits for a child, the node looks whether that has ended
     if answer is None:
         # A fork runs the node again, so that it asks again; the head already has its question, unless it is of another
         # version of the graph: then the run lifts it and asks anew, or says why it does not fit.
         graph = turn.loaded.compile()
         version = graph_version(graph, turn.loaded.version or getattr(graph, "version", None))
         return WAITING if turn.checkpoint is None and await saver.afits(turn.thread, version) else None
-    return Command(resume=_addressed(answer[0], state.interrupts))
+    return Command(resume=_addressed(answer[0], asked, alone=len(asked) == len(state.interrupts)))
 
 
-def _addressed(answer: Any, interrupts: Sequence[Any]) -> Any:
-    """Check that each of several questions gets the answer meant for it."""
+def _addressed(answer: Any, interrupts: Sequence[Any], *, alone: bool) -> Any:
+    """Check that each of several questions gets the answer meant for it. `alone`: the thread waits for nothing else."""
     ids = [interrupt.id for interrupt in interrupts]
     if len(ids) > 1:
         if isinstance(answer, dict) and answer and (addressed := _by_whole_ids(answer, ids)):
@@ -108,7 +109,7 @@ def _addressed(answer: Any, interrupts: Sequence[Any]) -> Any:
             f"them: --value '{{\"{ids[0]}\": …}}'. The ids are {', '.join(ids)}; their beginnings will do."
         )
     # LangGraph takes a bare `None` for no answer at all.
-    return {ids[0]: None} if answer is None else answer
+    return {ids[0]: answer} if answer is None or not alone else answer
 
 
 def _by_whole_ids(answer: dict[str, Any], ids: Sequence[str]) -> dict[str, Any] | None:

@@ -77,6 +77,11 @@ async def test_delete_thread_leaves_nothing_of_it_and_everything_of_others(
             "VALUES ($1, $1, '', '', '', 0, '', '', '', 'x', 0, 'delivered', 'null', '')",
             thread_id,
         )
+        await bank.do(
+            "INSERT INTO runtime.child_run (id, thread_id, graph, parent_id, ns, checkpoint_id, task_id, nth, root_id, "
+            "nodes, node, ordinal) VALUES ($1, $1, 'g', $1, '', '', '', 0, '', '', '', 1)",
+            thread_id,
+        )
     doomed, kept = await rows_of(saver, "doomed"), await rows_of(saver, "kept")
     assert all(doomed.values()), f"proves nothing where no row is: {doomed}"
     await saver.adelete_thread("doomed")
