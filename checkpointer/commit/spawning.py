@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 from superstep.checkpointer.children import queries
 from superstep.checkpointer.children.spawned import WAKE, Place, Spawned
 from superstep.checkpointer.database.errors import MISSING_TABLES
-from superstep.checkpointer.effects.queue import Job, Queue
 from superstep.runtime.faults import EffectRepeated, QueueMismatch
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ async def spawn(conn: Connection, step: SuperStep, staged: Sequence[Staged]) -> 
         EffectRepeated: one was spawned already from another branch of the thread, and the run has not chosen.
         QueueMismatch: the queue has no tables.
     """
+    from superstep.checkpointer.effects.queue import Job, Queue
+
     database, queue = step.owner.database, Queue(step.owner.database)
     await queue.ready()
     place = Place(*staged[0].args[0])

@@ -25,7 +25,7 @@ asking children that have completed that way, and put the child's run back, whos
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from superstep.checkpointer.children import queries
 from superstep.checkpointer.children.spawned import OUTCOME, WAKE
@@ -33,6 +33,8 @@ from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.effects.queue import Job, Queue
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from superstep.checkpointer.database.database import Database
@@ -42,13 +44,26 @@ if TYPE_CHECKING:
 __all__ = ["child_ends", "is_about_others"]
 
 
+class Over(Protocol):
+    """A run that is over: its id, its thread, and why it had gone on with one that waited (`Claimed.answer`)."""
+
+    @property
+    def run_id(self) -> UUID: ...
+
+    @property
+    def thread_id(self) -> str: ...
+
+    @property
+    def answer(self) -> str | None: ...
+
+
 def is_about_others(run: Claimed) -> bool:
     """Whether a child may end with this run: it is one, or it goes on with a thread that had stopped."""
     return run.parent is not None or run.answer is not None
 
 
 async def child_ends(
-    conn: Connection, database: Database, serde: SerializerProtocol | None, run: Claimed, state: str, outcome: Any
+    conn: Connection, database: Database, serde: SerializerProtocol | None, run: Over, state: str, outcome: Any
 ) -> None:
     """Record the end of the children that end with a run, and wake who waits for them. In its transaction."""
     from superstep.checkpointer.langgraph.encryption import at

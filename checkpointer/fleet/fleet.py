@@ -40,7 +40,7 @@ import platform
 import uuid
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from superstep.checkpointer.children.spawned import WAKE
 from superstep.checkpointer.effects.handlers import handler_of
@@ -78,6 +78,15 @@ T = TypeVar("T")
 _SCOPES = ("graph", "key")
 _JOBS = 16  # jobs of the queue that a worker does at once, beside runs
 _ERROR = "error of a run"
+_ROLLED_BACK = "Rolled back: a later call has taken the place of its input."
+
+
+class _Over(NamedTuple):
+    """A run that is over, for those who wait for it."""
+
+    run_id: UUID
+    thread_id: str
+    answer: str | None = None
 
 
 class Fleet(Waiting):
@@ -268,8 +277,10 @@ class Fleet(Waiting):
         """What a worker's run has entered into a thread is taken back: it is over. In the transaction that does so."""
         schema = self._database.schema
         for run_id, delivery in await queries.at_work(conn, schema, thread_id, worker):
-            said = self._sealed(run_id, "Rolled back: a later call has taken the place of its input.")
-            await queries.ended(conn, schema, [Ended(run_id, delivery, "failed", said)])
+            said = self._sealed(run_id, _ROLLED_BACK)
+            if await queries.ended(conn, schema, [Ended(run_id, delivery, "failed", said)]):
+                over = _Over(run_id, thread_id)
+                await child_ends(conn, self._database, self._serde, over, "failed", _ROLLED_BACK)
 
     async def put_back(
         self, run: Claimed, delay: float = 0.0, error: str | None = None, *, failed: bool = False

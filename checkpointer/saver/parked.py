@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from superstep.checkpointer.commit.cancelling import cancel
 from superstep.checkpointer.commit.lifting import Lift, lift
-from superstep.checkpointer.fleet.fleet import Fleet
 from superstep.checkpointer.langgraph.codec import checkpoint_tuple
 from superstep.checkpointer.langgraph.ids import usable_thread
 from superstep.checkpointer.langgraph.standing import is_parked
@@ -76,6 +75,8 @@ class ParkedThreads:
         Raises:
             RollbackRefused: it has committed domain writes. Nothing was changed, and the run goes on.
         """
+        from superstep.checkpointer.fleet.fleet import Fleet
+
         return await self.database.home.call(
             roll_back(self.database, thread_id, Fleet(self.database, self._serde).taken_back)
         )

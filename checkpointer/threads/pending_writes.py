@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from superstep.checkpointer.children import queries
 from superstep.checkpointer.children.spawned import WAKE
 from superstep.checkpointer.database import failpoints
-from superstep.checkpointer.effects.queue import Job, Queue
 from superstep.checkpointer.threads.ownership import stale
 from superstep.checkpointer.threads.queries import running
 
@@ -131,6 +130,8 @@ class PendingWrites:
             return await running.put_writes(
                 conn, self._database.schema, self._thread_id, ns, checkpoint_id, results, self._token
             )
+        from superstep.checkpointer.effects.queue import Job, Queue
+
         async with conn.transaction(isolation="read_committed"):
             schema, at = self._database.schema, (ns, checkpoint_id)
             owned = await running.put_writes(conn, schema, self._thread_id, *at, results, self._token)

@@ -15,7 +15,7 @@ from superstep.runtime.flow.transactional import transactional
 from superstep.runtime.settings.settings import RunSettings
 from superstep.runtime.workers.graphs import Graphs
 from superstep.runtime.workers.perform import perform
-from tests.runtime.workers import flows
+from tests.runtime.workers import families, flows
 from tests.runtime.workers.conftest import FLOWS, ended, until, working
 from tests.support.bank import Bank
 
@@ -173,3 +173,22 @@ async def test_one_that_is_rolled_back_does_not_come_back(saver: TransactionalSa
     assert (done.state, done.delivery) == ("failed", 1)
     assert "Rolled back" in (done.error or "")
     assert await Bank(saver).journal() == ["t 2", "other 3"]
+
+
+async def test_the_parent_of_one_that_is_rolled_back_is_told(
+    saver: TransactionalSaver, late: TransactionalSaver
+) -> None:
+    families.reset()
+    families.meet["graph"] = f"{families.__name__}:holding"
+    holding = transactional(families.holding.copy(update={"checkpointer": late}), name=families.meet["graph"])
+    async with working(saver):
+        await saver.fleet.submit(f"{families.__name__}:parent", {"n": 1}, thread="p")
+        await families.meet["here"].wait()
+        ((child,),) = families.spawned
+        families.meet["go here"].set()
+        await holding.ainvoke({"n": 2}, {"configurable": {"thread_id": child}}, multitask_strategy="rollback")
+        await ended(saver, 3)
+    parent = transactional(families.parent.copy(update={"checkpointer": saver}))
+    ((name, thread, reason),) = (await parent.aget_state({"configurable": {"thread_id": "p"}})).values["seen"]
+    assert (name, thread) == ("ChildFailed", child)
+    assert reason.startswith("Rolled back")
