@@ -46,7 +46,7 @@ EFFECT_NAMES = ("effect.claimed", "effect.delivered", "effect.settled")
 IMPORT_NAMES = ("import.begun", "import.before_commit")
 """Those of a thread that is taken over from another saver."""
 
-CHILD_NAMES = ("question.asked", "child.settled", "answer.looked_at")
+CHILD_NAMES = ("question.asked", "child.settled", "child.woken", "answer.looked_at")
 """Those of questions that are noted, of the end of a child, and of a worker that delivers an answer."""
 
 OUTSIDE_NAMES = ("lift.made", "rollback.locked")

@@ -80,3 +80,4 @@ async def child_ends(
     await failpoints.hit("child.settled")
     if await queries.wake(conn, schema, children):
         await Queue(database).put(conn, [Job(WAKE, b"")])
+    await failpoints.hit("child.woken")

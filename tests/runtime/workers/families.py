@@ -32,12 +32,12 @@ async def spawn(state: State) -> State:
     step = current_step()
     await step.fetchval(BALANCE, 1)
     did.append("spawn")
-    if "before spawn" in meet:
-        await meet["before spawn"]()
     step.stage(DEBIT, 1)
     given = [{**meet["input"], "n": meet["input"]["n"] + n} for n in range(meet["many"])]
     children = [step.spawn(meet["graph"], each, thread=meet["thread"]) for each in given]
     spawned.append(children)
+    if "spawned" in meet:
+        await meet["spawned"]()
     return {"bag": {"children": children}}
 
 

@@ -318,6 +318,7 @@ async def test_two_workers_that_see_it_at_once_answer_once(saver: TransactionalS
         await asked(saver, "waiting", f"t{n}")
     await pass_by(saver)
     await asyncio.gather(*(each.fleet.look_after() for each in (saver, late) for _ in range(3)))
+    await saver.fleet.look_after()
     assert len(await saver.fleet.runs()) == 5
 
 

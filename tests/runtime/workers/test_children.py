@@ -8,6 +8,7 @@ import pytest
 from langgraph.types import Command
 
 from superstep.checkpointer import asend
+from superstep.runtime.faults import StepConflict
 from superstep.runtime.flow.transactional import transactional
 from tests.runtime.workers import families
 from tests.runtime.workers.conftest import ended, until, working
@@ -173,6 +174,20 @@ async def test_human_answers_and_children_do_not_get_mixed_up(saver: Transaction
         await until(lambda: _asks(flow, config, "really?"))
         await until(lambda: _is(saver, "p", "interrupted"))
         assert (await flow.ainvoke(Command(resume="two"), config))["seen"] == ["one", "did 7", "two"]
+
+
+async def test_a_stray_answer_to_a_plain_graph_is_refused_when_a_question_takes_it(saver: TransactionalSaver) -> None:
+    families.meet["graph"] = f"{FAMILIES}:holding"
+    plain = families.mixed_too.copy(update={"checkpointer": saver})
+    config: Any = {"configurable": {"thread_id": "p"}}
+    async with working(saver):
+        await plain.ainvoke({"n": 1}, config)
+        await plain.ainvoke(Command(resume="one"), config)
+        await plain.ainvoke(Command(resume="stray"), config)
+        families.meet["go here"].set()
+        await ended(saver)
+        with pytest.raises(StepConflict):  # "really?" was not asked when it was given
+            await plain.ainvoke(None, config)
 
 
 async def _asks(flow: Any, config: Any, what: str) -> bool:

@@ -50,11 +50,11 @@ async def test_a_drift_of_the_step_leaves_one_child(saver: TransactionalSaver) -
     """The step is decided twice, on other facts, and in other words: it has spawned one child."""
 
     async def drift() -> None:
-        families.meet.pop("before spawn")
+        families.meet.pop("spawned")
         families.meet["input"] = {"n": 9}
         await Bank(saver).set(77)
 
-    families.meet["before spawn"] = drift
+    families.meet["spawned"] = drift
     result = await parent(saver).ainvoke({"n": 1}, PARENT)
     assert families.did.count("spawn") == 2
     assert families.spawned[0] == families.spawned[1]
@@ -167,7 +167,7 @@ async def test_a_parent_that_stops_to_wait_while_its_child_ends(
         stopping.append(asyncio.create_task(parent(saver).ainvoke(None, PARENT)))
         await Bank(saver).lock_waited_for(unless=stopping[0])
 
-    failpoints.arm("child.settled", stop_now)
+    failpoints.arm("child.woken", stop_now)
     assert await late.fleet.end(run, "completed", values=values)
     assert "__interrupt__" in await stopping[0]
     assert await wakes(saver) == 1
