@@ -20,7 +20,7 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
 from superstep.checkpointer import Again, End
-from superstep.runtime.faults import ConflictExhausted, DatabaseUnavailable, RuntimeFault, StaleRun, ThreadBusy
+from superstep.runtime.faults import ConflictExhausted, DatabaseUnavailable, StaleRun, ThreadBusy
 from superstep.runtime.workers.answering import Entry, entry
 from superstep.runtime.workers.perform import config_of, output_of, perform
 
@@ -108,8 +108,9 @@ class Worker:
             self._fleet.wakes(self._woken, lease=self._settings.lease, stop=stop, others=effects)
         )
         waking.add_done_callback(lambda _: self._wake.set())
-        aside = [asyncio.create_task(each) for each in (self._renew(), self._schedule(), _then(stop, self._wake.set))]
-        aside.append(waking)
+        aside = [waking, asyncio.create_task(_then(stop, self._wake.set))]
+        for act, pause in self._aside():
+            aside.append(asyncio.create_task(_again(act, pause)))
         try:
             while not stop.is_set():
                 self._wake.clear()
@@ -286,35 +287,29 @@ class Worker:
 
     # -- staying and going ---------------------------------------------------------------------------------------
 
+    def _aside(self) -> list[tuple[Callable[[], Awaitable[object]], float]]:
+        """What is done beside the runs, again and again, and the seconds in between.
+
+        Every worker submits what schedules say and looks after threads that wait, and none does what others did.
+        """
+        schedules = self._saver.schedules
+        return [
+            (self._renew, self._settings.lease / _RENEWALS),
+            (schedules.draw_near, _FAR),
+            (schedules.submit_due, _LOOK),
+            (self._fleet.look_after, _LOOK),
+        ]
+
     async def _renew(self) -> None:
         """Keep the leases, and give up what another worker has taken."""
-        while True:
-            with suppress(DatabaseUnavailable):
-                await self._beat()
-                jobs = [(task, job) for task, job in self._jobs.items() if not task.done()]
-                ended = [end.run for end in self._ends.values()]
-                kept = await self._fleet.renew(self._id, [*(job.run for _, job in jobs), *ended], self._settings.lease)
-                for task, job in jobs:
-                    if job.run.run_id not in kept and not task.done():
-                        job.lost = True
-                        task.cancel()
-            await asyncio.sleep(self._settings.lease / _RENEWALS)
-
-    async def _schedule(self) -> None:
-        """Submit what schedules say, and look after threads that wait. Every worker does, and none what others did."""
-        schedules, looked = self._saver.schedules, -_FAR
-        while True:
-            try:
-                if time.monotonic() - looked >= _FAR:
-                    looked = time.monotonic()
-                    await schedules.draw_near()
-                await schedules.submit_due()
-                await self._fleet.look_after()
-            except DatabaseUnavailable:
-                await asyncio.sleep(_AWAY)
-            except RuntimeFault as error:  # one that was stored with another key: the others' time comes as well
-                _log.warning("Schedules: %s", error)
-            await asyncio.sleep(_LOOK)
+        await self._beat()
+        jobs = [(task, job) for task, job in self._jobs.items() if not task.done()]
+        ended = [end.run for end in self._ends.values()]
+        kept = await self._fleet.renew(self._id, [*(job.run for _, job in jobs), *ended], self._settings.lease)
+        for task, job in jobs:
+            if job.run.run_id not in kept and not task.done():
+                job.lost = True
+                task.cancel()
 
     async def _beat(self) -> None:
         settings = self._settings
@@ -348,6 +343,18 @@ class _Ended(NamedTuple):
 
 class _GivenUpError(Exception):
     """A run was given to many workers, and none has said what became of it."""
+
+
+async def _again(act: Callable[[], Awaitable[object]], pause: float) -> None:
+    """Do it again and again. What goes wrong once (a full disk, a lock that another one holds) is no end of it."""
+    while True:
+        try:
+            await act()
+        except DatabaseUnavailable:
+            await asyncio.sleep(_AWAY)
+        except Exception as error:  # noqa: BLE001 - the runs under way go on, and so does what keeps them
+            _log.warning("%s: %s", type(error).__name__, error)
+        await asyncio.sleep(pause)
 
 
 async def _then(event: asyncio.Event, act: Callable[[], None]) -> None:

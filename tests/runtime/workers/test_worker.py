@@ -6,10 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import asyncpg
+import pytest
 from langgraph.types import Command
 
 from superstep.checkpointer import current_step
 from superstep.checkpointer.effects import handlers
+from superstep.checkpointer.fleet.fleet import Fleet
+from superstep.checkpointer.fleet.schedules import Schedules
 from superstep.effects import handler
 from superstep.runtime.flow.transactional import transactional
 from tests.runtime.workers import flows
@@ -19,8 +23,6 @@ from tests.support.effects import Received
 from tests.support.graphs import chain
 
 if TYPE_CHECKING:
-    import pytest
-
     from superstep.checkpointer import TransactionalSaver
 
 
@@ -203,3 +205,21 @@ async def test_an_effect_of_a_flow_of_another_name_is_delivered_by_whoever_has_i
     await transactional(chain(saver, emits), name="loans").ainvoke({}, {"configurable": {"thread_id": "t"}})
     async with working(saver):
         await received.has(1)
+
+
+@pytest.mark.parametrize(("room", "name"), [(Fleet, "renew"), (Fleet, "look_after"), (Schedules, "submit_due")])
+async def test_what_fails_once_beside_the_runs_is_done_again(
+    saver: TransactionalSaver, monkeypatch: pytest.MonkeyPatch, room: Any, name: str
+) -> None:
+    """A lock that another one holds, a full disk: the leases are kept, and times that come are seen, all the same."""
+    works, calls = getattr(room, name), list[int]()
+
+    async def fails_once(*args: Any) -> Any:
+        calls.append(len(calls))
+        if len(calls) == 2:
+            raise asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
+        return await works(*args)
+
+    monkeypatch.setattr(room, name, fails_once)
+    async with working(saver, lease=0.6):
+        await until(lambda: len(calls) > 3)
