@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,9 @@ import click
 from superstep.runtime.cli.options import Common, common_options, json_option, pass_common
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from superstep.checkpointer import Fleet
+    from superstep.checkpointer import Fleet, TransactionalSaver
     from superstep.runtime.cli.session import Stop
     from superstep.runtime.settings.settings import CommandSettings
 
@@ -29,10 +30,20 @@ _STATES = ("queued", "running", "completed", "interrupted", "failed")
     type=click.FloatRange(min=0),
     help="Seconds that runs may go on when it stops. Default: 30, or [worker] grace.",
 )
+@click.option("--metrics-port", type=click.IntRange(0, 65_535), metavar="PORT", help="Serve /metrics for Prometheus.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="The address that it is served on.")
 @json_option
 @common_options
 @pass_common
-def worker(common: Common, concurrency: int | None, graphs: tuple[str, ...], grace: float | None, as_json: bool) -> int:
+def worker(
+    common: Common,
+    concurrency: int | None,
+    graphs: tuple[str, ...],
+    grace: float | None,
+    metrics_port: int | None,
+    metrics_host: str,
+    as_json: bool,
+) -> int:
     """Take queued runs, until it is stopped.
 
     Any number of workers, on any machines, may share a database. SIGTERM or Ctrl-C lets the runs under way commit their
@@ -44,13 +55,16 @@ def worker(common: Common, concurrency: int | None, graphs: tuple[str, ...], gra
     settings = common.settings(imports=True)
     given: dict[str, Any] = {"concurrency": concurrency, "grace": grace}
     own = replace(settings.worker, **{key: value for key, value in given.items() if value is not None})
-    ended = run_async(lambda stop: _work(replace(settings, worker=own), list(graphs) or None, stop))
+    metrics = None if metrics_port is None else (metrics_host, metrics_port)
+    ended = run_async(lambda stop: _work(replace(settings, worker=own), list(graphs) or None, metrics, stop))
     if as_json:
         print_json({"runs": ended})
     return 0
 
 
-async def _work(settings: CommandSettings, only: list[str] | None, stop: Stop) -> dict[str, int]:
+async def _work(
+    settings: CommandSettings, only: list[str] | None, metrics: tuple[str, int] | None, stop: Stop
+) -> dict[str, int]:
     import asyncio
 
     from superstep.providers import current_service
@@ -65,7 +79,7 @@ async def _work(settings: CommandSettings, only: list[str] | None, stop: Stop) -
     stop.call(stopping.set)
     async with open_saver(settings, prepare=True) as saver:
         try:
-            async with Graphs(saver, settings.run, only) as graphs:
+            async with Graphs(saver, settings.run, only) as graphs, _served(saver, metrics):
                 names = f" of {', '.join(sorted(only))}" if only else ""
                 complain(f"A worker for {settings.worker.concurrency} runs at once{names}. Stop it with Ctrl-C.")
                 working = Worker(saver, graphs, settings.worker, complain)
@@ -73,6 +87,20 @@ async def _work(settings: CommandSettings, only: list[str] | None, stop: Stop) -
                 return dict(working.ended)
         finally:
             await current_service().clients.aclose()
+
+
+@asynccontextmanager
+async def _served(saver: TransactionalSaver, metrics: tuple[str, int] | None) -> AsyncIterator[None]:
+    from superstep.runtime.cli.render import complain
+    from superstep.runtime.exposition.server import serving_metrics
+
+    if metrics is None:
+        yield
+        return
+    host, port = metrics
+    async with serving_metrics(saver, port, host=host) as served:
+        complain(f"Metrics: http://{host}:{served}/metrics")
+        yield
 
 
 @click.command()

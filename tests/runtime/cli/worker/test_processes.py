@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import time
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -177,3 +178,17 @@ def test_two_runs_of_one_thread_on_two_workers_come_one_after_the_other(fleet: F
     order = [re.sub(r" \d+$", "", line) for line in fleet.notes() if line.split()[1] in "12"]
     assert order.index("last 1") < order.index("first 2")
     assert fleet.journal() == sorted(f"{name} {n}" for name in ("quick", "slow") for n in (1, 2, 3))
+
+
+def test_a_worker_serves_the_measures_of_the_database(fleet: Fleet) -> None:
+    fleet.let_go()
+    fleet.submit("t")
+    worker = fleet.worker("--metrics-port", "0")
+    fleet.ended()
+    assert worker.stderr is not None
+    lines = iter(worker.stderr.readline, "")
+    address = next(line.split()[1] for line in lines if line.startswith("Metrics: "))
+    shown = urllib.request.urlopen(address, timeout=60).read().decode()
+    assert re.search(r"^superstep_steps\S* [1-9]", shown, re.MULTILINE), shown
+    with pytest.raises(OSError, match="404"):
+        urllib.request.urlopen(address.replace("/metrics", "/"), timeout=60)
