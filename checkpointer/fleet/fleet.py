@@ -38,7 +38,7 @@ from __future__ import annotations
 import os
 import platform
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -57,6 +57,7 @@ from superstep.checkpointer.langgraph.ids import usable, usable_thread
 from superstep.checkpointer.langgraph.sealed import HIDDEN, readable_text
 from superstep.runtime.faults import ConfigError, ValueNotAuthentic
 from superstep.runtime.masking import storable
+from superstep.runtime.telemetry.switch import active
 
 if TYPE_CHECKING:
     import asyncio
@@ -156,7 +157,8 @@ class Fleet(Waiting):
     def _new(self, order: Order) -> NewRun:
         refuse_unusable(order)
         run_id = uuid.UUID(bytes=os.urandom(16), version=4)
-        kind, stored = dump_request(self._serde, order.request, OF_RUN, str(run_id))
+        request = replace(order.request, traceparent=active.traceparent())
+        kind, stored = dump_request(self._serde, request, OF_RUN, str(run_id))
         return NewRun(
             run_id,
             usable_thread(order.thread) if order.thread is not None else str(uuid.uuid4()),

@@ -21,11 +21,13 @@ class Request:
         input: as for `ainvoke`.
         config: LangGraph's config without the thread.
         context: what nodes find in `runtime.context`.
+        traceparent: the span that was current where it was submitted, if telemetry was on there.
     """
 
     input: Any
     config: dict[str, Any] = field(default_factory=dict)
     context: Any = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

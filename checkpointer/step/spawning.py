@@ -18,6 +18,7 @@ from superstep.checkpointer.langgraph.place import nodes_around
 from superstep.checkpointer.step.emitting import document_of, require_queue
 from superstep.checkpointer.step.read_set import Spawning, Staged
 from superstep.runtime.faults import ChildFailed, ConfigError, QuestionExpired
+from superstep.runtime.telemetry.switch import active
 
 if TYPE_CHECKING:
     from superstep.checkpointer.database.database import Database
@@ -70,7 +71,7 @@ class Spawns:
         place = Place(step.ns, nodes_around(step.ns), step.checkpoint_id, attempt.root, attempt.task_id, attempt.node)
         child_id = identity(step.owner.thread_id, place, nth)
         name = usable_thread(thread) if thread is not None else child_id
-        request = {"input": input, "config": config or {}, "context": None}
+        request = {"input": input, "config": config or {}, "context": None, "traceparent": active.traceparent()}
         kind, stored = dump(at(step.owner.serde, OF_RUN, str(run_of(child_id))), request, "The input of a child run")
         self._stage(Spawning.of(place, nth, usable(graph, "The graph"), name, kind, stored))
         return name

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from superstep.runtime.telemetry.ports import Receiver
 
-__all__ = ["HOLDER", "RunTrace", "StepTrace", "TaskTrace", "end_as"]
+__all__ = ["HOLDER", "RunTrace", "StepTrace", "TaskTrace", "end_as", "traceparent_of"]
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class RunTrace:
         self.graph = graph
         self.span = span
         self.context = around if span is None else _holding(self, span, around)
-        self.traceparent = anchor or _traceparent(trace.get_current_span(self.context))
+        self.traceparent = anchor or traceparent_of(trace.get_current_span(self.context))
         self.around = trace.get_current_span(around)
         self._steps: dict[tuple[str, str], StepTrace] = {}
         self._lock = threading.Lock()
@@ -370,7 +370,8 @@ def _holding(holder: object, span: Span, around: Context) -> Context:
     return context.set_value(HOLDER, holder, trace.set_span_in_context(span, around))
 
 
-def _traceparent(span: Span) -> str | None:
+def traceparent_of(span: Span) -> str | None:
+    """What names a span to other processes (W3C Trace Context); `None` of none."""
     found = span.get_span_context()
     if not found.is_valid:
         return None

@@ -6,11 +6,14 @@ nowhere. A provider that is set later is used from then on. Safe to call from an
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
@@ -26,6 +29,16 @@ class Switch:
 
     def __init__(self) -> None:
         self.telemetry: Telemetry | None = None
+
+    def traceparent(self) -> str | None:
+        """What names the span that is current here, for a run that is to belong to it, in whatever process."""
+        return self.telemetry.traceparent() if self.telemetry is not None else None
+
+    def within(self, traceparent: str | None) -> AbstractContextManager[None]:
+        """What is done meanwhile belongs to the span that this names."""
+        if self.telemetry is None or traceparent is None:
+            return nullcontext()
+        return self.telemetry.within(traceparent)
 
 
 active = Switch()

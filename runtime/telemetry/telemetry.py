@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,11 @@ from superstep.runtime.telemetry import names
 from superstep.runtime.telemetry.calls import CallTrace
 from superstep.runtime.telemetry.careful import CarefulTracer
 from superstep.runtime.telemetry.instruments import Instruments
-from superstep.runtime.telemetry.spans import RunTrace
+from superstep.runtime.telemetry.spans import RunTrace, traceparent_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from opentelemetry.context import Context
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
@@ -52,6 +55,19 @@ class Telemetry:
     def around(self) -> Context:
         """What is current where this is called."""
         return context.get_current()
+
+    def traceparent(self) -> str | None:
+        """What names the span that is current where this is called."""
+        return traceparent_of(trace.get_current_span())
+
+    @contextmanager
+    def within(self, traceparent: str) -> Iterator[None]:
+        """What is done meanwhile belongs to the span that this names, if it names one."""
+        token = context.attach(_remote(traceparent) or context.get_current())
+        try:
+            yield
+        finally:
+            context.detach(token)
 
     def run(self, around: Context, thread_id: str, graph: str | None, before: str | None, *, resumed: bool) -> RunTrace:
         """A run of a flow begins here.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from superstep.checkpointer import INTERRUPT, Delivery
 from superstep.runtime.flow.transactional import DELIVERY
+from superstep.runtime.telemetry.switch import active
 
 if TYPE_CHECKING:
     from langgraph.runtime import RunControl
@@ -60,9 +61,10 @@ async def perform(
     state = "completed"
     given = delivery or Delivery(run.run_id, run.delivery)
     how: dict[str, Any] = {DELIVERY: given, "control": control, "context": request.context}
-    async for chunk in flow.astream(payload, config, stream_mode="updates", **how):  # type: ignore[arg-type]  # a plain dict
-        if INTERRUPT in chunk:
-            state = "interrupted"
+    with active.within(request.traceparent):
+        async for chunk in flow.astream(payload, config, stream_mode="updates", **how):  # type: ignore[arg-type]  # a plain dict
+            if INTERRUPT in chunk:
+                state = "interrupted"
     return state
 
 
