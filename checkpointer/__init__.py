@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.langgraph.control import AttemptControl, usable_effects
     from superstep.checkpointer.langgraph.going_back import go_only_to
     from superstep.checkpointer.langgraph.graph_version import GraphVersion, graph_version
+    from superstep.checkpointer.langgraph.ids import from_latest
     from superstep.checkpointer.langgraph.keys import (
         CACHE,
         CACHED_MARK,
@@ -186,6 +187,7 @@ _HOME = {
     "guarded_facts_stand": "threads.guards",
     "guarded_facts_stand_sync": "threads.guards",
     "go_only_to": "langgraph.going_back",
+    "from_latest": "langgraph.ids",
     "set_embedder": "collections.embedder",
     "Collections": "collections.catalog",
     "Collection": "collections.collection",
@@ -319,6 +321,7 @@ __all__ = [
     "guarded_facts_stand",
     "guarded_facts_stand_sync",
     "go_only_to",
+    "from_latest",
     "set_embedder",
     "Collections",
     "Collection",

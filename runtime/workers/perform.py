@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from superstep.checkpointer import INTERRUPT, Delivery
+from superstep.checkpointer import INTERRUPT, Delivery, from_latest
 from superstep.runtime.flow.transactional import DELIVERY
 from superstep.runtime.telemetry.switch import active
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from superstep.runtime.flow.transactional import Transactional
 
 __all__ = ["config_of", "output_of", "perform"]
-
-_ADDRESS = ("checkpoint_id", "checkpoint_map")
 
 
 def config_of(run: Claimed, request: Request) -> dict[str, Any]:
@@ -57,7 +55,7 @@ async def perform(
     if begun:
         if (state := await _left_at(flow, saver, run.thread_id)) is not None:
             return state
-        payload, config = None, _from_latest(config)
+        payload, config = None, from_latest(config)
     state = "completed"
     given = delivery or Delivery(run.run_id, run.delivery)
     how: dict[str, Any] = {DELIVERY: given, "control": control, "context": request.context}
@@ -66,12 +64,6 @@ async def perform(
             if INTERRUPT in chunk:
                 state = "interrupted"
     return state
-
-
-def _from_latest(config: dict[str, Any]) -> dict[str, Any]:
-    """To go on from what the run has stored, and not once more from the checkpoint that it was submitted for."""
-    place = {key: value for key, value in config["configurable"].items() if key not in _ADDRESS}
-    return {**config, "configurable": place}
 
 
 async def output_of(flow: Transactional, thread_id: str) -> Any:
