@@ -48,6 +48,16 @@ async def draw(state: MessagesState):
 
 flow = transactional(StateGraph(MessagesState).add_node(draw).add_edge(START, "draw").compile())
 plain = StateGraph(MessagesState).add_node(draw).add_edge(START, "draw").compile()
+
+def says(state: MessagesState):
+    return {"messages": ["below"]}
+
+inner = StateGraph(MessagesState).add_node(says).add_edge(START, "says").compile()
+
+def calls(state: MessagesState):
+    return {"messages": inner.invoke({"messages": []})["messages"]}
+
+blocking = transactional(StateGraph(MessagesState).add_node(calls).add_edge(START, "calls").compile())
 """
 
 pytestmark = [
@@ -80,7 +90,7 @@ def served(database: str, vendor: Vendor, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("agent-server")
     (app,), (config,) = blocks(PAGE, "python"), blocks(PAGE, "json")
     document = json.loads(config)
-    document["graphs"] |= {"draw": "./draw.py:flow", "plain": "./draw.py:plain"}
+    document["graphs"] |= {"draw": "./draw.py:flow", "plain": "./draw.py:plain", "blocking": "./draw.py:blocking"}
     (folder / "app.py").write_text(app)
     (folder / "draw.py").write_text(DRAW)
     (folder / "langgraph.json").write_text(json.dumps(document))
@@ -161,6 +171,11 @@ async def test_an_interrupt_is_answered(client: LangGraphClient, thread: str, sa
     assert await balance(saver) == 70
     items = await client.store.search_items(("payments", "A"))
     assert [(item["key"], item["value"]) for item in items["items"]] == [(thread, {"amount": 30})]
+
+
+async def test_a_synchronous_node_calls_a_subgraph(client: LangGraphClient, thread: str) -> None:
+    ended: Any = await client.runs.wait(thread, "blocking", input={"messages": []})
+    assert [said["content"] for said in ended["messages"]] == ["below"]
 
 
 async def test_an_answer_to_what_has_moved_does_not_count(
