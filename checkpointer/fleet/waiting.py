@@ -29,6 +29,7 @@ from superstep.checkpointer.children import queries
 from superstep.checkpointer.children.spawned import OF_RUN, OTHERWISE, WAKE
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.effects.queue import Job, Queue
+from superstep.checkpointer.fleet.ends import settle
 from superstep.checkpointer.fleet.runs import Request
 from superstep.checkpointer.fleet.stored import dump_request, load_request
 from superstep.runtime.faults import ValueNotAuthentic
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 __all__ = ["Standing", "Waiting"]
 
 _log = logging.getLogger("superstep.worker")
+
+_GIVEN_UP = "Its question was not answered: its thread was given up, or has been entered with other input since."
 
 
 class Standing(NamedTuple):
@@ -102,6 +105,7 @@ class Waiting:
             late = [row for row in await queries.expire(conn, schema) if row["open"] and row["graph"] is not None]
             for row in late:
                 await self._expire(conn, schema, row)
+            await settle(conn, self._database, self._serde, await queries.given_up(conn, schema), "failed", _GIVEN_UP)
             gone = await queries.deleted(conn, schema)
             woken = await queries.wake(conn, schema, gone) if gone else 0
             if await queries.finished_aside(conn, schema) or late or woken:

@@ -9,6 +9,7 @@ from langgraph.types import interrupt
 
 from superstep.checkpointer import current_step
 from superstep.runtime.faults import ChildFailed, QuestionExpired
+from superstep.runtime.flow.transactional import transactional
 from tests.support.bank import BALANCE, DEBIT
 from tests.support.graphs import State, chain, fan
 
@@ -129,6 +130,10 @@ async def wait_for_nobody(state: State) -> State:
     return {"seen": [await current_step().result("nobody")]}
 
 
+def lift(state: dict[str, Any], _before: str) -> dict[str, Any]:
+    return {**state, "seen": ["lifted"]}
+
+
 parent = chain(None, spawn, gather)
 middle = chain(None, spawn_below, gather_flat)
 impatient = chain(None, spawn_and_wait)
@@ -143,3 +148,7 @@ waiting = chain(None, ask_for_a_while)
 mixed = chain(None, spawn, wait_then_ask)
 mixed_too = chain(None, spawn, ask_then_wait)
 blocking = chain(None, spawn_sync, gather_sync)
+gathering = chain(None, gather)
+answered = chain(None, ask, hold, work)
+lifted = transactional(chain(None, spawn, gather), name=f"{__name__}:lifted", version="2", migrate=lift)
+lifted_too = transactional(chain(None, ask), name=f"{__name__}:lifted_too", version="2", migrate=lift)
