@@ -35,6 +35,7 @@ __all__ = [
     "finished_aside",
     "given_up",
     "has_due",
+    "how_often_withdrawn",
     "is_encrypted",
     "lifted",
     "questions",
@@ -200,6 +201,12 @@ async def delivers(
 ) -> asyncpg.Record | None:
     """What has become of a question; `None` if its thread is gone."""
     return await conn.fetchrow(_sql(schema)["delivers"], thread_id, name, number, run)
+
+
+async def how_often_withdrawn(conn: Connection, schema: str, thread_id: str, number: int) -> int | None:
+    """How often the facts of a question had moved; `None` if its task has taken an answer and asks something else."""
+    found: int | None = await conn.fetchval(_sql(schema)["how_often_withdrawn"], thread_id, number)
+    return found
 
 
 async def entered_with(conn: Connection, schema: str, thread_id: str) -> asyncpg.Record | None:

@@ -220,11 +220,22 @@ SELECT t.graph, t.worker_id IS NOT NULL OR EXISTS (
 FROM {schema}.thread t LEFT JOIN {schema}.question q ON q.thread_id = t.thread_id AND {open_question}
 WHERE t.thread_id = $1 ORDER BY q.number
 
+-- name: withdrawn
+-- How often a question q was withdrawn, with its task or with one that this runs in, since the facts had moved.
+(SELECT count(*) FROM {schema}.step_attempt a CROSS JOIN unnest(a.asked_again) AS x (task_id)
+ WHERE a.thread_id = q.thread_id
+   AND (a.ns = q.ns AND a.checkpoint_id = q.checkpoint_id AND x.task_id = q.task_id
+        OR a.ns = '' AND a.checkpoint_id = q.root_id AND position(':' || x.task_id IN q.ns) > 0))
+
+-- name: how_often_withdrawn
+-- No row: its task has taken an answer to it, and asks once more. $1 thread $2 number
+SELECT {withdrawn} FROM {schema}.question q WHERE q.thread_id = $1 AND q.number = $2
+
 -- name: delivers
 -- What has become of a question by the time at which an answer to it is delivered: whether it is open still, and whether
 -- this very run has entered its thread with an answer. No row: the thread is gone. $1 thread $2 name $3 number $4 run
 SELECT t.token, q.child_id, COALESCE(q.number = $3 AND {open_question}, false) AS open,
-       COALESCE(q.taken_by = $4, false) AS is_ours
+       COALESCE(q.taken_by = $4, false) AS is_ours, {withdrawn} AS withdrawn
 FROM {schema}.thread t LEFT JOIN {schema}.question q ON q.thread_id = t.thread_id AND q.name = $2
 WHERE t.thread_id = $1
 

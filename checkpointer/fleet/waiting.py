@@ -61,11 +61,13 @@ class Standing(NamedTuple):
         token: the fencing token of the thread.
         is_open: it is open still.
         is_ours: this very run has entered the thread with the answer before.
+        withdrawn: how often it was withdrawn, since the facts had moved that it was asked on.
     """
 
     token: int
     is_open: bool
     is_ours: bool
+    withdrawn: int
 
 
 class Waiting:
@@ -84,7 +86,15 @@ class Waiting:
             lambda conn, schema: queries.delivers(conn, schema, run.thread_id, name, number, run.run_id)
         )
         await failpoints.hit("answer.looked_at")
-        return None if row is None else Standing(row["token"], row["open"], row["is_ours"])
+        return None if row is None else Standing(row["token"], row["open"], row["is_ours"], row["withdrawn"])
+
+    async def was_withdrawn(self, run: Claimed, before: int) -> bool:
+        """Whether the question of a run was withdrawn since it stood so: its answer has counted for nothing."""
+        number = run.question or 0
+        now = await self._autocommit(
+            lambda conn, schema: queries.how_often_withdrawn(conn, schema, run.thread_id, number)
+        )
+        return now is not None and now > before
 
     async def surroundings(self, run: Claimed, request: Request, serde: SerializerProtocol) -> Request:
         """The request of a run that carries an answer, with the config and context of the run that it goes on with."""

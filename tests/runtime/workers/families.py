@@ -70,6 +70,11 @@ async def ask(state: State) -> State:
     return {"seen": [interrupt("sure?")]}
 
 
+async def ask_to_pay(state: State) -> State:
+    balance = await current_step().fetchval(BALANCE, 1)
+    return {"seen": [interrupt(f"pay of {balance}?") if balance else "nothing to pay of"]}
+
+
 async def ask_twice(state: State) -> State:
     return {"seen": [interrupt("first?"), interrupt("second?")]}
 
@@ -142,6 +147,7 @@ child = chain(None, work)
 holding = chain(None, hold, work)
 failing = chain(None, fail)
 asking = chain(None, ask)
+paying = chain(None, ask_to_pay)
 twice = chain(None, ask_twice)
 both = fan(None, ask_here, ask_there)
 waiting = chain(None, ask_for_a_while)
