@@ -327,7 +327,11 @@ class Worker:
             self._say(
                 f"Stopping: {len(self._jobs)} runs end their super-steps, for {self._settings.grace:g} s at most."
             )
-            await asyncio.wait(list(self._jobs), timeout=self._settings.grace)
+        over = time.monotonic() + self._settings.grace
+        while self._jobs and (left := over - time.monotonic()) > 0:
+            if self._ends:  # others may be waiting for the thread, or for a place that a limit gives
+                await self._exchange(takes=False)
+            await asyncio.wait(list(self._jobs), timeout=left, return_when=asyncio.FIRST_COMPLETED)
         if self._ends:
             await self._exchange(takes=False)
 

@@ -65,6 +65,12 @@ async def hold(state: State) -> State:
     return {}
 
 
+async def hold_there(state: State) -> State:
+    meet["there"].set()
+    await meet["go there"].wait()
+    return {}
+
+
 async def ask(state: State) -> State:
     did.append("ask")
     return {"seen": [interrupt("sure?")]}
@@ -145,6 +151,7 @@ impatient = chain(None, spawn_and_wait)
 mistaken = chain(None, wait_for_nobody)
 child = chain(None, work)
 holding = chain(None, hold, work)
+holding_there = chain(None, hold_there)
 failing = chain(None, fail)
 asking = chain(None, ask)
 paying = chain(None, ask_to_pay)
