@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 
 from superstep.checkpointer import current_step
@@ -141,6 +142,12 @@ async def wait_for_nobody(state: State) -> State:
     return {"seen": [await current_step().result("nobody")]}
 
 
+def _nested() -> Any:
+    """The graph that waits is a subgraph."""
+    builder = StateGraph(State).add_node("spawn", spawn).add_node("inner", chain(None, gather))
+    return builder.add_edge(START, "spawn").add_edge("spawn", "inner").add_edge("inner", END).compile()
+
+
 def lift(state: dict[str, Any], _before: str) -> dict[str, Any]:
     return {**state, "seen": ["lifted"]}
 
@@ -161,6 +168,7 @@ waiting = chain(None, ask_for_a_while)
 mixed = chain(None, spawn, wait_then_ask)
 mixed_too = chain(None, spawn, ask_then_wait)
 blocking = chain(None, spawn_sync, gather_sync)
+nested = _nested()
 gathering = chain(None, gather)
 answered = chain(None, ask, hold, work)
 lifted = transactional(chain(None, spawn, gather), name=f"{__name__}:lifted", version="2", migrate=lift)
