@@ -33,11 +33,16 @@ __all__ = [
     "entered_with",
     "expire",
     "finished_aside",
+    "given_up",
     "has_due",
+    "how_often_withdrawn",
     "is_encrypted",
+    "lifted",
     "questions",
     "settle",
     "spawn",
+    "stand_again",
+    "taken_back",
     "wake",
 ]
 
@@ -120,6 +125,17 @@ async def ask(
     return [row["id"] for row in await conn.fetch(sql["ended_of"], children)] if children else []
 
 
+async def stand_again(conn: Connection, schema: str, thread_id: str) -> list[str]:
+    """The questions that a thread was set back to are open again. As `ask`, the children that have ended already."""
+    sql = _sql(schema)
+    rows = await conn.fetch(sql["stand_again"], thread_id)
+    children = [row["child_id"] for row in rows if row["child_id"] is not None]
+    if not children:
+        return []
+    await conn.execute(sql["lock_children"], children)
+    return [row["id"] for row in await conn.fetch(sql["ended_of"], children)]
+
+
 async def wake(conn: Connection, schema: str, children: Collection[str]) -> int:
     """Have those run on that wait for these children: how many."""
     return int(await conn.fetchval(_sql(schema)["wake"], list(children)))
@@ -128,6 +144,11 @@ async def wake(conn: Connection, schema: str, children: Collection[str]) -> int:
 async def ended(conn: Connection, schema: str, run: UUID, thread_id: str, *, answered: bool) -> list[str]:
     """The children that end with a run, locked."""
     return [row["id"] for row in await conn.fetch(_sql(schema)["ended"], run, thread_id, answered)]
+
+
+async def taken_back(conn: Connection, schema: str, thread_id: str) -> list[str]:
+    """Children that had asked on a thread and whose input was taken back, locked."""
+    return [row["id"] for row in await conn.fetch(_sql(schema)["taken_back"], thread_id)]
 
 
 async def asks(conn: Connection, schema: str, run: UUID) -> None:
@@ -155,6 +176,11 @@ async def deleted(conn: Connection, schema: str) -> list[str]:
     return [row["id"] for row in await conn.fetch(_sql(schema)["deleted"])]
 
 
+async def given_up(conn: Connection, schema: str) -> list[str]:
+    """Children whose question nobody will answer, locked."""
+    return [row["id"] for row in await conn.fetch(_sql(schema)["given_up"])]
+
+
 async def expire(conn: Connection, schema: str) -> Sequence[asyncpg.Record]:
     """Questions whose time is over, each once."""
     return await conn.fetch(_sql(schema)["expire"])
@@ -177,9 +203,20 @@ async def delivers(
     return await conn.fetchrow(_sql(schema)["delivers"], thread_id, name, number, run)
 
 
+async def how_often_withdrawn(conn: Connection, schema: str, thread_id: str, number: int) -> int | None:
+    """How often the facts of a question had moved; `None` if its task has taken an answer and asks something else."""
+    found: int | None = await conn.fetchval(_sql(schema)["how_often_withdrawn"], thread_id, number)
+    return found
+
+
 async def entered_with(conn: Connection, schema: str, thread_id: str) -> asyncpg.Record | None:
     """The latest run of a thread that carried no answer."""
     return await conn.fetchrow(_sql(schema)["entered_with"], thread_id)
+
+
+async def lifted(conn: Connection, schema: str, thread_id: str, before: str, head: str) -> None:
+    """Have a thread that waits for children wait on after it was lifted."""
+    await conn.execute(_sql(schema)["lifted"], thread_id, before, head)
 
 
 async def is_encrypted(conn: AnyConnection, schema: str) -> bool:

@@ -93,9 +93,9 @@ WHERE q.closed OR (q.root_id, q.ns, q.checkpoint_id, q.task_id, q.nth)
       IS DISTINCT FROM (EXCLUDED.root_id, EXCLUDED.ns, EXCLUDED.checkpoint_id, EXCLUDED.task_id, EXCLUDED.nth)
 
 -- name: ended_of
--- Of these children those that have ended. Behind lock_children. $1 ids
-SELECT id FROM {schema}.child_run
-WHERE id = ANY ($1::text[]) AND state IN ('completed', 'failed', 'deleted')
+-- Of these children those that have ended, or are not there any more. Behind lock_children. $1 ids
+SELECT asked.id FROM unnest($1::text[]) AS asked (id) LEFT JOIN {schema}.child_run c ON c.id = asked.id
+WHERE c.id IS NULL OR c.state IN ('completed', 'failed', 'deleted')
 
 -- name: lock_children
 -- Before it is looked who has ended: whoever records an end has the row. $1 ids
@@ -126,13 +126,36 @@ WITH woken AS (
 )
 SELECT count(*) FROM woken
 
+-- name: left_behind
+-- Whether the question of a child c cannot be answered any more: its thread was entered with other input since.
+EXISTS (SELECT FROM (
+    SELECT i.metadata ->> 'run_id' AS run_id FROM {schema}.checkpoint i
+    WHERE i.thread_id = c.thread_id AND i.ns = '' AND i.metadata ->> 'source' = 'input'
+    ORDER BY i.checkpoint_id DESC LIMIT 1) latest WHERE latest.run_id IS DISTINCT FROM c.id::uuid::text)
+
 -- name: ended
--- The children that end with a run: that of the run itself, and if the run carried an answer, those of its thread that were
+-- The children that end with a run: that of the run itself, and if the run carried an answer, the one of its thread that was
 -- asking. Their identities. $1 run $2 thread $3 whether it carried an answer
-SELECT id FROM {schema}.child_run
-WHERE state IN ('open', 'asking')
-  AND (id = replace($1::uuid::text, '-', '') OR $3::boolean AND thread_id = $2 AND state = 'asking')
-ORDER BY id FOR UPDATE
+SELECT c.id FROM {schema}.child_run c
+WHERE c.state IN ('open', 'asking')
+  AND (c.id = replace($1::uuid::text, '-', '')
+       OR $3::boolean AND c.thread_id = $2 AND c.state = 'asking' AND NOT {left_behind})
+ORDER BY c.id FOR UPDATE
+
+-- name: taken_back
+-- Children that had asked on a thread, of which nothing is there any more: their input was taken back. $1 thread
+SELECT c.id FROM {schema}.child_run c
+WHERE c.thread_id = $1 AND c.state = 'asking' AND NOT EXISTS (
+    SELECT FROM {schema}.checkpoint k
+    WHERE k.thread_id = $1 AND k.metadata ->> 'run_id' IS NOT NULL AND k.metadata ->> 'run_id' = c.id::uuid::text)
+ORDER BY c.id FOR UPDATE
+
+-- name: stand_again
+-- Questions that a thread stands at once more, since the input that had left them behind was taken back. If their time was
+-- over meanwhile, nobody has answered for that. The children among them. $1 thread
+UPDATE {schema}.question q SET expired = false FROM {schema}.thread t
+WHERE q.thread_id = $1 AND t.thread_id = $1 AND q.root_id = t.head AND NOT q.closed
+RETURNING q.child_id
 
 -- name: asks
 -- The same when the run has stopped at a question. $1 run
@@ -148,7 +171,13 @@ FROM unnest($2::text[], $3::text[], $4::bytea[]) AS n (id, kind, outcome) WHERE 
 SELECT EXISTS (SELECT FROM {schema}.question WHERE NOT expired AND expires_at <= now())
     OR EXISTS (SELECT FROM {schema}.child_run WHERE state = 'deleting')
     OR EXISTS (SELECT FROM {schema}.child_run c JOIN {schema}.thread t USING (thread_id)
-               WHERE c.state = 'asking' AND t.status = 'completed')
+               WHERE c.state = 'asking' AND (t.status IN ('completed', 'cancelled') OR t.status = 'failed' AND {left_behind}))
+
+-- name: given_up
+-- Children whose question nobody will answer. Their identities.
+SELECT c.id FROM {schema}.child_run c JOIN {schema}.thread t USING (thread_id)
+WHERE c.state = 'asking' AND (t.status = 'cancelled' OR t.status IN ('completed', 'failed') AND {left_behind})
+ORDER BY c.id FOR UPDATE OF c
 
 -- name: finished_aside
 -- Children whose question was answered by somebody who is no worker, and whose thread has completed since: their run goes
@@ -156,7 +185,8 @@ SELECT EXISTS (SELECT FROM {schema}.question WHERE NOT expired AND expires_at <=
 WITH back AS (
     UPDATE {schema}.queued_run r SET state = 'queued', due_at = now(), ended_at = NULL
     FROM {schema}.child_run c JOIN {schema}.thread t USING (thread_id)
-    WHERE c.state = 'asking' AND t.status = 'completed' AND r.run_id = c.id::uuid AND r.state = 'interrupted'
+    WHERE c.state = 'asking' AND t.status = 'completed' AND NOT {left_behind}
+      AND r.run_id = c.id::uuid AND r.state = 'interrupted'
     RETURNING 1
 )
 SELECT count(*) FROM back
@@ -190,17 +220,35 @@ SELECT t.graph, t.worker_id IS NOT NULL OR EXISTS (
 FROM {schema}.thread t LEFT JOIN {schema}.question q ON q.thread_id = t.thread_id AND {open_question}
 WHERE t.thread_id = $1 ORDER BY q.number
 
+-- name: withdrawn
+-- How often a question q was withdrawn, with its task or with one that this runs in, since the facts had moved.
+(SELECT count(*) FROM {schema}.step_attempt a CROSS JOIN unnest(a.asked_again) AS x (task_id)
+ WHERE a.thread_id = q.thread_id
+   AND (a.ns = q.ns AND a.checkpoint_id = q.checkpoint_id AND x.task_id = q.task_id
+        OR a.ns = '' AND a.checkpoint_id = q.root_id AND position(':' || x.task_id IN q.ns) > 0))
+
+-- name: how_often_withdrawn
+-- No row: its task has taken an answer to it, and asks once more. $1 thread $2 number
+SELECT {withdrawn} FROM {schema}.question q WHERE q.thread_id = $1 AND q.number = $2
+
 -- name: delivers
 -- What has become of a question by the time at which an answer to it is delivered: whether it is open still, and whether
 -- this very run has entered its thread with an answer. No row: the thread is gone. $1 thread $2 name $3 number $4 run
 SELECT t.token, q.child_id, COALESCE(q.number = $3 AND {open_question}, false) AS open,
-       COALESCE(q.taken_by = $4, false) AS is_ours
+       COALESCE(q.taken_by = $4, false) AS is_ours, {withdrawn} AS withdrawn
 FROM {schema}.thread t LEFT JOIN {schema}.question q ON q.thread_id = t.thread_id AND q.name = $2
 WHERE t.thread_id = $1
 
 -- name: entered_with
--- What a thread was last run with that a worker ran. $1 thread
-SELECT run_id, kind, request FROM {schema}.queued_run WHERE thread_id = $1 AND question IS NULL ORDER BY nr DESC LIMIT 1
+-- What a thread was last run with that a worker ran, and not what waits to be run. $1 thread
+SELECT run_id, kind, request FROM {schema}.queued_run
+WHERE thread_id = $1 AND question IS NULL AND delivery > 0 ORDER BY nr DESC LIMIT 1
+
+-- name: lifted
+-- A thread that waits for children waits on: its head is made of the one that they were asked for at. $1 thread $2 that
+-- $3 the head
+UPDATE {schema}.question SET root_id = $3
+WHERE thread_id = $1 AND root_id = $2 AND child_id IS NOT NULL AND NOT closed
 
 -- name: is_encrypted
 SELECT EXISTS (SELECT FROM {schema}.encryption)

@@ -26,6 +26,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from superstep.checkpointer.children import queries as children
 from superstep.checkpointer.commit.queries import NewCheckpoint, put_outside
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.langgraph.codec import checkpoint_row, checkpoint_tuple
@@ -97,6 +98,7 @@ async def lift(database: Database, serde: SerializerProtocol, what: Lift) -> Non
             if await put_outside(conn, database.schema, new, None, continues=True):
                 name, structure = what.version.name, what.version.structure
                 await versions.stamp(conn, database.schema, what.thread_id, name, structure)
+                await children.lifted(conn, database.schema, what.thread_id, row["head"], new.checkpoint_id)
 
     await database.autocommit(store)
 

@@ -21,6 +21,10 @@ run is given out, and the run ends at once (`workers.worker`).
 *The child asks a human.* It has not ended. Who answers decides how it goes on: a worker (an answer that was sent),
 whose run then ends the child; or a program by itself, which says nothing of children. Workers look for threads of
 asking children that have completed that way, and put the child's run back, whose end is then recorded as any other.
+
+*Nobody will answer what the child asks.* Its thread was entered with other input, by another parent's child for
+instance, or given up, or what it was entered with is taken back. What the thread comes to is then not what this child
+has come to: it has failed. Workers look for the first two; taking back says so itself (`stands_again`).
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.effects.queue import Job, Queue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -41,7 +46,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.fleet.runs import Claimed
 
-__all__ = ["child_ends", "is_about_others"]
+__all__ = ["child_ends", "is_about_others", "settle", "stands_again"]
 
 
 class Over(Protocol):
@@ -66,15 +71,40 @@ async def child_ends(
     conn: Connection, database: Database, serde: SerializerProtocol | None, run: Over, state: str, outcome: Any
 ) -> None:
     """Record the end of the children that end with a run, and wake who waits for them. In its transaction."""
-    from superstep.checkpointer.langgraph.encryption import at
-
     schema = database.schema
     if state == "interrupted":
         await queries.asks(conn, schema, run.run_id)
         return
     children = await queries.ended(conn, schema, run.run_id, run.thread_id, answered=run.answer is not None)
+    await settle(conn, database, serde, children, state, outcome)
+
+
+async def stands_again(
+    conn: Connection, database: Database, serde: SerializerProtocol | None, thread_id: str, why: str
+) -> None:
+    """The latest input of a thread is taken back, in this transaction: children end with it, and questions are open."""
+    schema = database.schema
+    # Those that had asked: no run says that they have ended.
+    await settle(conn, database, serde, await queries.taken_back(conn, schema, thread_id), "failed", why)
+    ended = await queries.stand_again(conn, schema, thread_id)
+    if ended and await queries.wake(conn, schema, ended):
+        await Queue(database).put(conn, [Job(WAKE, b"")])
+
+
+async def settle(
+    conn: Connection,
+    database: Database,
+    serde: SerializerProtocol | None,
+    children: Sequence[str],
+    state: str,
+    outcome: Any,
+) -> None:
+    """Record that these children have ended, and wake who waits for them. In a READ COMMITTED transaction."""
+    from superstep.checkpointer.langgraph.encryption import at
+
     if not children or serde is None:
         return
+    schema = database.schema
     stored = [queries.Ended(each, *at(serde, OUTCOME, each).dumps_typed(outcome)) for each in children]
     await queries.settle(conn, schema, state, stored)
     await failpoints.hit("child.settled")

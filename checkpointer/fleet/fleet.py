@@ -46,7 +46,7 @@ from superstep.checkpointer.children.spawned import WAKE
 from superstep.checkpointer.effects.handlers import handler_of
 from superstep.checkpointer.effects.queue import Job, Queue
 from superstep.checkpointer.fleet import queries
-from superstep.checkpointer.fleet.ends import child_ends, is_about_others
+from superstep.checkpointer.fleet.ends import child_ends, is_about_others, stands_again
 from superstep.checkpointer.fleet.giving import exchange
 from superstep.checkpointer.fleet.orders import refuse_unusable
 from superstep.checkpointer.fleet.queries import Ended, NewRun, Wanted
@@ -283,6 +283,7 @@ class Fleet(Waiting):
             if await queries.ended(conn, schema, [Ended(run_id, delivery, "failed", said)]):
                 over = _Over(run_id, thread_id)
                 await child_ends(conn, self._database, self._serde, over, "failed", _ROLLED_BACK)
+        await stands_again(conn, self._database, self._serde, thread_id, _ROLLED_BACK)
 
     async def put_back(
         self, run: Claimed, delay: float = 0.0, error: str | None = None, *, failed: bool = False

@@ -104,9 +104,11 @@ UPDATE {schema}.thread SET token = DEFAULT, worker_id = NULL, running_since = NU
 WHERE thread_id = $1 AND worker_id = ANY ($2::uuid[])
 
 -- name: has_begun
--- Whether the input of a run is in its thread. $1 thread $2 run, as text
+-- Whether the input of a run is in its thread, or was there: a child that has asked comes back when it was answered, and its
+-- history may be deleted by then. $1 thread $2 run, as text
 SELECT EXISTS (SELECT FROM {schema}.checkpoint
                WHERE metadata ->> 'run_id' = $2 AND metadata ->> 'run_id' IS NOT NULL AND thread_id = $1)
+    OR EXISTS (SELECT FROM {schema}.child_run WHERE id = replace($2, '-', '') AND state <> 'open')
 
 -- name: renew
 -- Those of the runs that are this worker's still. They are locked in one order, as in `ended`: else the two might wait for

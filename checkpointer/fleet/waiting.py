@@ -29,6 +29,7 @@ from superstep.checkpointer.children import queries
 from superstep.checkpointer.children.spawned import OF_RUN, OTHERWISE, WAKE
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.effects.queue import Job, Queue
+from superstep.checkpointer.fleet.ends import settle
 from superstep.checkpointer.fleet.runs import Request
 from superstep.checkpointer.fleet.stored import dump_request, load_request
 from superstep.runtime.faults import ValueNotAuthentic
@@ -50,6 +51,8 @@ __all__ = ["Standing", "Waiting"]
 
 _log = logging.getLogger("superstep.worker")
 
+_GIVEN_UP = "Its question was not answered: its thread was given up, or has been entered with other input since."
+
 
 class Standing(NamedTuple):
     """How the question stands that a run carries an answer to.
@@ -58,11 +61,13 @@ class Standing(NamedTuple):
         token: the fencing token of the thread.
         is_open: it is open still.
         is_ours: this very run has entered the thread with the answer before.
+        withdrawn: how often it was withdrawn, since the facts had moved that it was asked on.
     """
 
     token: int
     is_open: bool
     is_ours: bool
+    withdrawn: int
 
 
 class Waiting:
@@ -81,7 +86,15 @@ class Waiting:
             lambda conn, schema: queries.delivers(conn, schema, run.thread_id, name, number, run.run_id)
         )
         await failpoints.hit("answer.looked_at")
-        return None if row is None else Standing(row["token"], row["open"], row["is_ours"])
+        return None if row is None else Standing(row["token"], row["open"], row["is_ours"], row["withdrawn"])
+
+    async def was_withdrawn(self, run: Claimed, before: int) -> bool:
+        """Whether the question of a run was withdrawn since it stood so: its answer has counted for nothing."""
+        number = run.question or 0
+        now = await self._autocommit(
+            lambda conn, schema: queries.how_often_withdrawn(conn, schema, run.thread_id, number)
+        )
+        return now is not None and now > before
 
     async def surroundings(self, run: Claimed, request: Request, serde: SerializerProtocol) -> Request:
         """The request of a run that carries an answer, with the config and context of the run that it goes on with."""
@@ -102,6 +115,7 @@ class Waiting:
             late = [row for row in await queries.expire(conn, schema) if row["open"] and row["graph"] is not None]
             for row in late:
                 await self._expire(conn, schema, row)
+            await settle(conn, self._database, self._serde, await queries.given_up(conn, schema), "failed", _GIVEN_UP)
             gone = await queries.deleted(conn, schema)
             woken = await queries.wake(conn, schema, gone) if gone else 0
             if await queries.finished_aside(conn, schema) or late or woken:

@@ -121,7 +121,9 @@ class Spawns:
         )
 
     async def _child(self, child: str) -> Any:
-        # Not in the step's snapshot: what has ended stays so, and a snapshot would be late.
+        # Not in the step's snapshot: what has ended stays so, and a snapshot would be late. But not before that is
+        # committed which the step has started from: it may have spawned the child.
+        await self._step.begun()
         schema, thread_id = self._database.schema, self._step.owner.trial_of or self._step.owner.thread_id
         return await self._database.autocommit(lambda conn: queries.child(conn, schema, thread_id, child))
 

@@ -284,6 +284,8 @@ class Attempts:
             raise changed  # what it goes on from is in the past
         self._lifted = True
         await self._saver.alift(self._thread_id, self._version, self._flow.migrate, take_over=self._takes_over)
+        if self._delivery is not None:  # the thread is another than when its question was looked at
+            self._delivery = self._delivery._replace(token=None)
         if isinstance(self.given, Command):
             rest = replace(self.given, resume=None)
             self.given = rest if rest.update or rest.goto else None

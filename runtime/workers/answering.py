@@ -13,7 +13,7 @@ from superstep.runtime.faults import AnswerRefused
 if TYPE_CHECKING:
     from superstep.checkpointer import Claimed, Request, TransactionalSaver
 
-__all__ = ["Entry", "entry"]
+__all__ = ["Entry", "entry", "unheard"]
 
 
 class Entry(NamedTuple):
@@ -22,12 +22,14 @@ class Entry(NamedTuple):
     Attributes:
         request: with what.
         begun: it has entered it before: it goes on from where it was left.
-        delivery: on what terms it takes the thread.
+        delivery: on what terms it takes the thread; by default as the run was given out.
+        withdrawn: how often its question was withdrawn before; `None` if that is not known.
     """
 
     request: Request
     begun: bool
-    delivery: Delivery
+    delivery: Delivery | None
+    withdrawn: int | None = None
 
 
 async def entry(
@@ -46,7 +48,7 @@ async def entry(
     if standing is not None and standing.is_open:
         resume: Command[Any] | None = None if run.answer == "child" else Command(resume={run.asked_as: request.input})
         terms = Delivery(run.run_id, run.delivery, standing.token, run.question)
-        return Entry(replace(around, input=resume), begun=False, delivery=terms)
+        return Entry(replace(around, input=resume), begun=False, delivery=terms, withdrawn=standing.withdrawn)
     if standing is not None and (standing.is_ours or begun):
         return Entry(around, begun=True, delivery=Delivery(run.run_id, run.delivery))
     if run.answer != "sent":
@@ -57,4 +59,16 @@ async def entry(
         f"See what the thread asks now with `runtime show`, and send another one.",
         thread=run.thread_id,
         interrupt=run.asked_as,
+    )
+
+
+async def unheard(saver: TransactionalSaver, run: Claimed, entered: Entry) -> str | None:
+    """After a run: why the answer that somebody has sent did not count, if the facts had moved meanwhile."""
+    if run.answer != "sent" or entered.withdrawn is None:
+        return None
+    if not await saver.fleet.was_withdrawn(run, entered.withdrawn):
+        return None
+    return (
+        f"AnswerRefused: The facts have moved that question {run.asked_as} of thread {run.thread_id!r} was asked on. "
+        f"The answer counts for none: the node has run again. See what the thread asks now with `runtime show`."
     )

@@ -21,7 +21,7 @@ from langgraph.runtime import RunControl
 
 from superstep.checkpointer import Again, End
 from superstep.runtime.faults import ConflictExhausted, DatabaseUnavailable, StaleRun, ThreadBusy
-from superstep.runtime.workers.answering import Entry, entry
+from superstep.runtime.workers.answering import Entry, entry, unheard
 from superstep.runtime.workers.perform import config_of, output_of, perform
 
 if TYPE_CHECKING:
@@ -239,18 +239,22 @@ class Worker:
         if len(run.left_by) >= self._settings.tries:
             raise _GivenUpError(f"{len(run.left_by)} workers have died at it, or gone silent.")
         begun = await fleet.begin(run)
-        saver, delivery = self._graphs.typed_saver(run.graph), None
-        request = fleet.request(run, saver.serde)
+        saver = self._graphs.typed_saver(run.graph)
+        entered = Entry(fleet.request(run, saver.serde), begun, None)
         if run.answer is not None:
-            entered = await entry(saver, run, request, begun=begun)
-            if not isinstance(entered, Entry):
-                said = None if entered is None else f"{type(entered).__name__}: {entered}"
-                return _Ended("completed" if entered is None else "failed", said, refused=True)
-            request, begun, delivery = entered
+            found = await entry(saver, run, entered.request, begun=begun)
+            if not isinstance(found, Entry):
+                said = None if found is None else f"{type(found).__name__}: {found}"
+                return _Ended("completed" if found is None else "failed", said, refused=True)
+            entered = found
+        request, begun, delivery, _ = entered
         async with self._graphs.flow(run.graph, config_of(run, request), request.context) as flow:
             state = await perform(flow, self._saver, run, request, job.control, begun=begun, delivery=delivery)
+            said = await unheard(saver, run, entered)
+            if said is not None and state == "interrupted":
+                return _Ended("failed", said, refused=True)
             tells = state == "completed" and (run.parent is not None or run.answer is not None)
-            return _Ended(state, values=await output_of(flow, run.thread_id) if tells else None)
+            return _Ended(state, said, values=await output_of(flow, run.thread_id) if tells else None)
 
     async def _record(
         self, run: Claimed, state: str, error: str | None = None, *, values: Any = None, refused: bool = False
@@ -323,7 +327,11 @@ class Worker:
             self._say(
                 f"Stopping: {len(self._jobs)} runs end their super-steps, for {self._settings.grace:g} s at most."
             )
-            await asyncio.wait(list(self._jobs), timeout=self._settings.grace)
+        over = time.monotonic() + self._settings.grace
+        while self._jobs and (left := over - time.monotonic()) > 0:
+            if self._ends:  # others may be waiting for the thread, or for a place that a limit gives
+                await self._exchange(takes=False)
+            await asyncio.wait(list(self._jobs), timeout=left, return_when=asyncio.FIRST_COMPLETED)
         if self._ends:
             await self._exchange(takes=False)
 

@@ -1,7 +1,12 @@
 -- Deleting, copying, pruning. `{schema}` is the quoted schema. Parameters are listed where the order is not
 -- obvious. Each is one round trip; those that write are single statements, hence atomic by themselves.
 
+-- name: awaited
+-- Whether a thread that stays waits for a child that one of the threads $1 has spawned.
+EXISTS (SELECT FROM {schema}.question q WHERE q.child_id = child_run.id AND NOT q.closed AND q.thread_id <> ALL ($1::text[]))
+
 -- name: delete_thread
+-- $1 threads
 WITH a AS (DELETE FROM {schema}.checkpoint WHERE thread_id = ANY ($1::text[])),
      b AS (DELETE FROM {schema}.channel_value WHERE thread_id = ANY ($1::text[])),
      c AS (DELETE FROM {schema}.task_write WHERE thread_id = ANY ($1::text[])),
@@ -20,8 +25,8 @@ WITH a AS (DELETE FROM {schema}.checkpoint WHERE thread_id = ANY ($1::text[])),
      m AS (UPDATE {schema}.child_run
            SET state = CASE WHEN state IN ('open', 'asking') THEN 'deleting' WHEN state = 'kept' THEN 'kept' ELSE 'deleted' END,
                kind = NULL, outcome = NULL
-           WHERE thread_id = ANY ($1::text[]) AND parent_id <> ALL ($1::text[])),
-     n AS (DELETE FROM {schema}.child_run WHERE parent_id = ANY ($1::text[]))
+           WHERE thread_id = ANY ($1::text[]) AND (parent_id <> ALL ($1::text[]) OR {awaited})),
+     n AS (DELETE FROM {schema}.child_run WHERE parent_id = ANY ($1::text[]) AND NOT {awaited})
 DELETE FROM {schema}.thread WHERE thread_id = ANY ($1::text[])
 
 -- name: lock_threads

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 
 from superstep.checkpointer import current_step
 from superstep.runtime.faults import ChildFailed, QuestionExpired
+from superstep.runtime.flow.transactional import transactional
 from tests.support.bank import BALANCE, DEBIT
 from tests.support.graphs import State, chain, fan
 
@@ -64,9 +66,20 @@ async def hold(state: State) -> State:
     return {}
 
 
+async def hold_there(state: State) -> State:
+    meet["there"].set()
+    await meet["go there"].wait()
+    return {}
+
+
 async def ask(state: State) -> State:
     did.append("ask")
     return {"seen": [interrupt("sure?")]}
+
+
+async def ask_to_pay(state: State) -> State:
+    balance = await current_step().fetchval(BALANCE, 1)
+    return {"seen": [interrupt(f"pay of {balance}?") if balance else "nothing to pay of"]}
 
 
 async def ask_twice(state: State) -> State:
@@ -129,17 +142,34 @@ async def wait_for_nobody(state: State) -> State:
     return {"seen": [await current_step().result("nobody")]}
 
 
+def _nested() -> Any:
+    """The graph that waits is a subgraph."""
+    builder = StateGraph(State).add_node("spawn", spawn).add_node("inner", chain(None, gather))
+    return builder.add_edge(START, "spawn").add_edge("spawn", "inner").add_edge("inner", END).compile()
+
+
+def lift(state: dict[str, Any], _before: str) -> dict[str, Any]:
+    return {**state, "seen": ["lifted"]}
+
+
 parent = chain(None, spawn, gather)
 middle = chain(None, spawn_below, gather_flat)
 impatient = chain(None, spawn_and_wait)
 mistaken = chain(None, wait_for_nobody)
 child = chain(None, work)
 holding = chain(None, hold, work)
+holding_there = chain(None, hold_there)
 failing = chain(None, fail)
 asking = chain(None, ask)
+paying = chain(None, ask_to_pay)
 twice = chain(None, ask_twice)
 both = fan(None, ask_here, ask_there)
 waiting = chain(None, ask_for_a_while)
 mixed = chain(None, spawn, wait_then_ask)
 mixed_too = chain(None, spawn, ask_then_wait)
 blocking = chain(None, spawn_sync, gather_sync)
+nested = _nested()
+gathering = chain(None, gather)
+answered = chain(None, ask, hold, work)
+lifted = transactional(chain(None, spawn, gather), name=f"{__name__}:lifted", version="2", migrate=lift)
+lifted_too = transactional(chain(None, ask), name=f"{__name__}:lifted_too", version="2", migrate=lift)

@@ -30,6 +30,7 @@ from superstep.runtime.workers.perform import perform
 from tests.runtime.workers import families
 from tests.runtime.workers.conftest import ended, working
 from tests.runtime.workers.test_children import completed, seen
+from tests.support.bank import Bank
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -127,6 +128,24 @@ async def test_an_answer_that_somebody_overtakes_is_refused_by_name(saver: Trans
         (run,) = await ended(saver)
     assert (run.state, (run.error or "").split(":")[0]) == ("failed", "AnswerRefused")
     assert await seen(saver, "t", "twice") == []
+
+
+@pytest.mark.parametrize("balance", [50, 0])
+async def test_an_answer_whose_facts_have_moved_is_listed(saver: TransactionalSaver, conn: Any, balance: int) -> None:
+    """Also if nothing is asked any more, and the thread has gone on."""
+    flow = await asked(saver, "paying")
+    await asend(conn, "t", "yes")
+    await Bank(saver).set(balance)
+    async with working(saver):
+        (run,) = await ended(saver)
+        assert (run.state, (run.error or "").split(":")[0]) == ("failed" if balance else "completed", "AnswerRefused")
+        if balance:
+            state = await flow.aget_state({"configurable": {"thread_id": "t"}})
+            assert [each.value for each in state.interrupts] == ["pay of 50?"]
+            await asend(conn, "t", "now")
+            _, run = await ended(saver, 2)
+            assert (run.state, run.error) == ("completed", None)
+    assert await seen(saver, "t", "paying") == ["now" if balance else "nothing to pay of"]
 
 
 async def test_somebody_answers_between_the_look_and_the_run(saver: TransactionalSaver, conn: Any) -> None:

@@ -201,6 +201,15 @@ async def test_synchronous_nodes(saver: TransactionalSaver) -> None:
     assert await seen(saver, "p", "blocking") == [["did 7"]]
 
 
+async def test_a_subgraph_that_waits(saver: TransactionalSaver) -> None:
+    families.meet["many"] = 2
+    async with working(saver):
+        await saver.fleet.submit(f"{FAMILIES}:nested", {"n": 1}, thread="p")
+        await completed(saver, "p")
+    assert await seen(saver, "p", "nested") == [["did 7"], ["did 8"]]
+    assert families.did.count("spawn") == 1
+
+
 async def test_a_named_thread_is_the_childs(saver: TransactionalSaver) -> None:
     families.meet["thread"] = "kid"
     async with working(saver):

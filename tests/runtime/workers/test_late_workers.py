@@ -165,9 +165,12 @@ async def test_one_that_is_rolled_back_does_not_come_back(saver: TransactionalSa
     async with working(saver):
         await saver.fleet.submit(f"{FLOWS}:waiting", {"n": 1}, thread="t")
         await flows.at["here"].wait()
-        flows.go["here"].set()
-        await flow.ainvoke({"n": 2}, {"configurable": {"thread_id": "t"}}, multitask_strategy="rollback")
+        call = asyncio.create_task(
+            flow.ainvoke({"n": 2}, {"configurable": {"thread_id": "t"}}, multitask_strategy="rollback")
+        )
         (done,) = await ended(saver)
+        flows.go["here"].set()
+        await call
         await saver.fleet.submit(f"{FLOWS}:flow", {"n": 3}, thread="other")
         await ended(saver, 2)
     assert (done.state, done.delivery) == ("failed", 1)
@@ -185,9 +188,12 @@ async def test_the_parent_of_one_that_is_rolled_back_is_told(
         await saver.fleet.submit(f"{families.__name__}:parent", {"n": 1}, thread="p")
         await families.meet["here"].wait()
         ((child,),) = families.spawned
-        families.meet["go here"].set()
-        await holding.ainvoke({"n": 2}, {"configurable": {"thread_id": child}}, multitask_strategy="rollback")
+        call = asyncio.create_task(
+            holding.ainvoke({"n": 2}, {"configurable": {"thread_id": child}}, multitask_strategy="rollback")
+        )
         await ended(saver, 3)
+        families.meet["go here"].set()
+        await call
     parent = transactional(families.parent.copy(update={"checkpointer": saver}))
     ((name, thread, reason),) = (await parent.aget_state({"configurable": {"thread_id": "p"}})).values["seen"]
     assert (name, thread) == ("ChildFailed", child)

@@ -16,7 +16,7 @@ from superstep.checkpointer.fleet.fleet import Fleet
 from superstep.checkpointer.fleet.schedules import Schedules
 from superstep.effects import handler
 from superstep.runtime.flow.transactional import transactional
-from tests.runtime.workers import flows
+from tests.runtime.workers import families, flows
 from tests.runtime.workers.conftest import FLOWS, ended, until, working
 from tests.support.bank import Bank
 from tests.support.effects import Received
@@ -154,6 +154,24 @@ async def test_a_worker_that_stops_lets_runs_commit_their_super_step_and_hands_o
         (run,) = await ended(saver)
     assert (run.state, run.delivery, flows.did.count("wait")) == ("completed", 2, 1)
     assert await Bank(saver).journal() == ["t 1"]
+
+
+async def test_what_ends_while_a_worker_stops_is_recorded_before_the_others_end(saver: TransactionalSaver) -> None:
+    families.reset()
+
+    async def is_recorded() -> bool:
+        return [run.state for run in await saver.fleet.runs(thread="quick")] == ["completed"]
+
+    async with working(saver, lease=60.0, grace=60.0) as stop:
+        await saver.fleet.submit(f"{families.__name__}:holding", {"n": 1}, thread="slow")
+        await saver.fleet.submit(f"{families.__name__}:holding_there", {"n": 1}, thread="quick")
+        await asyncio.gather(families.meet["here"].wait(), families.meet["there"].wait())
+        stop.set()
+        await asyncio.sleep(0.05)
+        families.meet["go there"].set()
+        await until(is_recorded)
+        families.meet["go here"].set()
+    assert [run.state for run in await saver.fleet.runs(thread="slow")] == ["queued"]
 
 
 async def test_what_has_not_ended_by_then_is_handed_on_as_it_is(saver: TransactionalSaver) -> None:
