@@ -76,7 +76,6 @@ if TYPE_CHECKING:
     from superstep.checkpointer.langgraph.control import AttemptControl, usable_effects
     from superstep.checkpointer.langgraph.going_back import go_only_to
     from superstep.checkpointer.langgraph.graph_version import GraphVersion, graph_version
-    from superstep.checkpointer.langgraph.ids import from_latest
     from superstep.checkpointer.langgraph.keys import (
         CACHE,
         CACHED_MARK,
@@ -84,6 +83,7 @@ if TYPE_CHECKING:
         Delivery,
         EarlierAttempt,
         RunOptions,
+        from_latest,
         is_marked,
         is_private_channel,
     )
@@ -187,7 +187,7 @@ _HOME = {
     "guarded_facts_stand": "threads.guards",
     "guarded_facts_stand_sync": "threads.guards",
     "go_only_to": "langgraph.going_back",
-    "from_latest": "langgraph.ids",
+    "from_latest": "langgraph.keys",
     "set_embedder": "collections.embedder",
     "Collections": "collections.catalog",
     "Collection": "collections.collection",

@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
-from superstep.checkpointer.langgraph.keys import CHECKPOINT_MAP
 from superstep.runtime.faults import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["checkpoint_of", "from_latest", "input_task", "namespace_of", "thread_of", "usable", "usable_thread"]
+__all__ = ["checkpoint_of", "input_task", "namespace_of", "thread_of", "usable", "usable_thread"]
 
 _INPUT = "__input__"
 _THREAD = "The thread id"
-_CHECKPOINT = "checkpoint_id"
 _SHOWN = 200  # characters of an id in a message
 
 
@@ -35,7 +33,7 @@ def usable_thread(thread_id: Any) -> str:
 
 def checkpoint_of(conf: Mapping[str, Any]) -> str | None:
     """The checkpoint that a config is about, if it names one. See `usable`."""
-    named = conf.get(_CHECKPOINT)
+    named = conf.get("checkpoint_id")
     return named if named is None else usable(named, "The checkpoint id")
 
 
@@ -73,9 +71,3 @@ def usable(value: Any, what: str) -> str:
             f"{what} {text[:_SHOWN]!r} has half of a surrogate pair, which is no character. Choose another one."
         ) from None
     return text
-
-
-def from_latest(config: dict[str, Any]) -> dict[str, Any]:
-    """The config of a call that goes on from what its thread has stored last, whatever checkpoint it was given."""
-    place = {key: value for key, value in config["configurable"].items() if key not in (_CHECKPOINT, CHECKPOINT_MAP)}
-    return {**config, "configurable": place}

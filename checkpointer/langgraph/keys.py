@@ -46,6 +46,7 @@ __all__ = [
     "EarlierAttempt",
     "RunOptions",
     "by_namespace",
+    "from_latest",
     "is_marked",
     "is_private_channel",
     "is_output",
@@ -209,3 +210,11 @@ def unmark(writes: Collection[tuple[str, Any]]) -> tuple[str | None, list[tuple[
     if mark is not None and not failed and not any(channel not in _ABOUT_CONTROL for channel, _ in clean):
         clean.append((NO_WRITES, None))
     return mark, clean
+
+
+def from_latest(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a call that goes on from what its thread has stored last, whatever checkpoint it was given."""
+    place = {
+        key: value for key, value in config["configurable"].items() if key not in ("checkpoint_id", CHECKPOINT_MAP)
+    }
+    return {**config, "configurable": place}
