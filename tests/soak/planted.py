@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-__all__ = ["PLANTED"]
+__all__ = ["PLANTED", "edit"]
 
 
 def _writes_commit_apart(patch: pytest.MonkeyPatch) -> None:
@@ -31,13 +31,14 @@ def _writes_commit_apart(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nobody_is_fenced(patch: pytest.MonkeyPatch) -> None:
-    _edit(patch, running, "claim", "SET token = DEFAULT, graph", "SET graph")
+    edit(patch, running, "claim", "SET token = DEFAULT, graph", "SET graph")
     for name in ("put_root", "put_roots"):
-        _edit(patch, committing, name, "head IS NOT DISTINCT FROM $23", "($23::text IS NULL OR true)")
-        _edit(patch, committing, name, "t.head IS NOT DISTINCT FROM g.head", "true")
+        edit(patch, committing, name, "head IS NOT DISTINCT FROM $23", "($23::text IS NULL OR true)")
+        edit(patch, committing, name, "t.head IS NOT DISTINCT FROM g.head", "true")
 
 
-def _edit(patch: pytest.MonkeyPatch, module: Any, name: str, old: str, new: str) -> None:
+def edit(patch: pytest.MonkeyPatch, module: Any, name: str, old: str, new: str) -> None:
+    """Have a module send one of its statements with `new` for `old`."""
     statements = module._sql
 
     def edited(schema: str) -> dict[str, str]:

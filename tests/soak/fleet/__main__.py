@@ -1,6 +1,6 @@
 """The rounds of workers that are killed, in full: part of `make soak`. 1 if one of them found something.
 
-python -m tests.soak.fleet [effects] [runs] [--seed N] [--small]
+python -m tests.soak.fleet [effects] [runs] [--seed N] [--small] [--planted "nobody stands in line"]
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from superstep.checkpointer.embedded import EmbeddedServer, stop
 from tests.crash.world import Nursery
 from tests.soak.database import own_database
 from tests.soak.fleet.plan import FleetPlan
+from tests.soak.fleet.planted import PLANTED
 from tests.soak.fleet.round import FleetRound
 
 __all__ = ["FULL", "SMALL", "main", "own_nursery"]
@@ -37,6 +38,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="effects, runs, or both if none is named")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--planted", choices=PLANTED, help="a defect, which the round must find")
     given = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="superstep-soak-"))
     root.chmod(0o755)  # run by root, the server is another user
@@ -49,14 +51,14 @@ def main() -> int:
         stack.callback(forks.close)
         for plan in SMALL if given.small else FULL:
             if not given.names or plan.name in given.names:
-                found += _tell(replace(plan, seed=given.seed), server, forks)
+                found += _tell(replace(plan, seed=given.seed), server, forks, given.planted)
     return found > 0
 
 
-def _tell(plan: FleetPlan, server: EmbeddedServer, forks: Nursery) -> int:
+def _tell(plan: FleetPlan, server: EmbeddedServer, forks: Nursery, planted: str | None) -> int:
     folder = Path(tempfile.mkdtemp(prefix=f"superstep-soak-{plan.name}-"))
     with own_database(server) as url:
-        tally = asyncio.run(FleetRound(plan, url, folder, forks).run())
+        tally = asyncio.run(FleetRound(plan, url, folder, forks, planted).run())
     print(f"{plan.name} (seed {plan.seed}): {tally}", flush=True)
     if tally.problems:
         print("\n".join((*tally.problems, f"what its processes wrote: {folder}")), flush=True)

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.crash.world import Nursery
-    from tests.soak.fleet.plan import FleetPlan
+    from tests.soak.fleet.plan import FleetPlan, Kill
     from tests.soak.fork import Forked
 
 __all__ = ["FleetRound", "FleetTally"]
@@ -88,10 +88,11 @@ class FleetRound:
         url: of an empty database with the tables of the saver and of the queue.
         folder: for what the processes write.
         nursery: forks them.
+        planted: a defect, for tests of the tests.
     """
 
-    def __init__(self, plan: FleetPlan, url: str, folder: Path, nursery: Nursery) -> None:
-        self.plan, self.url, self.folder = plan, url, folder
+    def __init__(self, plan: FleetPlan, url: str, folder: Path, nursery: Nursery, planted: str | None = None) -> None:
+        self.plan, self.url, self.folder, self._planted = plan, url, folder, planted
         self.tally = FleetTally()
         self._forks = Forks(nursery, folder)
         self._receiver = Receiver()
@@ -152,17 +153,17 @@ class FleetRound:
         while not self._over:
             kill = None if self._is_done else self.plan.kill(len(self._books))
             self._books.append(self.folder / f"book {len(self._books)}")
-            job = FleetJob(self.url, str(self._books[-1]), self._receiver.url)
-            worker = self._forks.start(job, at=kill.at if kill else None)
+            job = FleetJob(self.url, str(self._books[-1]), self._receiver.url, self._planted)
+            stops = kill is not None and kill.asleep > 0
+            number = signal.SIGSTOP if stops else signal.SIGKILL
+            worker = self._forks.start(job, at=kill.at if kill else None, number=number)
             if kill is None:
                 while not self._over and not worker.ended.done():  # noqa: ASYNC110 - other processes
                     await asyncio.sleep(_LOOK)
                 worker.send(signal.SIGTERM)
+                how = ""
             else:
-                while not self._has_begun(worker) and not worker.ended.done():  # noqa: ASYNC110 - other processes
-                    await asyncio.sleep(_LOOK)
-                await asyncio.wait([worker.ended], timeout=kill.after)
-                how = "at a moment" if worker.send(signal.SIGKILL) else f"at {str(kill.at).partition(':')[0]}"
+                how = await self._end(worker, kill)
             code = await worker.ends(_PATIENCE)
             if code == -signal.SIGKILL and kill is not None:
                 self.tally.kills[how] += 1
@@ -170,6 +171,23 @@ class FleetRound:
             elif code:
                 self.tally.problems.append(f"a worker ended with {code}: {worker.said}")
                 self._over = True
+
+    async def _end(self, worker: Forked, kill: Kill) -> str:
+        """Let its fate have it: how it ended."""
+        while not self._has_begun(worker) and not worker.ended.done():  # noqa: ASYNC110 - other processes
+            await asyncio.sleep(_LOOK)
+        with suppress(TimeoutError):
+            await worker.ends_or_stops(kill.after)
+        place = str(kill.at).partition(":")[0]
+        if not kill.asleep:
+            return "at a moment" if worker.send(signal.SIGKILL) else f"at {place}"
+        how = f"stopped at {place}" if worker.stopped.is_set() else "stopped at a moment"
+        worker.send(signal.SIGSTOP)
+        await asyncio.sleep(kill.asleep)
+        worker.send(signal.SIGCONT)
+        await asyncio.wait([worker.ended], timeout=kill.moment)
+        worker.send(signal.SIGKILL)
+        return how
 
     def _has_begun(self, worker: Forked) -> bool:
         """Whether it has said so."""
