@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from superstep.checkpointer.database.pauses import GRACE
+from superstep.checkpointer.database.pauses import BRIEF
 
 if TYPE_CHECKING:
     from superstep.checkpointer.database.database import Database
@@ -23,14 +23,14 @@ class Rest:
         self._connections = database.connections
         self._holder = holder
         self._timer: asyncio.TimerHandle | None = None
-        self._since: tuple[str, float] | None = None  # after which statement, and when
+        self._since: tuple[str, float, float] | None = None  # after which statement, when, and the CPU used by then
 
     def begin(self, after: str, began: float, *, briefly: bool = False) -> bool:
         """The holder rests after this statement, in a transaction that began then: whether it may keep it.
 
         `briefly`: it is in the way of others while it does, and its commit is better off in a transaction of its own.
         """
-        self._since = after, time.monotonic()
+        self._since = after, time.monotonic(), time.process_time()
         connections = self._connections
         soon = connections.pauses.is_short(after)
         if connections.hold_idle == 0 or connections.is_pressing or (connections.wanted and not soon):
@@ -38,7 +38,7 @@ class Rest:
         connections.idle(self._holder, for_a_moment=soon)
         seconds = min(connections.hold_idle, began + connections.hold_max - time.monotonic())
         if briefly and connections.hold_idle != float("inf"):
-            seconds = min(seconds, GRACE)
+            seconds = min(seconds, BRIEF)
         if seconds != float("inf"):
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(seconds, self._database.home.spawn, self._holder.release)
@@ -49,8 +49,8 @@ class Rest:
         if self._since is not None:
             self.stop()
             self._connections.busy(self._holder)
-            after, since = self._since
-            self._connections.pauses.note(after, time.monotonic() - since)
+            after, since, used = self._since
+            self._connections.pauses.note(after, time.monotonic() - since, time.process_time() - used)
             self._since = None
 
     def stop(self) -> None:

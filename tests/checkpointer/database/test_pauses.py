@@ -22,6 +22,18 @@ def test_the_latest_pauses_count_most(seconds: list[float], short: bool) -> None
     assert pauses.is_short("SELECT 1") is short
 
 
+@pytest.mark.parametrize(
+    ("seconds", "busy", "short"),
+    [(0.05, 0.045, True), (0.05, 0.03, False), (0.05, 0.2, True), (0.07, 0.07, True), (0.1, 0.1, False)],
+)
+def test_what_the_process_computes_meanwhile_does_not_count_unless_it_takes_long(
+    seconds: float, busy: float, short: bool
+) -> None:
+    pauses = Pauses()
+    pauses.note("SELECT 1", seconds, busy)
+    assert pauses.is_short("SELECT 1") is short
+
+
 def test_statements_that_were_not_sent_for_long_are_forgotten() -> None:
     pauses = Pauses()
     for at in range(2000):
