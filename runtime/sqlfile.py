@@ -2,7 +2,7 @@
 
 A statement starts at `-- name: x`; comment lines are dropped, so they cost nothing on the wire. `{schema}` is filled in
 with the quoted schema, and `{x}` with the text of statement `x`, which may be a mere part of others; nothing else is
-ever put into SQL text.
+ever put into it.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def statements(text: str, schema: str) -> dict[str, str]:
     """The statements of a file's text. `schema` is unquoted."""
     pieces = _NAME.split(text)
     raw = {name: _strip(body) for name, body in zip(pieces[1::2], pieces[2::2], strict=True)}
-    fillings = {**raw, "schema": quote_identifier(schema)}
+    quoted = quote_identifier(schema)
 
     def fill(sql: str) -> str:
-        return _HOLE.sub(lambda hole: fillings[hole.group(1)], sql)
+        return _HOLE.sub(lambda hole: quoted if hole.group(1) == "schema" else fill(raw[hole.group(1)]), sql)
 
-    return {name: fill(fill(sql)) for name, sql in raw.items()}
+    return {name: fill(sql) for name, sql in raw.items()}
 
 
 def _strip(body: str) -> str:

@@ -46,12 +46,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from superstep.checkpointer.commit import sharing
+from superstep.checkpointer.commit.carrying import TryApart, load_of
 from superstep.checkpointer.commit.given_up import given_up, store_apart, tries
 from superstep.checkpointer.commit.landed import landed
 from superstep.checkpointer.commit.order import CommitOrder, Turn
-from superstep.checkpointer.commit.queries import NewCheckpoint, Put, checkpoint_exists, put_as_owner, put_outside
+from superstep.checkpointer.commit.queries import NewCheckpoint
+from superstep.checkpointer.commit.recording import record_of
 from superstep.checkpointer.commit.staged_writes import apply_staged
-from superstep.checkpointer.commit.step_record import CommitKind, step_record
+from superstep.checkpointer.commit.storing import Storing
 from superstep.checkpointer.commit.task_results import note_callers
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.database.errors import (
@@ -66,26 +68,23 @@ from superstep.checkpointer.database.errors import (
     is_short_of_locks,
 )
 from superstep.checkpointer.database.retry import retry
-from superstep.checkpointer.langgraph.codec import WriteRows
-from superstep.checkpointer.langgraph.encryption import Where, stats_column
+from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.step.callers import Callers
-from superstep.checkpointer.step.costs import Costs
 from superstep.checkpointer.step.drift import before_commit
-from superstep.checkpointer.threads.ownership import moved_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from superstep.checkpointer.commit.carrying import Load
     from superstep.checkpointer.commit.group import Group
+    from superstep.checkpointer.commit.step_record import CommitKind
     from superstep.checkpointer.langgraph.codec import CheckpointRow
     from superstep.checkpointer.step.callers import Moved
     from superstep.checkpointer.step.ports import Caller
     from superstep.checkpointer.step.read_set import Effect
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.threads.pending_writes import Batch
-    from superstep.checkpointer.threads.queries.provenance import Kept
     from superstep.checkpointer.threads.run import Run
-    from superstep.runtime.faults import StaleRun
 
 __all__ = ["Barrier"]
 
@@ -109,6 +108,7 @@ class Barrier:
         shares: it may commit in one transaction with others.
         is_shared: it did so in the latest try: what went wrong may be another one's fault.
         resolved: conflicts that reducers of the graph's channels have resolved in it.
+        apart: its one staged write does not go along with the checkpoint: together, the database has rejected them.
     """
 
     run: Run
@@ -125,6 +125,7 @@ class Barrier:
     shares: bool = True
     is_shared: bool = False
     resolved: int = 0
+    apart: bool = False
 
     @property
     def is_one_statement(self) -> bool:
@@ -219,10 +220,10 @@ class Barrier:
         await failpoints.hit("commit.before_commit")
         record = self._record(step, "direct", step.effects() if step is not None else [])
         kept = self.run.provenance.committing_alone(self._at) if self.ends_step else []
-        put = self._put(record, batch, kept)
+        put = self._storing.put(record, batch, kept)
         if self.group is not None and put is not None and self.ns == "" and not kept:
             if not await self.group.store(put):
-                raise self._not_owned()
+                raise self._storing.not_owned()
             return
 
         callers = Callers(self.run, self.ns)
@@ -233,7 +234,7 @@ class Barrier:
                 callers.refuse_drifted(step.costs.attempts if step is not None else 1)
                 self.noted = callers.to_note()
                 await note_callers(self.run, conn, self.noted)
-                await self._insert(conn, record, batch, kept)
+                await self._storing.insert(conn, record, batch, kept)
             await failpoints.hit("commit.committed")
 
         await self.run.database.autocommit(insert)
@@ -272,10 +273,11 @@ class Barrier:
             if not again:
                 raise ended_early(error) or error
             step.collided = step.collided or refused
-            step.costs.repairs += 1
+            together, self.apart = isinstance(error, TryApart), self.apart or isinstance(error, TryApart)
+            step.costs.repairs += not together
             if not left:
                 raise given_up(error, self.checkpoint_id, step, lost=lost)
-            if not lost:
+            if not (lost or together):
                 await turn.aborted()
 
         return await retry(
@@ -291,7 +293,7 @@ class Barrier:
             else:
                 await shared.commit(self.run.database.connections)
         kind: CommitKind = "direct" if step.snapshot.is_held or not step.has_reads else "replay"
-        conn = await step.pin(for_commit=True)
+        conn = await step.pin(None if turn.is_contended else (), for_commit=True)
         await failpoints.hit("commit.begun")
         if step.tasks.have_writes and (on_uncommitted := await step.callers.on_uncommitted(step.snapshot, conn)):
             await step.callers.must_lead(on_uncommitted, await step.snapshot.roll_back(), step.costs.attempts)
@@ -307,22 +309,35 @@ class Barrier:
     ) -> Moved:
         """Everything that is written, and COMMIT, in the transaction in which everything that was read holds."""
         await failpoints.hit("commit.validated")
-        await step.snapshot.begin_writes()
         effects = step.effects()
-        await apply_staged(conn, step, effects)
+        load = self._load(step, effects)
+        await step.snapshot.begin_writes(goes_along=load is not None)
+        if load is None:
+            await apply_staged(conn, step, effects)
         wrote = step.tasks.have_writes
         callers = await step.callers.after_writes(conn) if wrote and step.callers.have_read else []
         self.noted = step.callers.to_note(callers)
         await note_callers(self.run, conn, self.noted)
         kept = await self.run.provenance.committing(conn, self._at, effects, written=wrote)
         await failpoints.hit("commit.staged")
-        if await self._insert(conn, self._record(step, kind, effects), batch, kept):
+        record = self._record(step, kind, effects)
+        storing = self._storing
+        if await (
+            storing.insert(conn, record, batch, kept) if load is None else storing.carry(step, load, record, batch)
+        ):
             await self._finish(step, effects, turn)
         else:
             # An earlier COMMIT of ours, whose answer was lost, has landed meanwhile. What was just applied in this
             # transaction is the second time: roll it back.
             await step.snapshot.lost()
         return callers
+
+    def _load(self, step: SuperStep, effects: Sequence[Effect]) -> Load | None:
+        """The staged write that goes along with the checkpoint."""
+        run = self.run
+        if self.apart or self.ns or step.collided or run.token is None or run.provenance.is_kept:
+            return None
+        return load_of(effects, run.database)
 
     def _refuse_drift(self, step: SuperStep) -> None:
         self.run.refuse_poisoned()
@@ -348,50 +363,19 @@ class Barrier:
                 raise
             # Lost, refused at COMMIT, or what came after it failed: the checkpoint tells.
             await step.snapshot.lost(e)
-            if not await landed(self.run.database, self._new):
+            if not await landed(self.run.database, self._storing.new):
                 raise
         await failpoints.hit("commit.committed")
 
     # -- the checkpoint ------------------------------------------------------------------------------------------
 
     @property
-    def _new(self) -> NewCheckpoint:
-        return NewCheckpoint(self.run.thread_id, self.ns, self.checkpoint_id, self.parent_id, self.row)
-
-    async def _insert(self, conn: Connection, record: str | None, batch: Batch | None, kept: Sequence[Kept]) -> bool:
-        """The checkpoint with its values and writes; false if it is there already.
-
-        Raises:
-            StaleRun: the run does not own the thread any more.
-        """
-        schema = self.run.database.schema
-        put = self._put(record, batch, kept)
-        if put is None:
-            stored = await put_outside(conn, schema, self._new, record, continues=self.continues)
-        else:
-            stored = await put_as_owner(conn, schema, put)
-        if stored:
-            return True
-        if await checkpoint_exists(conn, schema, self._new):
-            return False
-        raise self._not_owned()
-
-    def _put(self, record: str | None, batch: Batch | None, kept: Sequence[Kept]) -> Put | None:
-        """The checkpoint as a run stores it; `None` if this is no run."""
-        if self.run.token is None:
-            return None
-        writes = WriteRows.merged(result.rows for result in (batch.results if batch is not None else ()))
-        root = self.run.provenance.root(self._at) if kept else ""
-        return Put(self._new, record, writes, self.run.token, self.run.head, kept, root)
-
-    def _not_owned(self) -> StaleRun:
-        return self.run.stale() if self.run.token is not None else moved_on(self.run.thread_id, self.parent_id)
+    def _storing(self) -> Storing:
+        new = NewCheckpoint(self.run.thread_id, self.ns, self.checkpoint_id, self.parent_id, self.row)
+        return Storing(self.run, new, continues=self.continues)
 
     def _record(self, step: SuperStep | None, kind: CommitKind, effects: Sequence[Effect]) -> str | None:
         if not (self.ends_step and self.nodes):  # LangGraph's own step that only distributes the input has no nodes
             return None
-        costs = Costs() if step is None else step.costs
-        ms = self.run.namespaces[self.ns].ms_since_last() if step is None else step.elapsed_ms()
-        resolved = self.resolved + (0 if step is None else step.reductions.resolved)
-        record = step_record(self.nodes, costs, effects, commit=kind, ms=ms, key=self.run.digest_key, resolved=resolved)
-        return stats_column(self.run.serde, record, Where(self.run.thread_id, self.ns, self.checkpoint_id))
+        where = Where(self.run.thread_id, self.ns, self.checkpoint_id)
+        return record_of(self.run, where, step, effects, self.nodes, commit=kind, resolved=self.resolved)

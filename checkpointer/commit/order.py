@@ -70,6 +70,11 @@ class Turn:
             self._has = False
             self._order.release()
 
+    @property
+    def is_contended(self) -> bool:
+        """See `CommitOrder`."""
+        return self._order.is_contended
+
     async def aborted(self) -> None:
         """Another transaction got in the way: this one waits for those before it. With no connection in hand."""
         self._order.tried(aborted=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from superstep.checkpointer.database.arrays import number_array, text_array
 from superstep.checkpointer.langgraph.codec import WriteRows
+from superstep.checkpointer.step.tokens import with_parameters_from
 from superstep.runtime.sqlfile import beside
 
 if TYPE_CHECKING:
@@ -18,11 +20,13 @@ if TYPE_CHECKING:
     from superstep.checkpointer.threads.queries.provenance import Kept
 
 __all__ = [
+    "Carried",
     "NewCheckpoint",
     "Put",
     "checkpoint_exists",
     "fence",
     "fence_latest",
+    "put_after",
     "put_as_owner",
     "put_outside",
     "put_roots",
@@ -93,6 +97,30 @@ async def put_as_owner(conn: Connection, schema: str, put: Put) -> bool:
     else:
         sql = _sql(schema)["put_nested"]
     return await conn.fetchval(sql, *parameters) is not None
+
+
+class Carried(NamedTuple):
+    """What became of a checkpoint, and how many rows the write in front of it has touched."""
+
+    rows: int
+    stored: bool
+
+
+async def put_after(conn: Connection, schema: str, put: Put, write: str, args: Sequence[Any]) -> Carried:
+    """As `put_as_owner`, for the root namespace and with nothing `kept`, behind a write.
+
+    The write is INSERT, UPDATE or DELETE without RETURNING, and one that the database is known to accept: no other text
+    may be part of a larger one.
+    """
+    parameters = [*put.new.parameters(put.stats, put.writes), put.token, put.head]
+    ((rows, stored, _),) = await conn.fetch(_put_after(schema, write, len(parameters)), *parameters, *args)
+    return Carried(rows, stored)
+
+
+@lru_cache(maxsize=256)
+def _put_after(schema: str, write: str, parameters: int) -> str:
+    part = with_parameters_from(write, parameters)
+    return f"WITH staged AS (\n{part}\nRETURNING 1), {_sql(schema)['put_root_after']}"
 
 
 def _columns_of_kept(kept: Sequence[Kept]) -> Iterator[list[Any]]:

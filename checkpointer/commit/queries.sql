@@ -30,9 +30,9 @@ ON CONFLICT (thread_id) DO UPDATE
                                    WHERE thread_id = $1 AND ns = $2 AND checkpoint_id > COALESCE($4, ''))
 RETURNING thread_id
 
--- name: put
--- A checkpoint, its new channel values and the writes of its tasks that are not stored yet; nothing at all without the
--- commit right `own`, which stands in front of it in each of the three statements below.
+-- name: put_rows
+-- The new channel values of a checkpoint, and the writes of its tasks that are not stored yet; nothing at all without the
+-- commit right `own`, which stands in front of it in each of the statements below.
 -- $1 thread $2 ns $3 id $4 parent $5 kind $6 payload $7 channels $8 versions $9 metadata $10 stats
 -- $11-$15 new channel values (channel, version, kind, value, base)  $16-$21 writes (task, idx, path, channel, kind, value)
 vals AS (
@@ -48,6 +48,9 @@ vals AS (
     ON CONFLICT (thread_id, ns, checkpoint_id, task_id, idx) DO UPDATE
         SET task_path = EXCLUDED.task_path, channel = EXCLUDED.channel, kind = EXCLUDED.kind, value = EXCLUDED.value
 )
+
+-- name: put_checkpoint
+-- The checkpoint itself, likewise.
 INSERT INTO {schema}.checkpoint
     (thread_id, ns, checkpoint_id, parent_id, kind, payload, channels, versions, metadata, stats)
 SELECT $1, $2, $3, $4, $5, $6, $7::text::text[], $8::text::text[], $9::text::jsonb, $10::text::jsonb FROM own
@@ -56,9 +59,23 @@ ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE
         versions = EXCLUDED.versions, metadata = EXCLUDED.metadata
 RETURNING 1
 
+-- name: put
+{put_rows}
+{put_checkpoint}
+
 -- name: put_root
 WITH own AS ({own_root}),
 {put}
+
+-- name: put_root_after
+-- As `put_root`, behind a write of a node, the part `staged` in front of it: which is counted first, and so done first.
+-- The transaction holds locks from here on: a process that is paused now must not keep others out for ever.
+own AS ({own_root}),
+{put_rows}, stored AS (
+{put_checkpoint}
+)
+SELECT (SELECT count(*) FROM staged), EXISTS (SELECT FROM stored),
+       set_config('idle_in_transaction_session_timeout', '60s', true)
 
 -- name: put_nested
 WITH own AS ({own_nested}),

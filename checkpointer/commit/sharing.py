@@ -3,7 +3,7 @@
 Those of outermost graphs: a caller of a subgraph may drift meanwhile.
 
 Nobody goes on in a transaction in which a statement was staged that is no INSERT, UPDATE, DELETE or MERGE: what it sets
-is meant for that super-step.
+is meant for that super-step. Nor in one without the subtransaction that the next one's begins in place of.
 
 Nor in a database with deferrable constraints or triggers. What is deferred runs at COMMIT, and would see the writes of
 those that came after: an audit would log their balances, and a reference that points nowhere be accepted because a
@@ -35,7 +35,7 @@ def may_share(step: SuperStep) -> bool:
 async def may_hand_on(step: SuperStep, effects: Sequence[Effect], turn: Turn) -> bool:
     """Whether another one may go on in its transaction, and waits for its turn."""
     snapshot = step.snapshot
-    if not turn.may_hand_on(snapshot.began, snapshot.members):
+    if not snapshot.protection.is_on or not turn.may_hand_on(snapshot.began, snapshot.members):
         return False
     if not all(staged.writes_rows for effect in effects for staged in effect.staged):
         return False

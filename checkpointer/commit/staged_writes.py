@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from superstep.checkpointer.commit.carrying import note_applied
 from superstep.checkpointer.commit.spawning import no_queue, spawn
 from superstep.checkpointer.database.errors import (
     DRIVER_ERRORS,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.step.read_set import Effect, Staged
     from superstep.checkpointer.step.superstep import SuperStep
 
-__all__ = ["MismatchedRows", "SiblingConflict", "apply_staged"]
+__all__ = ["MismatchedRows", "SiblingConflict", "apply_staged", "check_rows"]
 
 _OWN = Reduction | Emission | Spawning  # what is not sent as it was staged
 
@@ -203,15 +204,26 @@ async def _apply(conn: Connection, step: SuperStep, effect: Effect, alike: Seque
             sqlstate=getattr(e, "sqlstate", None) if isinstance(e, asyncpg.PostgresError) else None,
         ) from e
     await step.snapshot.check_open(staged.sql)
-    touched = int(status.rsplit(" ", 1)[-1]) if status[-1:].isdigit() else 0
-    if staged.expect_rows is not None and touched != staged.expect_rows:
-        # What it had read may hold, and yet not be what its write finds: it takes turns on all of it.
-        step.contended((step.tasks[effect.task_id], read) for read in effect.reads)
-        await step.reject(effect)
-        raise MismatchedRows(
-            f"A write staged by {effect.node!r} was to touch {staged.expect_rows} row(s) and touched {touched}. "
-            f"Nothing was written; {effect.node!r} must decide again on what is there now. "
-            f"Statement: {short(staged.sql)}",
-            tasks=[effect.node],
-            attempts=step.costs.attempts,
-        )
+    if len(alike) == 1:
+        note_applied(staged, step.owner.database)
+        await check_rows(step, effect, staged, int(status.rsplit(" ", 1)[-1]) if status[-1:].isdigit() else 0)
+
+
+async def check_rows(step: SuperStep, effect: Effect, staged: Staged, touched: int) -> None:
+    """A staged write has touched so many rows, in the committing transaction.
+
+    Raises:
+        MismatchedRows: it was to touch others. The transaction is rolled back, its task's result taken back.
+    """
+    if staged.expect_rows is None or touched == staged.expect_rows:
+        return
+    # What it had read may hold, and yet not be what its write finds: it takes turns on all of it.
+    step.contended((step.tasks[effect.task_id], read) for read in effect.reads)
+    await step.reject(effect)
+    raise MismatchedRows(
+        f"A write staged by {effect.node!r} was to touch {staged.expect_rows} row(s) and touched {touched}. "
+        f"Nothing was written; {effect.node!r} must decide again on what is there now. "
+        f"Statement: {short(staged.sql)}",
+        tasks=[effect.node],
+        attempts=step.costs.attempts,
+    )

@@ -38,7 +38,7 @@ __all__ = ["Database"]
 T = TypeVar("T")
 
 _TRIES = 12
-_APART = 1024
+_STATEMENTS = 1024
 
 
 class Database:
@@ -50,6 +50,8 @@ class Database:
         home: the event loop that everything here happens on.
         outage: how long the server has been away.
         apart: reads that have to be asked by themselves, see `step.together`.
+        harmless: reads that the database has answered where they could not write, see `step.protection`.
+        carries: staged writes that may go along with a checkpoint, see `commit.carrying`.
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class Database:
         )
         self.home = HomeLoop()
         self.outage = Outage()
-        self.apart = Recent(_APART)
+        self.apart = Recent(_STATEMENTS)
+        self.harmless = Recent(_STATEMENTS)
+        self.carries = Recent(_STATEMENTS)
 
     async def autocommit(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run single statements on a connection, again if it breaks. `work` must bear being repeated.

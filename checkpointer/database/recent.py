@@ -23,3 +23,7 @@ class Recent:
         self._texts.move_to_end(text)
         if len(self._texts) > self._most:
             self._texts.popitem(last=False)
+
+    def discard(self, text: str) -> None:
+        """Forget it, if it is there."""
+        self._texts.pop(text, None)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.recent import Recent
     from superstep.checkpointer.step.read_set import Read, Staged
     from superstep.checkpointer.step.task import Task
+    from superstep.checkpointer.step.view import View
 
     Log = Iterable[tuple[Task, Sequence[Read], Sequence[Staged]]]
 
@@ -41,8 +42,12 @@ class Transaction(Asks, Protocol):
     def members(self) -> int:
         """Super-steps in it."""
 
-    async def look(self, view: Sequence[Staged]) -> None:
-        """Have these staged writes applied, and no others."""
+    async def cover(self, statements: Iterable[str]) -> None:
+        """Before these are read: see to it that they cannot write."""
+
+    @property
+    def view(self) -> View:
+        """Staged writes that are applied in it."""
 
     async def ask(self, sql: str, args: Sequence[Any], view: Sequence[Staged] = ()) -> Answer:
         """What the database says to a read."""
@@ -100,7 +105,8 @@ class Replay:
         new = {key: read for _, reads, view in log for read in reads if (key := key_of(read, view)) not in self._seen}
         if len(new) < 2:
             return
-        await self._transaction.look(())
+        await self._transaction.cover(read.sql for read in new.values())
+        await self._transaction.view.show(())
         if await all_hold(self._transaction, list(new.values()), self._apart):
             self._seen.update({key: Answer(read.digest) for key, read in new.items()})
 

@@ -5,8 +5,9 @@ transaction was given back (`Connections`), the next `pin` opens another and fir
 that come back the same make the newer snapshot indistinguishable from the older one, for every task (snapshot
 extension, as in the LSA and TL2 software transactional memories). Tasks whose rows differ have drifted.
 
-*Reads cannot write.* Reads run in a subtransaction that is read-only (`subtransaction`); ROLLBACK TO it ends that,
-keeps the snapshot, and also repairs the transaction after a read the database rejected.
+*Reads cannot write.* Reads run in a subtransaction that is read-only (`subtransaction`), unless they are known to do no
+harm (`protection`); ROLLBACK TO it ends that, keeps the snapshot, and also repairs the transaction after a read the
+database rejected.
 
 *Several super-steps may commit in one transaction* (`shared`). The next one adopts it, and begins a subtransaction of
 its own. If it rolls back, those before it are committed, once the server has said that this subtransaction has begun.
@@ -31,31 +32,28 @@ from superstep.checkpointer.database.errors import (
     cut,
     ended_transaction,
     is_closed,
-    is_lost,
-    is_serialization_failure,
     is_unusable,
 )
 from superstep.checkpointer.step.answers import Answer, rejected, returned
 from superstep.checkpointer.step.leftovers import Leftovers
+from superstep.checkpointer.step.protection import Protection
 from superstep.checkpointer.step.replay import Replay
 from superstep.checkpointer.step.rest import Rest
 from superstep.checkpointer.step.shared import SharedTransaction
 from superstep.checkpointer.step.snapshot_state import ALLOWED, SnapshotState, leaves_bare
 from superstep.checkpointer.step.staged_statement import execute_alike, execute_staged
 from superstep.checkpointer.step.subtransaction import (
+    LIMIT,
     MEND,
     NEXT,
-    OPEN,
-    PROTECTED,
     ROLLED_BACK,
-    UNPROTECTED,
-    WRITES,
 )
 from superstep.checkpointer.step.transitions import illegal_transition
-from superstep.runtime.faults import RuntimeFault, StatementRefused
+from superstep.checkpointer.step.view import View
+from superstep.runtime.faults import StatementRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from superstep.checkpointer.database.database import Database
     from superstep.checkpointer.shared.reductions import Reductions
@@ -92,7 +90,9 @@ class Snapshot:
         self._connections = database.connections
         self._rest = Rest(database, self)
         self._reductions = reductions
-        self._view: Sequence[Staged] = ()  # staged writes that are applied at the moment, for reads on top of them
+        at_once = database.connections.hold_idle < LIMIT
+        self.protection = Protection(database.harmless, at_once=at_once)
+        self.view = View(self, reductions)
         self._leftovers = Leftovers()
 
     @property
@@ -110,13 +110,17 @@ class Snapshot:
         # What the server knows of conflicts with a transaction gets holes once thousands have committed beside it.
         return time.monotonic() - self.began >= self._connections.hold_max
 
-    async def pin(self, log: Log, others: Log = ()) -> list[Task]:
+    async def pin(
+        self, log: Log, others: Log = (), more: Iterable[str] | None = None, *, for_commit: bool = False
+    ) -> list[Task]:
         """Make the snapshot OPEN, if a whole log holds in it.
 
         Args:
             log: reads that were made in this snapshot, by task, with the staged writes that those marked `after` were
                 made on top of. Replayed if a transaction has to be opened.
             others: reads that were made elsewhere. Replayed in any case, unless this transaction has read the same.
+            more: see `Protection.begin`.
+            for_commit: see there.
 
         Returns:
             The tasks for which the log says something else now. With any, the snapshot is BARE: results are taken back
@@ -124,7 +128,7 @@ class Snapshot:
         """
         self._rest.end()
         if self.state is SnapshotState.DIRTY:
-            await self.mend()
+            await (self.mend() if self.protection.is_on else self.roll_back())
         if self.state is SnapshotState.CLOSED:
             self.conn = await self._connections.acquire()
             self._become(SnapshotState.BARE)
@@ -132,8 +136,9 @@ class Snapshot:
             if self._is_open and self._is_old:
                 await self.roll_back()
             if self.state is SnapshotState.BARE:
-                await self._open(self.connection)
-                moved = await self.replay.run([*log, *others])
+                log = [*log, *others]
+                await self._open(self.connection, self.protection.begin(log, more, for_commit=for_commit))
+                moved = await self.replay.run(log)
             else:
                 moved = await self.replay.run(others)
             if moved:
@@ -151,7 +156,8 @@ class Snapshot:
             args: its arguments.
             view: staged writes to read on top of: applied for the read, and never kept.
         """
-        await self.look(view)
+        await self.cover((sql,))
+        await self.view.show(view)
         try:
             rows = await self.fetch(sql, args)
         except StatementRefused:
@@ -160,9 +166,11 @@ class Snapshot:
             answer = rejected(sql, e)
             if answer is None:
                 raise
+            self.protection.refuse_to_mend(sql)
             await self.mend()
             self.asks_again = self.asks_again or answer.of_catalog
             return answer
+        self.protection.answered(sql)
         self._leftovers.note_read(sql, args)
         return await returned(sql, rows)
 
@@ -183,11 +191,15 @@ class Snapshot:
         try:
             rows = await conn.fetch(sql, *args)
         except BaseException:
-            if self.state is SnapshotState.OPEN:
-                self._become(SnapshotState.DIRTY)  # the subtransaction of the reads is aborted
+            self.spoil()
             raise
         await self.check_open(sql)
         return rows
+
+    def spoil(self) -> None:
+        """A statement has failed: the subtransaction of the reads is aborted, or all."""
+        if self.state is SnapshotState.OPEN:
+            self._become(SnapshotState.DIRTY)
 
     async def check_open(self, sql: str) -> None:
         """After a statement of the user's: the transaction is still there. The server said so with its answer.
@@ -203,10 +215,17 @@ class Snapshot:
         await self._connections.discard(conn)
         raise ended_transaction(sql)
 
-    async def begin_writes(self) -> None:
-        """Leave the subtransaction of the reads, for the commit's writes: their snapshot stays."""
-        await self.connection.execute(WRITES)
-        self._look_at_nothing()
+    async def cover(self, statements: Iterable[str]) -> None:
+        """Before these are read: see to it that they cannot write, unless they are known not to."""
+        await self.protection.cover(self.connection, statements)
+
+    async def begin_writes(self, *, goes_along: bool = False) -> None:
+        """Leave the subtransaction of the reads, for the commit's writes: their snapshot stays.
+
+        `goes_along`: all is written by one statement, which limits the time that its locks are held for.
+        """
+        await self.protection.begin_writes(self.connection, goes_along=goes_along)
+        self.view.clear()
 
     async def rest(self, after: str, *, briefly: bool = False) -> None:
         """After this read: keep the transaction for a while, unless a task waits for its connection."""
@@ -276,14 +295,18 @@ class Snapshot:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    async def _open(self, conn: Connection) -> None:
+    async def _open(self, conn: Connection, begin: str) -> None:
         self.replay.clear()
         self._leftovers.begin()
-        self._look_at_nothing()
+        self.view.clear()
         self.began = time.monotonic() if self._shared is None else self._shared.began
         self._become(SnapshotState.OPEN)  # at once: a call that is cancelled may have begun it all the same
         try:
-            await conn.execute(OPEN if self._shared is None else NEXT)
+            if self._shared is None:
+                await conn.execute(begin)
+            else:
+                self.protection.begun()
+                await conn.execute(NEXT)
         except BaseException as e:
             if self._shared is not None:  # whose subtransaction it is now is not known: none may be committed
                 self._settle(e)
@@ -291,49 +314,22 @@ class Snapshot:
             raise
         await failpoints.hit("step.pinned")
 
-    async def look(self, view: Sequence[Staged]) -> None:
-        """Have these staged writes applied, and no others, for reads on top of them.
-
-        A write that the database rejects leaves its reads without: the commit will reject it by name.
-        """
-        if list(map(id, view)) == list(map(id, self._view)):
-            return
-        if self._view:
-            await self.mend()
-        if not view:
-            return
-        conn, self._view = self.connection, tuple(view)
-        try:
-            await conn.execute(UNPROTECTED)
-            for staged in view:
-                await self.execute_staged(staged)
-                await self.check_open(staged.sql)
-            await conn.execute(PROTECTED)
-        except StatementRefused:
-            raise
-        except BaseException as e:
-            self._become(SnapshotState.DIRTY)
-            self._look_at_nothing()
-            rejected = isinstance(e, asyncpg.PostgresError | RuntimeFault)
-            if not rejected or is_serialization_failure(e) or is_lost(e, conn):
-                raise
-            await self.mend()
-
     async def mend(self) -> None:
-        """Go on after a statement that failed, or take staged writes back that reads were made on top of."""
+        """Go on after a statement that failed, or take staged writes back that reads were made on top of.
+
+        Raises:
+            ReadAgain: one has failed without protection.
+        """
         if self.state is SnapshotState.OPEN:  # with writes of a view in it
+            if not self.protection.is_on:
+                return  # without: nothing was set or written
             self._become(SnapshotState.DIRTY)
+        self.protection.refuse_to_mend()
         conn = self.connection
         await conn.execute(MEND)
         await self._leftovers.set_again(conn)
-        self._look_at_nothing()
+        self.view.clear()
         self._become(SnapshotState.OPEN)
-
-    def _look_at_nothing(self) -> None:
-        """No staged writes are applied any more."""
-        self._view = ()
-        if self._reductions is not None:
-            self._reductions.clear()
 
     async def _give_back(self) -> None:
         if self.state is SnapshotState.CLOSED:

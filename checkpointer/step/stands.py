@@ -57,7 +57,7 @@ async def _stand_together(step: SuperStep, attempt: Attempt, facts: Sequence[Rea
 
     async def once() -> bool:
         step.check(attempt)
-        await step.pin()
+        await step.pin([fact.sql for fact in facts])
         step.check(attempt)
         return not await step.snapshot.replay.run([(of_the_plan, facts, ())])
 

@@ -237,7 +237,7 @@ class SuperStep:
 
         async def once() -> Answer:
             self.check(attempt)  # it may have ended while this waited: nothing is opened then
-            await self.pin()
+            await self.pin(None if view else (sql,))
             self.check(attempt)
             return await self.snapshot.ask(sql, args, view)
 
@@ -305,17 +305,20 @@ class SuperStep:
         """
         await self.owner.begun(self.ns, self.checkpoint_id)
 
-    async def pin(self, *, for_commit: bool = False) -> Connection:
+    async def pin(self, more: Collection[str] | None = None, *, for_commit: bool = False) -> Connection:
         """The connection with the step's open, validated transaction. Call with the snapshot's lock held.
 
         Tasks whose facts have changed drift on the way. For a commit, what callers have read is validated too.
+
+        `more`: what is read next, if it is known. See `Protection.begin`.
 
         Raises:
             Drift: facts of a caller have changed.
         """
         if for_commit and self.snapshot.asks_again:
             await self.snapshot.lost()
-        while moved := await self.snapshot.pin(self._log(), self._others() if for_commit else ()):
+        others = self._others if for_commit else tuple
+        while moved := await self.snapshot.pin(self._log(), others(), more, for_commit=for_commit):
             try:
                 await self._all_drift(moved, self.snapshot.connection)
             except BaseException as e:

@@ -49,7 +49,7 @@ def by_hand(executor: Any) -> Any:
     return reads_again
 
 
-@pytest.mark.parametrize(("executor", "more"), [(only_says, 0), (draws, 1)])
+@pytest.mark.parametrize(("executor", "more"), [(only_says, 0), (draws, 2)])
 async def test_a_guard_costs_what_reading_again_does(
     executor: Any,
     more: int,
@@ -59,7 +59,8 @@ async def test_a_guard_costs_what_reading_again_does(
 ) -> None:
     """What the plan rests on is stored with its checkpoint. A node that writes reads once more, after its writes.
 
-    Its own writes are no move of the plan for a guard to come.
+    Its own writes are no move of the plan for a guard to come. So they cannot go along with the checkpoint, which has
+    what that read says.
     """
     log = Log()
     async with logged_saver(database_url, log) as saver:

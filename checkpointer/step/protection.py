@@ -1,0 +1,118 @@
+"""Whether the reads of a snapshot can write: the read-only subtransaction that they run in, and when it is left out.
+
+A SELECT may call functions that write, by its own text, by a view, by a policy of row-level security. So reads run in
+a subtransaction that is read-only, where the database refuses that. It costs a round trip of every commit, and work of
+the server. It is left out where nothing of the kind is to be expected: if all that is asked in the transaction are
+plain scans (`statements.scanned`: names, operators, and functions known to return one value) that the database has
+answered before, in this process, when they could not write.
+
+What is given up by that: a function behind a view or a policy that did not write the first time, and does so later, is
+not refused then. What it writes is part of the super-step's transaction, and is there if and only if that commits.
+
+A transaction that is not protected is over with the first statement that the database rejects. Then all is read again
+in a protected one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from superstep.checkpointer.step.statements import scanned
+from superstep.checkpointer.step.subtransaction import BARE, LIMITED, OPEN, PROTECTION, WRITES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from superstep.checkpointer.database.errors import Connection
+    from superstep.checkpointer.database.recent import Recent
+    from superstep.checkpointer.step.read_set import Read
+
+    Log = Iterable[tuple[Any, Sequence[Read], Any]]  # as that of `replay`
+
+__all__ = ["Protection", "ReadAgain"]
+
+
+class ReadAgain(asyncpg.SerializationError):
+    """A transaction without protection is over. As with others of this class, it succeeds when it is run again."""
+
+
+class Protection:
+    """Of one snapshot, in one transaction after the other.
+
+    Args:
+        harmless: statements that the database has answered where they could not write; shared by all snapshots.
+        at_once: a transaction may have its end from its beginning: it never rests for that long.
+
+    Attributes:
+        is_on: the subtransaction is there, or has been left by `begin_writes` and can be rolled back to.
+    """
+
+    def __init__(self, harmless: Recent, *, at_once: bool) -> None:
+        self.is_on = False
+        self._at_once = at_once
+        self._harmless = harmless
+        self._always = False
+        self._limited = False  # the transaction has an end if its process is paused
+
+    def begin(self, log: Log, more: Iterable[str] | None, *, for_commit: bool) -> str:
+        """What begins a transaction.
+
+        Args:
+            log: what is read in it again.
+            more: what is read in it after that; `None` if it is not known, or if others are to go on in it.
+            for_commit: nothing more, and writes follow.
+        """
+        self._limited = for_commit or self._at_once
+        self.is_on = more is None or not self._can_do_without(more) or not self._can_do_without(_statements(log))
+        if self.is_on:
+            return OPEN
+        return f"{BARE}; {LIMITED}" if self._limited else BARE
+
+    def begun(self) -> None:
+        """Another text has begun the transaction, with the subtransaction."""
+        self.is_on, self._limited = True, False
+
+    async def cover(self, conn: Connection, statements: Iterable[str]) -> None:
+        """Before these are read."""
+        if not self.is_on and not self._can_do_without(statements):
+            await self.turn_on(conn)
+
+    async def turn_on(self, conn: Connection) -> None:
+        """From here on."""
+        if not self.is_on:
+            self.is_on = True  # at once: if it fails, so has the transaction
+            await conn.execute(PROTECTION)
+
+    def answered(self, sql: str) -> None:
+        """The database has answered this statement."""
+        if self.is_on and sql not in self._harmless and _may_be_harmless(sql):
+            self._harmless.add(sql)
+
+    def refuse_to_mend(self, sql: str = "") -> None:
+        """Raise `ReadAgain` if the transaction cannot be repaired; this statement was rejected, if it is known."""
+        if not self.is_on:
+            self._always = True
+            self._harmless.discard(sql)
+            raise ReadAgain("a read without protection failed: it is made again with it")
+
+    async def begin_writes(self, conn: Connection, *, goes_along: bool) -> None:
+        """Let what follows write. See `Snapshot.begin_writes`."""
+        if self.is_on:
+            await conn.execute(WRITES)
+        elif not (self._limited or goes_along):
+            await conn.execute(LIMITED)
+
+    def _can_do_without(self, statements: Iterable[str | None]) -> bool:
+        return not self._always and all(sql is not None and sql in self._harmless for sql in statements)
+
+
+def _statements(log: Log) -> Iterator[str | None]:
+    """Those of a log; none in place of one that is made on top of writes."""
+    return (None if read.after else read.sql for _, reads, _ in log for read in reads)
+
+
+def _may_be_harmless(sql: str) -> bool:
+    words = scanned(sql)
+    return words is not None and "for" not in words  # such as FOR UPDATE, which takes locks
