@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Protection", "ReadAgain"]
 
+_WRITE = frozenset({"for", "insert", "update", "delete", "merge", "into"})  # FOR UPDATE and its like take locks
+
 
 class ReadAgain(asyncpg.SerializationError):
     """A transaction without protection is over. As with others of this class, it succeeds when it is run again."""
@@ -115,4 +117,4 @@ def _statements(log: Log) -> Iterator[str | None]:
 
 def _may_be_harmless(sql: str) -> bool:
     words = scanned(sql)
-    return words is not None and "for" not in words  # such as FOR UPDATE, which takes locks
+    return words is not None and words.isdisjoint(_WRITE)

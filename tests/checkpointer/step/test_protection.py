@@ -1,0 +1,190 @@
+"""Reads without the read-only subtransaction: which may do without, and what happens if one fails there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from superstep.checkpointer import TransactionalSaver, current_step
+from superstep.checkpointer.database.recent import Recent
+from superstep.checkpointer.step.protection import Protection, ReadAgain
+from superstep.checkpointer.step.subtransaction import BARE, LIMITED, OPEN
+from superstep.runtime.faults import ReadFailed, ReadRefused
+from tests.support.bank import BALANCE, SET
+from tests.support.graphs import chain
+from tests.support.statements import Log, logged_saver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_core.runnables import RunnableConfig
+
+    from tests.support.bank import Bank
+
+HARMLESS = "SELECT balance FROM account WHERE id = $1"
+SHARE = "SELECT 100 / balance FROM account WHERE id = $1"
+
+
+def begins(sent: list[str]) -> list[str]:
+    return [each for each in sent if each.startswith("BEGIN")]
+
+
+@pytest.mark.parametrize(
+    ("sql", "harmless"),
+    [
+        (HARMLESS, True),
+        ("SELECT count(*), max(balance) FROM account JOIN journal ON true", True),
+        ("WITH rich AS (SELECT * FROM account WHERE balance > 1) SELECT * FROM rich", True),
+        ("SELECT nextval('s')", False),
+        ("SELECT my_function(balance) FROM account", False),
+        ("SELECT public.max(balance) FROM account", False),
+        ("SELECT balance FROM account WHERE id = $1 FOR UPDATE", False),
+        ("SELECT balance FROM account FOR KEY SHARE", False),
+        ("WITH gone AS (DELETE FROM account RETURNING id) SELECT * FROM gone", False),
+        ("SELECT balance INTO x FROM account", False),
+        ("SELECT set_config('a.b', '1', true)", False),
+        ("SHOW search_path", False),
+    ],
+)
+def test_only_plain_scans_are_taken_to_be_harmless(sql: str, harmless: bool) -> None:
+    known = Recent(10)
+    protection = Protection(known, at_once=False)
+    assert protection.begin([], [sql], for_commit=False) == OPEN
+    protection.answered(sql)
+    assert (sql in known) is harmless
+    assert protection.begin([], [sql], for_commit=False) == (BARE if harmless else OPEN)
+
+
+def test_what_is_answered_without_protection_says_nothing() -> None:
+    known = Recent(10)
+    known.add(HARMLESS)
+    protection = Protection(known, at_once=True)
+    assert protection.begin([], [HARMLESS], for_commit=False) == f"{BARE}; {LIMITED}"
+    protection.answered(SHARE)
+    assert SHARE not in known
+
+
+def test_what_failed_without_protection_is_not_taken_to_be_harmless_any_more() -> None:
+    known = Recent(10)
+    known.add(HARMLESS)
+    protection = Protection(known, at_once=False)
+    protection.begin([], [HARMLESS], for_commit=True)
+    with pytest.raises(ReadAgain):
+        protection.refuse_to_mend(HARMLESS)
+    assert HARMLESS not in known
+    assert protection.begin([], [], for_commit=True) == OPEN, "and this snapshot is protected from now on"
+    protection.refuse_to_mend(HARMLESS)
+
+
+async def test_a_text_is_protected_the_first_time(database_url: str, new_thread: Callable[[], RunnableConfig]) -> None:
+    async def node(state: Any) -> Any:
+        step = current_step()
+        balance = await step.fetchval(BALANCE, 1)
+        step.stage(SET, balance - 1, 1, expect_rows=1)
+        return {"n": balance}
+
+    log = Log()
+    async with logged_saver(database_url, log) as saver:
+        flow = chain(saver, node)
+        first = await log.during(flow.ainvoke({}, new_thread()))
+        second = await log.during(flow.ainvoke({}, new_thread()))
+        third = await log.during(flow.ainvoke({}, new_thread()))
+    assert [OPEN in sent for sent in (first, second)] == [True, False]
+    assert begins(second) == [f"{BARE}; {LIMITED}"]
+    sent = third[third.index(f"{BARE}; {LIMITED}") :]
+    assert sent[1] == BALANCE
+    assert sent[2].startswith("WITH staged AS")
+    assert sent[3].startswith("COMMIT")
+
+
+@pytest.mark.parametrize("hold_idle", [0, 0.25, "forever"])
+async def test_a_read_that_is_rejected_without_protection_is_a_fact_all_the_same(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    runs = 0
+
+    async def node(state: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        step = current_step()
+        seen: list[Any] = [await step.fetchval(BALANCE, 2)]
+        try:
+            seen.append(await step.fetchval(SHARE, 1))
+        except ReadFailed as e:
+            seen.append(e.sqlstate)
+        seen.append(await step.fetchval(BALANCE, 3))
+        step.stage(SET, 7, 4, expect_rows=1)
+        return {"seen": seen}
+
+    flow = chain(saver, node)
+    assert (await flow.ainvoke({"seen": []}, new_thread()))["seen"] == [100, 1, 100]
+    await bank.set(0)
+    assert (await flow.ainvoke({"seen": []}, new_thread()))["seen"] == [100, "22012", 100]
+    assert SHARE not in saver.database.harmless
+    await bank.set(100)
+    assert (await flow.ainvoke({"seen": []}, new_thread()))["seen"] == [100, 1, 100]
+    assert SHARE in saver.database.harmless
+    assert runs == 3
+
+
+async def test_a_table_that_is_altered_is_read_anew(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    async def node(state: Any) -> Any:
+        (row,) = await current_step().fetch("SELECT * FROM account WHERE id = $1", 1)
+        return {"seen": [sorted(dict(row))]}
+
+    flow = chain(saver, node)
+    for _ in range(2):
+        await flow.ainvoke({"seen": []}, new_thread())
+    await bank.do("ALTER TABLE account ADD COLUMN remark text")
+    assert (await flow.ainvoke({"seen": []}, new_thread()))["seen"] == [["balance", "id", "note", "remark"]]
+
+
+async def test_what_a_view_begins_to_write_is_part_of_the_super_step_or_refused(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    """See `protection`: what is given up. It is there once, with all else, and not if the super-step fails."""
+    await bank.do("CREATE VIEW seen AS SELECT balance FROM account WHERE id = 1")
+    fails = False
+
+    async def node(state: Any) -> Any:
+        balance = await current_step().fetchval("SELECT balance FROM seen")
+        if fails:
+            raise ZeroDivisionError
+        return {"n": balance}
+
+    flow = chain(saver, node)
+    for _ in range(2):
+        await flow.ainvoke({}, new_thread())
+    await bank.do(
+        "CREATE FUNCTION noted(n int) RETURNS int LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO journal (line) VALUES ('seen'); RETURN n; END $$"
+    )
+    await bank.do("CREATE OR REPLACE VIEW seen AS SELECT noted(balance) AS balance FROM account WHERE id = 1")
+    fails = True
+    with pytest.raises(ZeroDivisionError):
+        await flow.ainvoke({}, new_thread())
+    assert await bank.journal() == []
+    fails = False
+    assert (await flow.ainvoke({}, new_thread()))["n"] == 100
+    assert await bank.journal() == ["seen"]
+
+
+async def test_one_that_writes_the_first_time_is_refused_each_time(
+    saver: TransactionalSaver, bank: Bank, new_thread: Callable[[], RunnableConfig]
+) -> None:
+    await bank.do(
+        "CREATE FUNCTION noted(n int) RETURNS int LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO journal (line) VALUES ('seen'); RETURN n; END $$"
+    )
+    await bank.do("CREATE VIEW seen AS SELECT noted(balance) AS balance FROM account WHERE id = 1")
+
+    async def node(state: Any) -> Any:
+        await current_step().fetchval("SELECT balance FROM seen")
+
+    for _ in range(3):
+        with pytest.raises(ReadRefused):
+            await chain(saver, node).ainvoke({}, new_thread())
+    assert await bank.journal() == []
