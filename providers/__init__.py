@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from superstep.providers.chat.chat_model import chat_model
     from superstep.providers.chat.model import RoutedChatModel
-    from superstep.providers.chat.registry import configure, current_service
+    from superstep.providers.chat.registry import close_service, configure, current_catalog, current_service
     from superstep.providers.embeddings import Embedder, embedder
     from superstep.providers.offline import OfflineChatModel, OfflineReply, OfflineRequest, OfflineRules, ToolCall
     from superstep.providers.records.call_record import record_of
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "chat.chat_model": ("chat_model",),
     "chat.model": ("RoutedChatModel",),
-    "chat.registry": ("configure", "current_service"),
+    "chat.registry": ("close_service", "configure", "current_catalog", "current_service"),
     "embeddings": ("Embedder", "embedder"),
     "offline": ("OfflineChatModel", "OfflineReply", "OfflineRequest", "OfflineRules", "ToolCall"),
     "records.call_record": ("record_of",),
@@ -53,7 +53,9 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "chat_model",
+    "close_service",
     "configure",
+    "current_catalog",
     "current_service",
     "embedder",
     "record_of",

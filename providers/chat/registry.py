@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from superstep.providers.catalog.model import Catalog
     from superstep.providers.chat.service import Service
 
-__all__ = ["configure", "configure_by_default", "current_service"]
+__all__ = ["close_service", "configure", "configure_by_default", "current_catalog", "current_service"]
 
 
 class _ServiceRegistry:
@@ -66,18 +66,43 @@ def current_service() -> Service:
                 catalog = _registry.source()
                 _registry.service = _service(catalog)
                 _registry.source = None
+    return _registry.service or _from_env(_keys())
+
+
+def current_catalog() -> Catalog:
+    """The routes of this process as they are configured. Nothing that asks models is loaded for it.
+
+    Raises:
+        ConfigError: The configuration is wrong.
+    """
+    if _registry.source is not None or _registry.service is not None:
+        return current_service().catalog
+    from superstep.providers.catalog.from_env import catalog_from_env
+
+    return catalog_from_env()
+
+
+async def close_service() -> None:
+    """Close what calls of models have left open, if any were made."""
     if _registry.service is not None:
-        return _registry.service
+        await _registry.service.clients.aclose()
+    elif _from_env.cache_info().currsize:
+        await _from_env(_keys()).clients.aclose()
+
+
+def _keys() -> tuple[str | None, ...]:
+    """Without a configuration the environment is looked at each time: keys may be set while the process runs."""
     from superstep.providers.catalog.from_env import VARIABLES
 
-    # Without a configuration the environment is looked at each time: keys may be set while the process runs.
-    return _from_env(tuple(os.environ.get(name) for name in VARIABLES))
+    return tuple(os.environ.get(name) for name in VARIABLES)
 
 
 def _service(catalog: Catalog | None) -> Service | None:
+    if catalog is None:
+        return None
     from superstep.providers.chat.service import Service
 
-    return None if catalog is None else Service(catalog)
+    return Service(catalog)
 
 
 @lru_cache(maxsize=8)

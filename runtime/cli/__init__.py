@@ -10,37 +10,47 @@ from __future__ import annotations
 import io
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from superstep.runtime.cli.collections import commands as collection_commands
-from superstep.runtime.cli.database import commands as database_commands
-from superstep.runtime.cli.demo import commands as demo_commands
-from superstep.runtime.cli.effects import commands as effect_commands
-from superstep.runtime.cli.imports import commands as import_commands
-from superstep.runtime.cli.ingest import commands as ingest_commands
-from superstep.runtime.cli.inspect import commands as inspect_commands
-from superstep.runtime.cli.memory import commands as memory_commands
-from superstep.runtime.cli.metrics import commands as metric_commands
-from superstep.runtime.cli.models import commands as model_commands
 from superstep.runtime.cli.options import Common, common_options
-from superstep.runtime.cli.prompts import commands as prompt_commands
 from superstep.runtime.cli.render.streams import complain, reserve_stdout, standing_streams, write_off
-from superstep.runtime.cli.run import bulk
-from superstep.runtime.cli.run import commands as run_commands
-from superstep.runtime.cli.run import cron as planning
-from superstep.runtime.cli.run import reconcile as reconciling
-from superstep.runtime.cli.run import send as sending
-from superstep.runtime.cli.run import submit as submitting
-from superstep.runtime.cli.top import commands as top_commands
-from superstep.runtime.cli.worker import commands as worker_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["cli", "main"]
+
+_PLACES = {
+    "collection": "collections.commands:collection",
+    "cron": "run.cron:cron",
+    "db": "database.commands:db",
+    "demo": "demo.commands:demo",
+    "effects": "effects.commands:effects",
+    "graph": "inspect.commands:graph",
+    "history": "inspect.commands:history",
+    "import": "imports.commands:import_threads",
+    "ingest": "ingest.commands:ingest",
+    "limits": "worker.commands:limits",
+    "memory": "memory.commands:memory",
+    "metrics": "metrics.commands:metrics",
+    "models": "models.commands:models",
+    "prompts": "prompts.commands:prompts",
+    "reconcile": "run.reconcile:reconcile",
+    "resume": "run.commands:resume",
+    "run": "run.commands:run",
+    "runs": "worker.commands:runs",
+    "send": "run.send:send",
+    "show": "inspect.commands:show",
+    "submit": "run.submit:submit",
+    "threads": "inspect.commands:threads",
+    "top": "top.commands:top",
+    "worker": "worker.commands:worker",
+}
+_BELOW = {"threads": ("run.bulk:resume", "run.bulk:cancel", "run.bulk:fork")}
 
 
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -54,43 +64,35 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Each is imported when it is asked for: a flow that runs needs no other, and `--help` all of them."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """Their names."""
+        return sorted(_PLACES)
+
+    def get_command(self, _: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, with those below it that stand in other rooms."""
+        if cmd_name not in _PLACES:
+            return None
+        command = _found(_PLACES[cmd_name])
+        if isinstance(command, click.Group):
+            for place in _BELOW.get(cmd_name, ()):
+                command.add_command(_found(place))
+        return command
+
+
+def _found(place: str) -> click.Command:
+    module, _, name = place.partition(":")
+    command: click.Command = getattr(import_module(f"{__name__}.{module}"), name)
+    return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @common_options
 def cli() -> None:
     """Run LangGraph flows whose super-steps are serializable Postgres transactions."""
-
-
-for command in (
-    run_commands.run,
-    run_commands.resume,
-    submitting.submit,
-    sending.send,
-    planning.cron,
-    worker_commands.worker,
-    worker_commands.runs,
-    worker_commands.limits,
-    inspect_commands.threads,
-    inspect_commands.history,
-    inspect_commands.show,
-    inspect_commands.graph,
-    model_commands.models,
-    metric_commands.metrics,
-    top_commands.top,
-    reconciling.reconcile,
-    prompt_commands.prompts,
-    effect_commands.effects,
-    memory_commands.memory,
-    ingest_commands.ingest,
-    collection_commands.collection,
-    database_commands.db,
-    import_commands.import_threads,
-    demo_commands.demo,
-):
-    cli.add_command(command)
-
-for command in (bulk.resume, bulk.cancel, bulk.fork):
-    inspect_commands.threads.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

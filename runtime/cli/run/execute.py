@@ -132,12 +132,12 @@ async def take_turn(
 @asynccontextmanager
 async def _connections() -> AsyncIterator[None]:
     """Close what calls of models have left open, at the end."""
-    from superstep.providers import current_service
+    from superstep.providers import close_service
 
     try:
         yield
     finally:
-        await current_service().clients.aclose()
+        await close_service()
 
 
 async def _drive(flow: Transactional, turn: Turn, saver: TransactionalSaver, progress: RunProgress) -> None:
@@ -191,9 +191,9 @@ async def _outcome(
 
 def _offline_reason() -> str | None:
     """Tell why every model answers offline, or `None` if one does not."""
-    from superstep.providers import current_service
+    from superstep.providers import current_catalog
 
-    catalog = current_service().catalog
+    catalog = current_catalog()
     routes = [*catalog.routes.values(), *([catalog.catch_all] if catalog.catch_all else [])]
     deployments = [deployment for route in routes for deployment in route.deployments]
     if any(deployment.provider != "offline" for deployment in deployments):

@@ -50,7 +50,7 @@ def reconcile(
     Nothing is written but what `runtime metrics` tells: staged writes are withheld, and models answer as they did
     unless they are asked something new. What nodes do to the world otherwise than by their step happens again.
     """
-    from superstep.providers import current_service
+    from superstep.providers import close_service
     from superstep.runtime.cli.render import console, print_json
     from superstep.runtime.cli.session import open_saver, run_async
     from superstep.runtime.cli.threads import thread_summary
@@ -66,7 +66,7 @@ def reconcile(
             try:
                 return [await _decided_again(saver, each, settings, channels) for each in summaries]
             finally:
-                await current_service().clients.aclose()
+                await close_service()
 
     found = run_async(main)
     if as_json:

@@ -67,7 +67,7 @@ async def _work(
 ) -> dict[str, int]:
     import asyncio
 
-    from superstep.providers import current_service
+    from superstep.providers import close_service
     from superstep.runtime.cli.render import complain
     from superstep.runtime.cli.session import open_saver
     from superstep.runtime.settings.models import use_models
@@ -86,7 +86,7 @@ async def _work(
                 await working.work(stopping)
                 return dict(working.ended)
         finally:
-            await current_service().clients.aclose()
+            await close_service()
 
 
 @asynccontextmanager

@@ -19,9 +19,11 @@ NOWHERE = "postgresql://someone:hunter2@127.0.0.1:1/d"
 
 def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
     """All commands with their words, groups left out."""
-    found = []
-    for name, command in group.commands.items():
-        words = (*path, name)
+    found = list[tuple[tuple[str, ...], click.Command]]()
+    context = click.Context(group)
+    for name in {**dict.fromkeys(group.list_commands(context)), **group.commands}:
+        command, words = group.get_command(context, name), (*path, name)
+        assert command is not None
         found += commands(command, words) if isinstance(command, click.Group) else [(words, command)]
     return found
 

@@ -57,6 +57,16 @@ def test_commands_that_only_look_import_no_graph_library_and_no_model(
     assert not set(HEAVY) & set(modules.split())
 
 
+def test_a_command_loads_its_own_room_only(process_env: dict[str, str]) -> None:
+    code = "import sys\nfrom superstep.runtime.cli import main\nmain(sys.argv[1:])\nprint('|', ' '.join(sys.modules))"
+    words = [sys.executable, "-c", code, "run", "--help"]
+    done = subprocess.run(words, env=process_env, capture_output=True, text=True, check=True)
+    of_groups = {name for name in done.stdout.rsplit("|", 1)[1].split() if name.endswith(".commands")}
+    assert of_groups & {f"superstep.runtime.cli.{room}.commands" for room in ("run", "worker", "demo", "inspect")} == {
+        "superstep.runtime.cli.run.commands"
+    }
+
+
 def test_a_pipe_that_closes_early_is_quiet(start: Any, database_url: str) -> None:
     for command in ("threads", "threads --json", f"graph {GRAPHS}.counting", f"run {GRAPHS}.counting", "--help"):
         read, write = os.pipe()
