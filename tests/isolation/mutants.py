@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from superstep.checkpointer.commit import barrier, staged_writes
 from superstep.checkpointer.database.errors import is_serialization_failure
-from superstep.checkpointer.step import callers, replay, snapshot
+from superstep.checkpointer.step import callers, protection, replay, snapshot
 from superstep.checkpointer.step.drift import Drift
 from superstep.checkpointer.threads import run
 from superstep.runtime.faults import StaleRun
@@ -47,7 +47,8 @@ def _no_validation(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_serializable_transactions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(snapshot, "OPEN", snapshot.OPEN.replace("SERIALIZABLE", "READ COMMITTED"))
+    for name in ("OPEN", "BARE"):
+        patch.setattr(protection, name, getattr(protection, name).replace("SERIALIZABLE", "READ COMMITTED"))
 
 
 def _siblings_are_not_looked_at(patch: pytest.MonkeyPatch) -> None:

@@ -28,11 +28,12 @@ def _writes_commit_apart(patch: pytest.MonkeyPatch) -> None:
         await conn.execute(f"{subtransaction.OPEN}; {subtransaction.UNPROTECTED}")
 
     patch.setattr(barrier, "apply_staged", apart)
+    patch.setattr(barrier, "load_of", lambda *_: None)
 
 
 def _nobody_is_fenced(patch: pytest.MonkeyPatch) -> None:
     edit(patch, running, "claim", "SET token = DEFAULT, graph", "SET graph")
-    for name in ("put_root", "put_roots"):
+    for name in ("put_root", "put_root_after", "put_roots"):
         edit(patch, committing, name, "head IS NOT DISTINCT FROM $23", "($23::text IS NULL OR true)")
         edit(patch, committing, name, "t.head IS NOT DISTINCT FROM g.head", "true")
 
