@@ -71,6 +71,7 @@ from superstep.checkpointer.database.retry import retry
 from superstep.checkpointer.langgraph.encryption import Where
 from superstep.checkpointer.step.callers import Callers
 from superstep.checkpointer.step.drift import before_commit
+from superstep.checkpointer.step.protection import ReadAgain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -273,11 +274,12 @@ class Barrier:
             if not again:
                 raise ended_early(error) or error
             step.collided = step.collided or refused
-            together, self.apart = isinstance(error, TryApart), self.apart or isinstance(error, TryApart)
-            step.costs.repairs += not together
+            self.apart = self.apart or isinstance(error, TryApart)
+            otherwise = isinstance(error, TryApart | ReadAgain)  # nobody was in the way: it is tried in another way
+            step.costs.repairs += not otherwise
             if not left:
                 raise given_up(error, self.checkpoint_id, step, lost=lost)
-            if not (lost or together):
+            if not (lost or otherwise):
                 await turn.aborted()
 
         return await retry(

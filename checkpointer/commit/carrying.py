@@ -5,8 +5,13 @@ of the super-step, and of the task that is last in order: nothing is looked at b
 statements that were applied by themselves before, in this process, go along: the database has accepted their text.
 
 Which interleavings could break it, and what stops them: none that could not break the two statements. Both are in one
-transaction, in the same order, with the same locks. If the database rejects the statement, it does not tell which part
-is at fault: the commit is tried again with the two apart.
+transaction, in the same order, with the same locks. What a statement does at its end would come after the lock of the
+thread's row, and a program that locks its own rows first would wait in a circle: so nothing goes along that writes to a
+table with triggers or foreign keys that are looked at then, or to anything but a table (`_PLAIN`, asked once for each
+text). Of an update of columns that a foreign key does not rest on, nothing is looked at.
+
+If the database rejects the statement, it does not tell which part is at fault: the commit is tried again with the two
+apart. Unless a value was at fault, that text does not go along any more.
 """
 
 from __future__ import annotations
@@ -19,8 +24,8 @@ import asyncpg
 from superstep.checkpointer.commit.queries import Carried, put_after
 from superstep.checkpointer.database.errors import DRIVER_ERRORS, is_collision, is_lost, is_serialization_failure
 from superstep.checkpointer.step.read_set import Staged
-from superstep.checkpointer.step.statements import writes_rows
 from superstep.checkpointer.step.tokens import Kind, tokens
+from superstep.runtime.sqlfile import quote_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,13 +35,34 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.step.read_set import Effect
 
-__all__ = ["Load", "TryApart", "carried", "load_of", "may_go_along", "note_applied"]
+__all__ = ["Load", "TryApart", "carried", "load_of", "may_go_along", "note_applied", "target_of"]
 
-_REFUSED = ("0A", "42")  # classes of SQLSTATEs: of what cannot be part of a larger statement, among others
+_OF_VALUES = ("22", "23", "P0")  # classes of SQLSTATEs: of values, constraints, and what functions raise
+
+_PLAIN = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_class c
+    WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind = 'r' AND NOT c.relhasrules AND NOT c.relrowsecurity
+    AND NOT c.relhassubclass
+    AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+        WHERE t.tgrelid = c.oid AND t.tgtype & $2::int <> 0 AND t.tgtype & 66 = 0
+        AND NOT (t.tgisinternal AND p.proname LIKE 'RI\\_FKey\\_%\\_upd')))
+"""
+"""$1 table, as a statement names it $2 bits of what is done, as in `pg_trigger.tgtype` (66: before it, or instead)"""
+
+_BITS = {"insert": 4, "delete": 8, "update": 16}
 
 
 class TryApart(asyncpg.SerializationError):
     """The database has rejected both together. As with others of this class, the transaction is run again."""
+
+
+class Target(NamedTuple):
+    """What a statement writes to: a table as `to_regclass` reads it, and what it does there, see `_PLAIN`."""
+
+    table: str
+    bits: int
 
 
 class Load(NamedTuple):
@@ -54,21 +80,48 @@ def load_of(effects: Sequence[Effect], database: Database) -> Load | None:
     return Load(effects[-1], staged) if staged.sql in database.carries and type(staged) is Staged else None
 
 
-def note_applied(staged: Staged, database: Database) -> None:
-    """The database has accepted a write that was sent by itself."""
-    if staged.sql not in database.carries and type(staged) is Staged and may_go_along(staged.sql):
-        database.carries.add(staged.sql)
+async def note_applied(staged: Staged, database: Database, conn: Connection) -> None:
+    """The database has accepted a write that was sent by itself, in this transaction."""
+    sql = staged.sql
+    if sql in database.carries or sql in database.apart or type(staged) is not Staged or not may_go_along(sql):
+        return
+    target = target_of(sql)
+    if target is not None and await conn.fetchval(_PLAIN, target.table, target.bits):
+        database.carries.add(sql)
+    else:
+        database.apart.add(sql)
 
 
 @lru_cache(maxsize=1024)
 def may_go_along(sql: str) -> bool:
-    """Whether it can be a part of a larger statement that counts its rows."""
-    if not writes_rows(sql):
+    """Whether it can be a part of a larger statement that counts its rows, by its text."""
+    if target_of(sql) is None:
         return False
-    found = list(tokens(sql))
-    return found[0].text in ("insert", "update", "delete") and not any(
-        token.kind is Kind.STRANGE or (token.kind is Kind.WORD and token.text == "returning") for token in found
+    return not any(
+        token.kind is Kind.STRANGE or (token.kind is Kind.WORD and token.text == "returning") for token in tokens(sql)
     )
+
+
+@lru_cache(maxsize=1024)
+def target_of(sql: str) -> Target | None:
+    """What an INSERT, UPDATE or DELETE is for; `None` for any other statement."""
+    found = list(tokens(sql))
+    words = [token.text if token.kind is Kind.WORD else "" for token in found[:3]]
+    if words[:1] == ["update"]:
+        at = 2 if words[1:2] == ["only"] else 1
+    elif words[:2] in (["insert", "into"], ["delete", "from"]):
+        at = 3 if words[2:3] == ["only"] else 2
+    else:
+        return None
+    parts = list[str]()
+    for token in found[at : at + 5]:
+        is_name = token.kind in (Kind.WORD, Kind.QUOTED)
+        if is_name != (len(parts) % 2 == 0) or not (is_name or token.text == "."):
+            break
+        parts.append(quote_identifier(token.text) if is_name else ".")
+    conflict = "conflict" in {token.text for token in found if token.kind is Kind.WORD}
+    bits = _BITS[words[0]] | (_BITS["update"] if conflict else 0)
+    return Target("".join(parts), bits) if len(parts) % 2 else None
 
 
 async def carried(conn: Connection, database: Database, put: Put, load: Load) -> Carried:
@@ -82,6 +135,7 @@ async def carried(conn: Connection, database: Database, put: Put, load: Load) ->
     except (*DRIVER_ERRORS, ValueError, TypeError) as e:
         if is_serialization_failure(e) or is_lost(e, conn) or is_collision(e):
             raise  # a collision is tried again in a fresh snapshot in any case, with the two apart
-        if (getattr(e, "sqlstate", None) or "")[:2] in _REFUSED:
+        if (getattr(e, "sqlstate", None) or _OF_VALUES[0])[:2] not in _OF_VALUES:  # the driver's own are of values
             database.carries.discard(load.staged.sql)
+            database.apart.add(load.staged.sql)
         raise TryApart(f"together with its checkpoint the write failed: {type(e).__name__}") from e

@@ -205,7 +205,7 @@ async def _apply(conn: Connection, step: SuperStep, effect: Effect, alike: Seque
         ) from e
     await step.snapshot.check_open(staged.sql)
     if len(alike) == 1:
-        note_applied(staged, step.owner.database)
+        await note_applied(staged, step.owner.database, conn)
         await check_rows(step, effect, staged, int(status.rsplit(" ", 1)[-1]) if status[-1:].isdigit() else 0)
 
 

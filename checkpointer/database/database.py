@@ -49,7 +49,7 @@ class Database:
         connections: who holds which connection.
         home: the event loop that everything here happens on.
         outage: how long the server has been away.
-        apart: reads that have to be asked by themselves, see `step.together`.
+        apart: reads that have to be asked by themselves, see `step.together`, and writes that have to be sent so.
         harmless: reads that the database has answered where they could not write, see `step.protection`.
         carries: staged writes that may go along with a checkpoint, see `commit.carrying`.
     """

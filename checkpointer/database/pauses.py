@@ -4,7 +4,7 @@ Giving a transaction back and taking it again costs three round trips and a repe
 beside a model's answer, and most of the work of a node that reads, computes and writes. Which one it will be is not
 known at the moment of the read; but what follows one statement is mostly the same each time.
 
-A pause in which this process was busy says nothing of its flow: many flows that compute make each other's pauses long,
+A pause in which the event loop was busy says nothing of its flow: many that compute make the pauses of each other long,
 and to give transactions back then adds to the work that they all wait for. So what counts of a pause is the time in
 which nothing was computed. That corrects itself: where flows think, and their transactions are kept for too long, the
 others wait, nothing is computed, and the pauses are seen to be long.
@@ -38,7 +38,7 @@ class Pauses:
     def note(self, sql: str, seconds: float, busy: float = 0.0) -> None:
         """So long it took from this statement to the next one of its super-step.
 
-        `busy`: seconds of CPU that this process has used meanwhile.
+        `busy`: seconds of CPU that the thread of the event loop has used meanwhile.
         """
         seconds = min(seconds, _LONGEST) if seconds > _BUSY_AT_MOST else max(0.0, seconds - busy)
         before = self._seconds.get(sql, seconds)

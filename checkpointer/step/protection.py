@@ -76,16 +76,15 @@ class Protection:
         """Another text has begun the transaction, with the subtransaction."""
         self.is_on, self._limited = True, False
 
-    async def cover(self, conn: Connection, statements: Iterable[str]) -> None:
-        """Before these are read."""
-        if not self.is_on and not self._can_do_without(statements):
-            await self.turn_on(conn)
+    def covers(self, statements: Iterable[str]) -> bool:
+        """Whether these may be read as it is."""
+        return self.is_on or self._can_do_without(statements)
 
     async def turn_on(self, conn: Connection) -> None:
-        """From here on."""
+        """From here on. If it fails, nobody knows whether the subtransaction is there: the transaction is of no use."""
         if not self.is_on:
-            self.is_on = True  # at once: if it fails, so has the transaction
             await conn.execute(PROTECTION)
+            self.is_on = True
 
     def answered(self, sql: str) -> None:
         """The database has answered this statement."""
@@ -100,7 +99,7 @@ class Protection:
             raise ReadAgain("a read without protection failed: it is made again with it")
 
     async def begin_writes(self, conn: Connection, *, goes_along: bool) -> None:
-        """Let what follows write. See `Snapshot.begin_writes`."""
+        """Let what follows write. `goes_along`: by one statement, which limits the time that its locks are held for."""
         if self.is_on:
             await conn.execute(WRITES)
         elif not (self._limited or goes_along):

@@ -30,7 +30,7 @@ class Rest:
 
         `briefly`: it is in the way of others while it does, and its commit is better off in a transaction of its own.
         """
-        self._since = after, time.monotonic(), time.process_time()
+        self._since = after, time.monotonic(), time.thread_time()
         connections = self._connections
         soon = connections.pauses.is_short(after)
         if connections.hold_idle == 0 or connections.is_pressing or (connections.wanted and not soon):
@@ -50,7 +50,7 @@ class Rest:
             self.stop()
             self._connections.busy(self._holder)
             after, since, used = self._since
-            self._connections.pauses.note(after, time.monotonic() - since, time.process_time() - used)
+            self._connections.pauses.note(after, time.monotonic() - since, time.thread_time() - used)
             self._since = None
 
     def stop(self) -> None:

@@ -90,15 +90,15 @@ class Snapshot:
         self._connections = database.connections
         self._rest = Rest(database, self)
         self._reductions = reductions
-        at_once = database.connections.hold_idle < LIMIT
-        self.protection = Protection(database.harmless, at_once=at_once)
+        self.protection = Protection(database.harmless, at_once=database.connections.hold_idle < LIMIT)
         self.view = View(self, reductions)
         self._leftovers = Leftovers()
 
     @property
     def is_held(self) -> bool:
         """Whether the transaction of the reads so far is still there."""
-        return self._is_open and not self.asks_again and not self._is_old
+        is_over = self.state is SnapshotState.DIRTY and not self.protection.is_on
+        return self._is_open and not (is_over or self.asks_again or self._is_old)
 
     @property
     def _is_open(self) -> bool:
@@ -217,13 +217,19 @@ class Snapshot:
 
     async def cover(self, statements: Iterable[str]) -> None:
         """Before these are read: see to it that they cannot write, unless they are known not to."""
-        await self.protection.cover(self.connection, statements)
+        if not self.protection.covers(statements):
+            await self.protect()
+
+    async def protect(self) -> None:
+        """From here on, what is read in the transaction cannot write."""
+        try:
+            await self.protection.turn_on(self.connection)
+        except BaseException:
+            self.spoil()  # whether it has begun is not known
+            raise
 
     async def begin_writes(self, *, goes_along: bool = False) -> None:
-        """Leave the subtransaction of the reads, for the commit's writes: their snapshot stays.
-
-        `goes_along`: all is written by one statement, which limits the time that its locks are held for.
-        """
+        """Leave the subtransaction of the reads, for the commit's writes: their snapshot stays. See `Protection`."""
         await self.protection.begin_writes(self.connection, goes_along=goes_along)
         self.view.clear()
 

@@ -225,7 +225,7 @@ class SuperStep:
 
         Raises:
             ReadRefused: the statement is not a read, or the database says it would write.
-            ReadFailed: the database rejected it (a fact as rows are); the snapshot and other tasks are unharmed.
+            ReadFailed: the database rejected it (a fact as rows are). It may take a newer snapshot, see `protection`.
             Drift: the task's earlier reads no longer hold.
         """
         args = copied(args)  # what a node does to a list it passed must not change what was asked

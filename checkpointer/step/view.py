@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.shared.reductions import Reductions
-    from superstep.checkpointer.step.protection import Protection
     from superstep.checkpointer.step.read_set import Staged
 
 __all__ = ["View"]
@@ -24,11 +23,12 @@ __all__ = ["View"]
 class Transaction(Protocol):
     """The open transaction, as `Snapshot` is one. See there."""
 
-    protection: Protection
-
     @property
     def connection(self) -> Connection:
         """Its connection."""
+
+    async def protect(self) -> None:
+        """What is read from here on cannot write."""
 
     async def execute_staged(self, staged: Staged) -> str:
         """Apply a staged write."""
@@ -67,7 +67,7 @@ class View:
         if self._staged:
             await self._snapshot.mend()
         if staged:
-            await self._snapshot.protection.turn_on(self._snapshot.connection)
+            await self._snapshot.protect()
             await self._apply(staged)
 
     async def _apply(self, view: Sequence[Staged]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from superstep.checkpointer.commit.carrying import may_go_along
+from superstep.checkpointer.commit.carrying import may_go_along, target_of
 from superstep.checkpointer.database import failpoints
 from superstep.runtime.faults import StagedWriteFailed, StaleRun, StepConflict
 from tests.support.bank import BALANCE, DEBIT, LOG, SET
@@ -146,6 +146,91 @@ async def test_a_text_that_cannot_be_part_of_another_is_sent_by_itself_from_then
         assert (await chain(saver, writes(LOG, line)).ainvoke({}, new_thread()))["n"] == 1
     assert await bank.journal() == ["one", "two", "three"]
     assert await bank.balance() == 98
+    assert LOG not in saver.database.carries
+
+
+@pytest.mark.parametrize(
+    ("sql", "target"),
+    [
+        ("UPDATE account SET balance = 1", ('"account"', 16)),
+        ('update only "Odd"".name" AS x set a = 1', ('"Odd"".name"', 16)),
+        ("INSERT INTO bank.journal (line) VALUES (1) ON CONFLICT DO NOTHING", ('"bank"."journal"', 20)),
+        ("INSERT INTO journal VALUES ('on conflict')", ('"journal"', 4)),
+        ("DELETE FROM ONLY a . b . c USING d", ('"a"."b"."c"', 8)),
+        ("DELETE FROM journal; -- all", ('"journal"', 8)),
+        ("MERGE INTO account USING journal ON true WHEN MATCHED THEN DELETE", None),
+        ("UPDATE (account) SET a = 1", None),
+    ],
+)
+def test_what_a_statement_writes_to(sql: str, target: tuple[str, int] | None) -> None:
+    assert target_of(sql) == target
+
+
+CHILD = "INSERT INTO child VALUES ($1)"
+TO_VIEW = "INSERT INTO of_accounts VALUES ($1, 1)"
+
+
+@pytest.mark.parametrize(
+    ("made", "sql"),
+    [
+        ("CREATE TABLE child (account int REFERENCES account)", CHILD),
+        (
+            "CREATE TABLE child (account int) PARTITION BY LIST (account); CREATE TABLE x PARTITION OF child DEFAULT",
+            CHILD,
+        ),
+        ("CREATE TABLE child (account int); CREATE TABLE x () INHERITS (child)", CHILD),
+        ("CREATE TABLE child (account int); ALTER TABLE child ENABLE ROW LEVEL SECURITY", CHILD),
+        ("CREATE TABLE child (account int); CREATE TRIGGER t AFTER INSERT ON child EXECUTE FUNCTION nothing()", CHILD),
+        ("CREATE TABLE child (account int); CREATE RULE r AS ON DELETE TO child DO ALSO SELECT 1", CHILD),
+        ("CREATE VIEW of_accounts AS SELECT id, balance FROM account", TO_VIEW),
+        ("CREATE TABLE child (account int REFERENCES account)", "DELETE FROM account WHERE id = $1"),
+    ],
+)
+async def test_nothing_goes_along_whose_statement_does_more_at_its_end(
+    saver: TransactionalSaver, bank: Bank, new_thread: NewThread, made: str, sql: str
+) -> None:
+    """It would do that with the thread's row locked, where others lock it last."""
+    nothing = "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+    async with saver.transaction() as tx:
+        await tx.execute(f"DELETE FROM account WHERE id = 5; {nothing}; {made}")
+    await chain(saver, writes(sql, 4 if sql == CHILD else 5)).ainvoke({}, new_thread())
+    assert sql in saver.database.apart
+    assert sql not in saver.database.carries
+
+
+@pytest.mark.parametrize(
+    ("made", "sql"),
+    [
+        ("CREATE TABLE child (account int REFERENCES account)", DEBIT),
+        ("CREATE TABLE child (account int); CREATE TRIGGER t BEFORE INSERT ON child EXECUTE FUNCTION nothing()", CHILD),
+        ("CREATE TABLE child (account int); CREATE TRIGGER t AFTER DELETE ON child EXECUTE FUNCTION nothing()", CHILD),
+    ],
+)
+async def test_what_does_nothing_at_its_end_goes_along(
+    saver: TransactionalSaver, bank: Bank, new_thread: NewThread, made: str, sql: str
+) -> None:
+    nothing = "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+    async with saver.transaction() as tx:
+        await tx.execute(f"{nothing}; {made}")
+    await learned(saver, new_thread, sql, 1)
+
+
+async def test_what_takes_too_long_together_is_sent_apart_from_then_on(
+    saver: TransactionalSaver, bank: Bank, new_thread: NewThread
+) -> None:
+    await learned(saver, new_thread, DEBIT, 1)
+    async with saver.transaction() as tx:
+        await tx.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM 1; IF current_query() LIKE "
+            "'WITH staged%' THEN RAISE SQLSTATE '57014'; END IF; RETURN NEW; END $$;"
+            "CREATE TRIGGER slow BEFORE UPDATE ON account FOR EACH ROW EXECUTE FUNCTION slow()"
+        )
+    for _ in range(2):
+        thread = new_thread()
+        assert (await chain(saver, writes(DEBIT, 1)).ainvoke({}, thread))["n"] == 1
+        assert [step.repairs for step in await steps_of(saver, thread)] == [0]
+    assert DEBIT not in saver.database.carries
+    assert await bank.balance() == 97
 
 
 async def test_a_row_that_came_meanwhile_is_a_conflict(

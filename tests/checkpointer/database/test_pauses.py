@@ -26,7 +26,7 @@ def test_the_latest_pauses_count_most(seconds: list[float], short: bool) -> None
     ("seconds", "busy", "short"),
     [(0.05, 0.045, True), (0.05, 0.03, False), (0.05, 0.2, True), (0.07, 0.07, True), (0.1, 0.1, False)],
 )
-def test_what_the_process_computes_meanwhile_does_not_count_unless_it_takes_long(
+def test_what_is_computed_meanwhile_does_not_count_unless_it_takes_long(
     seconds: float, busy: float, short: bool
 ) -> None:
     pauses = Pauses()

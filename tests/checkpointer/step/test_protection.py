@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database.recent import Recent
+from superstep.checkpointer.step import protection
 from superstep.checkpointer.step.protection import Protection, ReadAgain
 from superstep.checkpointer.step.subtransaction import BARE, LIMITED, OPEN
 from superstep.runtime.faults import ReadFailed, ReadRefused
@@ -49,32 +51,32 @@ def begins(sent: list[str]) -> list[str]:
 )
 def test_only_plain_scans_are_taken_to_be_harmless(sql: str, harmless: bool) -> None:
     known = Recent(10)
-    protection = Protection(known, at_once=False)
-    assert protection.begin([], [sql], for_commit=False) == OPEN
-    protection.answered(sql)
+    made = Protection(known, at_once=False)
+    assert made.begin([], [sql], for_commit=False) == OPEN
+    made.answered(sql)
     assert (sql in known) is harmless
-    assert protection.begin([], [sql], for_commit=False) == (BARE if harmless else OPEN)
+    assert made.begin([], [sql], for_commit=False) == (BARE if harmless else OPEN)
 
 
 def test_what_is_answered_without_protection_says_nothing() -> None:
     known = Recent(10)
     known.add(HARMLESS)
-    protection = Protection(known, at_once=True)
-    assert protection.begin([], [HARMLESS], for_commit=False) == f"{BARE}; {LIMITED}"
-    protection.answered(SHARE)
+    made = Protection(known, at_once=True)
+    assert made.begin([], [HARMLESS], for_commit=False) == f"{BARE}; {LIMITED}"
+    made.answered(SHARE)
     assert SHARE not in known
 
 
 def test_what_failed_without_protection_is_not_taken_to_be_harmless_any_more() -> None:
     known = Recent(10)
     known.add(HARMLESS)
-    protection = Protection(known, at_once=False)
-    protection.begin([], [HARMLESS], for_commit=True)
+    made = Protection(known, at_once=False)
+    made.begin([], [HARMLESS], for_commit=True)
     with pytest.raises(ReadAgain):
-        protection.refuse_to_mend(HARMLESS)
+        made.refuse_to_mend(HARMLESS)
     assert HARMLESS not in known
-    assert protection.begin([], [], for_commit=True) == OPEN, "and this snapshot is protected from now on"
-    protection.refuse_to_mend(HARMLESS)
+    assert made.begin([], [], for_commit=True) == OPEN, "and this snapshot is protected from now on"
+    made.refuse_to_mend(HARMLESS)
 
 
 async def test_a_text_is_protected_the_first_time(database_url: str, new_thread: Callable[[], RunnableConfig]) -> None:
@@ -188,3 +190,40 @@ async def test_one_that_writes_the_first_time_is_refused_each_time(
         with pytest.raises(ReadRefused):
             await chain(saver, node).ainvoke({}, new_thread())
     assert await bank.journal() == []
+
+
+@pytest.mark.parametrize("reads_again", [True, False])
+async def test_a_read_that_is_cancelled_while_protection_is_put_up_harms_nothing(
+    saver: TransactionalSaver,
+    bank: Bank,
+    new_thread: Callable[[], RunnableConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    reads_again: bool,
+) -> None:
+    async def learns(state: Any) -> Any:
+        return {"n": await current_step().fetchval(BALANCE, 1)}
+
+    for _ in range(2):
+        await chain(saver, learns).ainvoke({}, new_thread())
+    slow = protection.PROTECTION.replace("SELECT 1", "SELECT pg_sleep(60)")
+    monkeypatch.setattr(protection, "PROTECTION", slow)
+
+    async def node(state: Any) -> Any:
+        step = current_step()
+        await step.fetchval(BALANCE, 1)
+        read = asyncio.ensure_future(step.fetchval("SELECT length($1::text)", "it has a function of its own"))
+        async with asyncio.timeout(20):
+            while not await bank.do(
+                "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+            ):
+                pass
+        read.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await read
+        if reads_again:
+            assert await step.fetchval(BALANCE, 2) == 100
+        step.stage(SET, 7, 1)
+        return {"n": 1}
+
+    assert (await chain(saver, node).ainvoke({}, new_thread()))["n"] == 1
+    assert await bank.balance() == 7
