@@ -2,7 +2,8 @@
 
 It is the first part of that statement, so it is done first, and its rows are counted by it. It has to be the only write
 of the super-step, and of the task that is last in order: nothing is looked at between it and the checkpoint. Only
-statements that were applied by themselves before, in this process, go along: the database has accepted their text.
+statements that were applied by themselves before, in this process, go along: the database has accepted their text. None
+does where guards are declared, or a run is validated as a whole: what is stored then has to be read after the write.
 
 Which interleavings could break it, and what stops them: none that could not break the two statements. Both are in one
 transaction, in the same order, with the same locks. What a statement does at its end would come after the lock of the

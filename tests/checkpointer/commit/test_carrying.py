@@ -11,6 +11,7 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.commit.carrying import may_go_along, target_of
 from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.threads import provenance
 from superstep.runtime.faults import StagedWriteFailed, StaleRun, StepConflict
 from tests.support.bank import BALANCE, DEBIT, LOG, SET
 from tests.support.graphs import chain, fan, steps_of
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from tests.support.bank import Bank
 
     NewThread = Callable[[], RunnableConfig]
+
+
+@pytest.fixture(autouse=True)
+def no_guards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process that has declared a guard, what results rest on is stored with the checkpoint, and nothing else."""
+    monkeypatch.setattr(provenance, "_guarded", set())
 
 
 @pytest.mark.parametrize(
