@@ -41,18 +41,22 @@ MATPLOTLIB = "3.11.2"
 _TRIED = """## What falls short, and what was tried
 
 *The loop beside AsyncPostgresSaver and InMemorySaver.* A super-step without reads is one statement, shared by all
-that are ready in the process; what is left is CPU of the Python process, most of it LangGraph's own, which the row
-of InMemorySaver shows. Tried: one statement for all, connections that are kept, arrays sent as text, fewer tasks
-and copies.
+that are ready in the process; what is left is CPU of the Python process, most of it LangGraph's own, which the row of
+InMemorySaver shows: that itself is 2.6 times AsyncPostgresSaver with 8 flows, 2.7 times with 32 and 2.2 times with
+128, so 3.5 times is beyond any saver here. Tried: one statement for all, connections that are kept, arrays sent as
+text, fewer tasks and copies.
 
-*One read and one write.* Six round trips, beside a loop whose flows share one. Tried: shared transactions while
-commits meet, keeping a connection for the moment between a read and its commit although others wait (0.49 became
-0.54), validating all reads in one statement, sending what a session leaves behind to its end with the COMMIT.
+*One read and one write.* Four round trips, beside a loop whose flows share one. Tried: shared transactions while
+commits meet, validating all reads in one statement, sending what a session leaves behind to its end with the COMMIT,
+keeping a connection although others wait where the process computes (nine messages a step became six), the staged
+write in the statement of the checkpoint and reads without a subtransaction (six became four: 0.41 became 0.56). What
+is left is Python: each message costs it about 0.1 ms, and a step of its own about as much as LangGraph's.
 
-*Thousands of flows that think.* All begin at once, so one process has to begin them all before the first has
-thought, and to end them all after the last: some three milliseconds of CPU a flow. Tried: sharing transactions when
-they end together, giving connections back at once where a pause is long, finding runs by their key (2.0 became
-1.7).
+*Thousands of flows that think.* All begin at once, so one process has to begin them all before the first has thought,
+and to end them all after the last. LangGraph with InMemorySaver and no database at all takes 1.35 times the thinking
+for 1,000 flows and 3.8 times for 5,000, on the same machine on the same day: no saver reaches the goal here. Tried:
+sharing transactions when they end together, giving connections back at once where a pause is long, finding runs by
+their key.
 
 *Searching and inserting.* The same CPU, for steps that think 0.1 s.
 """
