@@ -323,10 +323,11 @@ class Barrier:
         kept = await self.run.provenance.committing(conn, self._at, effects, written=wrote)
         await failpoints.hit("commit.staged")
         record = self._record(step, kind, effects)
-        storing = self._storing
-        if await (
-            storing.insert(conn, record, batch, kept) if load is None else storing.carry(step, load, record, batch)
-        ):
+        if load is None:
+            stored = await self._storing.insert(conn, record, batch, kept)
+        else:
+            stored = await self._storing.carry(step, load, record, batch)
+        if stored:
             await self._finish(step, effects, turn)
         else:
             # An earlier COMMIT of ours, whose answer was lost, has landed meanwhile. What was just applied in this

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.database.errors import Connection
     from superstep.checkpointer.step.read_set import Effect
 
-__all__ = ["Load", "TryApart", "carried", "load_of", "may_go_along", "note_applied", "target_of"]
+__all__ = ["Load", "TryApart", "carried", "load_of", "note_applied", "target_of"]
 
 _OF_VALUES = ("22", "23", "P0")  # classes of SQLSTATEs: of values, constraints, and what functions raise
 
@@ -84,29 +84,20 @@ def load_of(effects: Sequence[Effect], database: Database) -> Load | None:
 async def note_applied(staged: Staged, database: Database, conn: Connection) -> None:
     """The database has accepted a write that was sent by itself, in this transaction."""
     sql = staged.sql
-    if sql in database.carries or sql in database.apart or type(staged) is not Staged or not may_go_along(sql):
+    if sql in database.carries or sql in database.apart or type(staged) is not Staged:
         return
-    target = target_of(sql)
-    if target is not None and await conn.fetchval(_PLAIN, target.table, target.bits):
-        database.carries.add(sql)
-    else:
-        database.apart.add(sql)
-
-
-@lru_cache(maxsize=1024)
-def may_go_along(sql: str) -> bool:
-    """Whether it can be a part of a larger statement that counts its rows, by its text."""
-    if target_of(sql) is None:
-        return False
-    return not any(
-        token.kind is Kind.STRANGE or (token.kind is Kind.WORD and token.text == "returning") for token in tokens(sql)
-    )
+    if (target := target_of(sql)) is not None:
+        plain = await conn.fetchval(_PLAIN, target.table, target.bits)
+        (database.carries if plain else database.apart).add(sql)
 
 
 @lru_cache(maxsize=1024)
 def target_of(sql: str) -> Target | None:
-    """What an INSERT, UPDATE or DELETE is for; `None` for any other statement."""
+    """What an INSERT, UPDATE or DELETE writes to that can, by its text, be part of a statement that counts its rows."""
     found = list(tokens(sql))
+    all_words = {token.text for token in found if token.kind is Kind.WORD}
+    if "returning" in all_words or any(token.kind is Kind.STRANGE for token in found):
+        return None
     words = [token.text if token.kind is Kind.WORD else "" for token in found[:3]]
     if words[:1] == ["update"]:
         at = 2 if words[1:2] == ["only"] else 1
@@ -120,8 +111,7 @@ def target_of(sql: str) -> Target | None:
         if is_name != (len(parts) % 2 == 0) or not (is_name or token.text == "."):
             break
         parts.append(quote_identifier(token.text) if is_name else ".")
-    conflict = "conflict" in {token.text for token in found if token.kind is Kind.WORD}
-    bits = _BITS[words[0]] | (_BITS["update"] if conflict else 0)
+    bits = _BITS[words[0]] | (_BITS["update"] if "conflict" in all_words else 0)
     return Target("".join(parts), bits) if len(parts) % 2 else None
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
-from superstep.checkpointer.commit.carrying import may_go_along, target_of
+from superstep.checkpointer.commit.carrying import target_of
 from superstep.checkpointer.database import failpoints
 from superstep.checkpointer.threads import provenance
 from superstep.runtime.faults import StagedWriteFailed, StaleRun, StepConflict
@@ -50,7 +50,7 @@ def no_guards(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_which_may_go_along(sql: str, may: bool) -> None:
-    assert may_go_along(sql) is may
+    assert (target_of(sql) is not None) is may
 
 
 def writes(sql: str, *args: Any, expect_rows: int | None = None, **then: Any) -> Any:
@@ -173,6 +173,7 @@ def test_what_a_statement_writes_to(sql: str, target: tuple[str, int] | None) ->
     assert target_of(sql) == target
 
 
+NOTHING = "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
 CHILD = "INSERT INTO child VALUES ($1)"
 TO_VIEW = "INSERT INTO of_accounts VALUES ($1, 1)"
 
@@ -197,9 +198,8 @@ async def test_nothing_goes_along_whose_statement_does_more_at_its_end(
     saver: TransactionalSaver, bank: Bank, new_thread: NewThread, made: str, sql: str
 ) -> None:
     """It would do that with the thread's row locked, where others lock it last."""
-    nothing = "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
     async with saver.transaction() as tx:
-        await tx.execute(f"DELETE FROM account WHERE id = 5; {nothing}; {made}")
+        await tx.execute(f"DELETE FROM account WHERE id = 5; {NOTHING}; {made}")
     await chain(saver, writes(sql, 4 if sql == CHILD else 5)).ainvoke({}, new_thread())
     assert sql in saver.database.apart
     assert sql not in saver.database.carries
@@ -216,9 +216,8 @@ async def test_nothing_goes_along_whose_statement_does_more_at_its_end(
 async def test_what_does_nothing_at_its_end_goes_along(
     saver: TransactionalSaver, bank: Bank, new_thread: NewThread, made: str, sql: str
 ) -> None:
-    nothing = "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
     async with saver.transaction() as tx:
-        await tx.execute(f"{nothing}; {made}")
+        await tx.execute(f"{NOTHING}; {made}")
     await learned(saver, new_thread, sql, 1)
 
 

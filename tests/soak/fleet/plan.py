@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from superstep.checkpointer.database import failpoints
 
-__all__ = ["FleetPlan", "Kill"]
+__all__ = ["WAKES", "FleetPlan", "Kill"]
 
 _PLACES = tuple(name for name in failpoints.NAMES if name != "commit.lost_answer")
 _STOPS = tuple(name for name in _PLACES if name.startswith("commit."))  # where it matters whose thread it is
@@ -15,7 +15,7 @@ _MOST = 6  # visits of a place until the kill
 _LIFE = (0.1, 2.0)  # seconds since it has begun
 _LONGEST = 3.0  # the same, of one that should come to a failpoint
 _ASLEEP = (2.5, 3.5)  # seconds of SIGSTOP: longer than the lease of a worker
-_WAKES = 0.5  # seconds that one goes on after that, believing that its runs are its own
+WAKES = 0.5  # seconds that one goes on after that, believing that its runs are its own
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,6 @@ class Kill:
     at: str | None
     after: float
     asleep: float = 0.0
-
-    @property
-    def moment(self) -> float:
-        """Seconds between going on and being killed, of one that is stopped."""
-        return _WAKES
 
 
 @dataclass(frozen=True)

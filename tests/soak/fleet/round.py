@@ -15,6 +15,7 @@ import asyncpg
 from superstep.checkpointer import Order, Request, TransactionalSaver
 from tests.soak import books
 from tests.soak.fleet import flows
+from tests.soak.fleet.plan import WAKES
 from tests.soak.fleet.receiver import Receiver
 from tests.soak.fleet.verdict import FleetLeft, judge_fleet
 from tests.soak.fleet.worker import FleetJob
@@ -185,7 +186,7 @@ class FleetRound:
         worker.send(signal.SIGSTOP)
         await asyncio.sleep(kill.asleep)
         worker.send(signal.SIGCONT)
-        await asyncio.wait([worker.ended], timeout=kill.moment)
+        await asyncio.wait([worker.ended], timeout=WAKES)
         worker.send(signal.SIGKILL)
         return how
 
