@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from superstep.checkpointer.threads.tracing import step_of
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer.commit.barrier import Barrier
     from superstep.checkpointer.step.superstep import SuperStep
     from superstep.checkpointer.threads.run import Run
-    from superstep.runtime.telemetry.spans import RunTrace
+    from superstep.runtime.telemetry.runs import RunTrace
 
 __all__ = ["committed", "keep_trace"]
 
@@ -35,18 +36,28 @@ def committed(barrier: Barrier) -> Coroutine[Any, Any, None]:
 async def _traced(barrier: Barrier, trace: RunTrace) -> None:
     """Commits without reads and staged writes are one statement, and have no span of their own."""
     run, at = barrier.run, (barrier.ns, barrier.parent_id or "")
-    traced, step = step_of(run, trace, at), run.steps.get(at)
+    step = run.steps.get(at)
     if step is None or barrier.is_one_statement:
-        await barrier.commit()
-        traced.committed(barrier.nodes, {} if step is None else _costs(step))
+        namespace = run.namespaces[barrier.ns]
+        above, began = namespace.above, time.time_ns() - int(namespace.ms_since_last() * 1e6)
+        try:
+            await barrier.commit()
+        except BaseException:
+            trace.step(at, above, began)  # which stays until the run says how it ended
+            raise
+        trace.passed(at, above, began, barrier.nodes, {} if step is None else _costs(step))
         return
-    repairs = step.costs.repairs
+    traced = step_of(run, trace, at)
+    repairs, began = step.costs.repairs, time.time_ns()
     kind = "direct" if step.snapshot.is_held or not step.has_reads else "replay"
-    with traced.commit() as tell:
+    try:
         await barrier.commit()
-        more = step.costs.repairs - repairs
-        said = {names.COMMIT: "replay" if more else kind, **_facts(step)}
-        tell({**said, names.REPAIRS: more})
+    except BaseException as error:
+        traced.commit(began, {}, error)
+        raise
+    more = step.costs.repairs - repairs
+    said = {names.COMMIT: "replay" if more else kind, **_facts(step)}
+    traced.commit(began, {**said, names.REPAIRS: more})
     trace.count("repairs", step.costs.repairs)
     trace.count("drifts", step.costs.drifts)
     traced.committed(barrier.nodes, {**said, **_costs(step)})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from superstep.checkpointer.langgraph.graph_version import GraphVersion
-    from superstep.runtime.telemetry.spans import RunTrace
+    from superstep.runtime.telemetry.runs import RunTrace
 
 __all__ = [
     "BRANCH",

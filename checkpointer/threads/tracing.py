@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
 
     from superstep.checkpointer.step.task import Attempt
     from superstep.checkpointer.threads.run import Run
-    from superstep.runtime.telemetry.spans import RunTrace, StepTrace
+    from superstep.runtime.telemetry.runs import RunTrace
+    from superstep.runtime.telemetry.spans import StepTrace
 
 __all__ = ["enter", "handed_in", "step_of"]
 
@@ -20,7 +22,7 @@ __all__ = ["enter", "handed_in", "step_of"]
 def step_of(run: Run, trace: RunTrace, at: tuple[str, str]) -> StepTrace:
     """The span of the super-step that began at a checkpoint of a namespace."""
     namespace = run.namespaces[at[0]]
-    return trace.step(at, namespace.above, namespace.ms_since_last())
+    return trace.step(at, namespace.above, time.time_ns() - int(namespace.ms_since_last() * 1e6))
 
 
 def enter(run: Run, trace: RunTrace, at: tuple[str, str], attempt: Attempt) -> None:

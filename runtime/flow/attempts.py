@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from superstep.runtime.faults import GraphChanged, StepConflict, ThreadBusy
     from superstep.runtime.flow.retry import Settings
     from superstep.runtime.flow.stream_gate import Chunk, Shape
-    from superstep.runtime.telemetry.spans import RunTrace
+    from superstep.runtime.telemetry.runs import RunTrace
 
 __all__ = ["Attempts", "Retried", "with_factless_cache"]
 
@@ -346,7 +346,7 @@ class Attempts:
 
     def traced(self, stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
         """The stream of an attempt; with telemetry, what it does belongs to the run's span."""
-        return stream if self._trace is None else self._trace.inside(stream)
+        return stream if self._trace is None else self._trace.inside(stream, whole=self._whole)
 
     def traced_sync(self, stream: Generator[Any, None, None]) -> Generator[Any, None, None]:
         """As `traced`, for streams that block."""

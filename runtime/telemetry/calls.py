@@ -11,12 +11,13 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from superstep.runtime.telemetry import names
 from superstep.runtime.telemetry.careful import end
-from superstep.runtime.telemetry.spans import HOLDER, RunTrace, StepTrace, TaskTrace
+from superstep.runtime.telemetry.runs import RunTrace
+from superstep.runtime.telemetry.spans import HOLDER, StepTrace, TaskTrace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from superstep.runtime.telemetry.ports import Receiver
+    from superstep.runtime.telemetry.ports import Receiver, RunSpan
 
 __all__ = ["CallTrace"]
 
@@ -100,7 +101,7 @@ class CallTrace:
         instruments.count_tokens(record["input_tokens"], record["output_tokens"], labels)
 
 
-def _run_of(holder: object) -> RunTrace | None:
+def _run_of(holder: object) -> RunSpan | None:
     if isinstance(holder, TaskTrace):
         return holder.step.run
     if isinstance(holder, StepTrace):

@@ -8,14 +8,18 @@ and the span is missing.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from opentelemetry.trace import INVALID_SPAN, Tracer
+from opentelemetry.trace import INVALID_SPAN, SpanKind, Tracer
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.trace import Span
+    from opentelemetry.util.types import AnyValue
 
-__all__ = ["CarefulTracer", "end"]
+__all__ = ["CarefulTracer", "Parent", "begin", "end"]
+
+Parent: TypeAlias = Any  # a span, or the `Above` of one (light.py), which cannot be named without the SDK
 
 _log = logging.getLogger("superstep.telemetry")
 _said: set[tuple[str, type]] = set()
@@ -35,9 +39,44 @@ class CarefulTracer(Tracer):
             _say("begin", error)
             return INVALID_SPAN
 
+    def below(self, span: Span) -> Parent:
+        """What spans below this one are begun at; see `begin`."""
+        light = getattr(self._tracer, "below", None)  # see light.py
+        return (light(span) if light is not None else None) or span
+
     def start_as_current_span(self, *args: Any, **more: Any) -> Any:
         """See OpenTelemetry. Not used here."""
         return self._tracer.start_as_current_span(*args, **more)
+
+
+def begin(
+    tracer: Tracer,
+    above: Parent,
+    name: str,
+    context: Context,
+    attributes: dict[str, AnyValue],
+    kind: SpanKind = SpanKind.INTERNAL,
+    began: int | None = None,
+) -> Span:
+    """Begin a span below one of ours.
+
+    Args:
+        tracer: a careful one.
+        above: the span above, or what the tracer has in its place.
+        name: of what is done.
+        context: one in which the span above is the current one.
+        attributes: few, of plain values: texts, numbers and tuples of texts. They are the span's from here on.
+        kind: as in OpenTelemetry.
+        began: nanoseconds since 1970; now, if `None`.
+    """
+    child = getattr(above, "light_child", None)  # see light.py
+    if child is None:
+        return tracer.start_span(name, context, kind, attributes, start_time=began)
+    try:
+        return child(name, context, attributes, kind, began)  # type: ignore[no-any-return]
+    except Exception as error:  # noqa: BLE001 - of whatever the application has configured
+        _say("begin", error)
+        return INVALID_SPAN
 
 
 def end(span: Span) -> None:

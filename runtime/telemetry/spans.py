@@ -12,9 +12,7 @@ is a pause. Of errors the type is told and never the text, which may quote value
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import aclosing, closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import context, trace
@@ -22,163 +20,33 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from superstep.runtime.faults import ConflictExhausted, StepConflict
 from superstep.runtime.telemetry import names
-from superstep.runtime.telemetry.careful import end
+from superstep.runtime.telemetry.careful import begin, end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-    from superstep.runtime.telemetry.ports import Receiver
+    from superstep.runtime.telemetry.ports import RunSpan
 
-__all__ = ["HOLDER", "RunTrace", "StepTrace", "TaskTrace", "end_as", "traceparent_of"]
+
+__all__ = [
+    "HOLDER",
+    "StepTrace",
+    "TaskTrace",
+    "about",
+    "end_as",
+    "holding",
+    "seconds_since",
+    "titled",
+    "traceparent_of",
+]
 
 T = TypeVar("T")
 
 HOLDER = context.create_key("superstep-span")  # in a context: which of ours has made its span the current one there
 _FAILED = Status(StatusCode.ERROR)
-
-
-class RunTrace:
-    """One run of a flow, all attempts.
-
-    Attributes:
-        telemetry: what it reports to.
-        thread_id: the thread.
-        graph: name of the graph.
-        span: its span; `None` for a run of plain LangGraph.
-        context: in which its span is the current one.
-        traceparent: of the run that began the trace, or of this one: what is kept with the thread.
-    """
-
-    def __init__(
-        self,
-        telemetry: Receiver,
-        thread_id: str,
-        graph: str | None,
-        span: Span | None,
-        around: Context,
-        anchor: str | None,
-    ) -> None:
-        self.telemetry = telemetry
-        self.thread_id = thread_id
-        self.graph = graph
-        self.span = span
-        self.context = around if span is None else _holding(self, span, around)
-        self.traceparent = anchor or traceparent_of(trace.get_current_span(self.context))
-        self.around = trace.get_current_span(around)
-        self._steps: dict[tuple[str, str], StepTrace] = {}
-        self._lock = threading.Lock()
-        self._began = time.perf_counter()
-
-    @property
-    def trace_id(self) -> str | None:
-        """The trace in hexadecimal, for logs."""
-        found = trace.get_current_span(self.context).get_span_context()
-        return trace.format_trace_id(found.trace_id) if found.is_valid else None
-
-    # -- what is current ------------------------------------------------------------------------------------------
-
-    async def inside(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-        """The items of a stream, each waited for with the run's span as the current one. Closes it."""
-        async with aclosing(items):
-            while True:
-                token = context.attach(self.context)
-                try:
-                    item = await anext(items)
-                except StopAsyncIteration:
-                    return
-                finally:
-                    context.detach(token)
-                yield item
-
-    def inside_sync(self, items: Generator[T, None, None]) -> Generator[T, None, None]:
-        """As `inside`, for streams that block."""
-        with closing(items):
-            while True:
-                token = context.attach(self.context)
-                try:
-                    item = next(items)
-                except StopIteration:
-                    return
-                finally:
-                    context.detach(token)
-                yield item
-
-    # -- super-steps ----------------------------------------------------------------------------------------------
-
-    def step(self, at: tuple[str, str], above: Mapping[str, str], ms: float) -> StepTrace:
-        """The super-step that began at a checkpoint of a namespace.
-
-        Args:
-            at: namespace and checkpoint.
-            above: for each graph around, the checkpoint that its running super-step began at.
-            ms: milliseconds since it began, if this is the first that is heard of it.
-        """
-        found = self._steps.get(at)
-        if found is None:
-            parent = self._above(at[0], above)
-            with self._lock:
-                found = self._steps.get(at)
-                if found is None:
-                    found = self._steps[at] = StepTrace(self, at, parent, ms)
-        return found
-
-    def known(self, at: tuple[str, str]) -> StepTrace | None:
-        """The super-step, if it has a span already."""
-        return self._steps.get(at)
-
-    def _above(self, ns: str, above: Mapping[str, str]) -> Context:
-        if not ns:
-            return self.context
-        current = context.get_current()
-        holder = current.get(HOLDER)
-        if isinstance(holder, TaskTrace) and above.get(holder.step.at[0]) == holder.step.at[1]:
-            return current
-        around = [each for each in above if each != ns]
-        if not around:
-            return self.context
-        nearest = max(around, key=len)
-        outer = {each: id_ for each, id_ in above.items() if each != nearest and len(each) < len(nearest)}
-        return self.step((nearest, above[nearest]), outer, 0.0).context
-
-    def ended(self, step: StepTrace) -> None:
-        """A super-step is over."""
-        self._steps.pop(step.at, None)
-
-    # -- how it goes ----------------------------------------------------------------------------------------------
-
-    def conflict(self, nodes: Sequence[str], attempts: int) -> None:
-        """A super-step could not commit, and is tried again."""
-        if self.span is not None:
-            self.span.add_event(names.CONFLICT_EVENT, {names.NODES: list(nodes), names.ATTEMPTS: attempts})
-        self.count("conflicts", 1)
-
-    def finish(self, status: str, failure: BaseException | None) -> None:
-        """The run is over: "completed", "interrupted", "failed", or "unfinished" if it was cancelled or left."""
-        for step in list(self._steps.values()):
-            step.leave(status)
-        if self.span is None:
-            return
-        self.span.set_attribute(names.STATUS, status)
-        if status == "interrupted":
-            self.span.add_event(names.INTERRUPT_EVENT)
-        if failure is not None:
-            end_as(self.span, failure)
-        else:
-            end(self.span)
-        self.measure("runs", time.perf_counter() - self._began, {names.STATUS: status})
-
-    def measure(self, what: str, value: float, labels: Mapping[str, str] | None = None) -> None:
-        """Note a value of an instrument of that name."""
-        if (instruments := self.telemetry.instruments) is not None:
-            getattr(instruments, what).record(value, {names.WORKFLOW: self.graph or "", **(labels or {})})
-
-    def count(self, what: str, more: int) -> None:
-        """Add to a counter of that name."""
-        if more and (instruments := self.telemetry.instruments) is not None:
-            getattr(instruments, what).add(more, {names.WORKFLOW: self.graph or ""})
 
 
 class StepTrace:
@@ -193,14 +61,13 @@ class StepTrace:
 
     __slots__ = ("_began", "_nodes", "_tasks", "at", "context", "run", "span")
 
-    def __init__(self, run: RunTrace, at: tuple[str, str], parent: Context, ms: float) -> None:
+    def __init__(self, run: RunSpan, at: tuple[str, str], parent: Context, began: int | None) -> None:
         self.run = run
         self.at = at
-        self._began = time.perf_counter() - ms / 1000
-        attributes = {names.CONVERSATION: run.thread_id, names.NAMESPACE: _named(at[0])}
-        began = time.time_ns() - int(ms * 1e6)
-        self.span = run.telemetry.tracer.start_span(names.STEP_SPAN, parent, attributes=attributes, start_time=began)
-        self.context = _holding(self, self.span, parent)
+        self._began = time.time_ns() if began is None else began
+        said = about(run, at)
+        self.span = begin(run.telemetry.tracer, run.parent(parent), names.STEP_SPAN, parent, said, began=self._began)
+        self.context = holding(self, self.span, parent)
         self._tasks: dict[str, TaskTrace] = {}
         self._nodes: set[str] = set()
 
@@ -219,25 +86,27 @@ class StepTrace:
         if self.run.span is None and outcome != "finished":
             self.leave(outcome)  # nobody will say that the run is over
 
-    @contextmanager
-    def commit(self) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-        """Its reads are validated and its staged writes are applied meanwhile. Yields what takes attributes."""
-        span = self.run.telemetry.tracer.start_span(names.COMMIT_SPAN, self.context)
-        began = time.perf_counter()
-        try:
-            yield span.set_attributes
-        except BaseException as error:
-            end_as(span, error)
-            raise
+    def commit(self, began: int, said: dict[str, Any], failure: BaseException | None = None) -> None:
+        """Its reads were validated and its staged writes applied, or this has failed.
+
+        Args:
+            began: when, in nanoseconds since 1970.
+            said: attributes of the span. They are the span's from here on.
+            failure: what was raised.
+        """
+        span = begin(self.run.telemetry.tracer, self.span, names.COMMIT_SPAN, self.context, said, began=began)
+        if failure is not None:
+            end_as(span, failure)
+            return
         end(span)
-        self.run.measure("commits", time.perf_counter() - began)
+        self.run.measure("commits", seconds_since(began))
 
     def committed(self, nodes: Sequence[str], said: Mapping[str, Any]) -> None:
         """It is committed. `said`: attributes of its span."""
         for task in list(self._tasks.values()):
             task.end("finished")
         self._end("committed", nodes, said)
-        self.run.measure("steps", time.perf_counter() - self._began)
+        self.run.measure("steps", seconds_since(self._began))
 
     def leave(self, outcome: str) -> None:
         """The run ends, and it is not committed."""
@@ -249,10 +118,10 @@ class StepTrace:
 
     def _end(self, outcome: str, nodes: Sequence[str], said: Mapping[str, Any]) -> None:
         if self.span.is_recording():
-            self.span.update_name(" ".join([names.STEP_SPAN, ", ".join(nodes)]).rstrip())
-            self.span.set_attributes({names.NODES: list(nodes), names.OUTCOME: outcome, **said})
+            self.span.update_name(titled(nodes))
+            self.span.set_attributes({names.NODES: tuple(nodes), names.OUTCOME: outcome, **said})
         end(self.span)
-        self.run.ended(self)
+        self.run.ended(self.at)
 
 
 class TaskTrace:
@@ -269,10 +138,9 @@ class TaskTrace:
     def __init__(self, step: StepTrace, node: str, number: int) -> None:
         self.step = step
         attributes: dict[str, Any] = {names.NODE: node, names.EXECUTION: number}
-        self.span = step.run.telemetry.tracer.start_span(
-            f"{names.TASK_SPAN} {node}", step.context, attributes=attributes
-        )
-        self.context = _holding(self, self.span, step.context)
+        name = f"{names.TASK_SPAN} {node}"
+        self.span = begin(step.run.telemetry.tracer, step.span, name, step.context, attributes)
+        self.context = holding(self, self.span, step.context)
         self._ended = False
 
     def make_current(self) -> None:
@@ -295,19 +163,23 @@ class TaskTrace:
     async def _read(
         self, parent: Context, sql: str, validate: bool, work: Callable[[], Coroutine[Any, Any, list[T]]]
     ) -> list[T]:
-        telemetry = self.step.run.telemetry
-        attributes: dict[str, Any] = {names.DATABASE: "postgresql", names.VERB: _verb(sql), names.VALIDATED: validate}
-        if telemetry.content:
-            attributes[names.STATEMENT] = sql
-        span = telemetry.tracer.start_span(names.READ_SPAN, parent, SpanKind.CLIENT, attributes)
+        began = time.time_ns()
+        said: dict[str, Any] = {names.DATABASE: "postgresql", names.VERB: _verb(sql), names.VALIDATED: validate}
         try:
             rows = await work()
         except BaseException as error:
-            end_as(span, error)
+            end_as(self._read_span(parent, sql, said, began), error)
             raise
-        span.set_attribute(names.ROWS, len(rows))
-        end(span)
+        said[names.ROWS] = len(rows)
+        end(self._read_span(parent, sql, said, began))
         return rows
+
+    def _read_span(self, parent: Context, sql: str, said: dict[str, Any], began: int) -> Span:
+        telemetry = self.step.run.telemetry
+        if telemetry.content:
+            said[names.STATEMENT] = sql
+        above = trace.get_current_span(parent)
+        return begin(telemetry.tracer, above, names.READ_SPAN, parent, said, SpanKind.CLIENT, began)
 
     def called(self, model: str | None, read: int, written: int, began: float) -> None:
         """A model of LangChain's own, which is not routed, has answered.
@@ -366,7 +238,8 @@ def end_as(span: Span, failure: BaseException) -> None:
     end(span)
 
 
-def _holding(holder: object, span: Span, around: Context) -> Context:
+def holding(holder: object, span: Span, around: Context) -> Context:
+    """A context in which the span of one of ours is the current one."""
     return context.set_value(HOLDER, holder, trace.set_span_in_context(span, around))
 
 
@@ -381,6 +254,21 @@ def traceparent_of(span: Span) -> str | None:
 def _verb(sql: str) -> str:
     word = sql.lstrip()[:12].partition(" ")[0].partition("\n")[0]
     return word.upper() if word.isalpha() else "other"
+
+
+def seconds_since(began: int) -> float:
+    """Seconds. The clock may have been set back."""
+    return max(0, time.time_ns() - began) / 1e9
+
+
+def about(run: RunSpan, at: tuple[str, str]) -> dict[str, Any]:
+    """Attributes of the span of the super-step that began there."""
+    return {names.CONVERSATION: run.thread_id, names.NAMESPACE: _named(at[0])}
+
+
+def titled(nodes: Sequence[str]) -> str:
+    """The name of the span of a super-step."""
+    return f"{names.STEP_SPAN} {', '.join(nodes)}" if nodes else names.STEP_SPAN
 
 
 def _named(ns: str) -> str:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context, metrics, trace
-from opentelemetry.trace import Link, NoOpTracer, SpanKind
+from opentelemetry.trace import Link, NoOpTracer, ProxyTracer, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from superstep.runtime.telemetry import names
 from superstep.runtime.telemetry.calls import CallTrace
 from superstep.runtime.telemetry.careful import CarefulTracer
 from superstep.runtime.telemetry.instruments import Instruments
-from superstep.runtime.telemetry.spans import RunTrace, traceparent_of
+from superstep.runtime.telemetry.runs import RunTrace
+from superstep.runtime.telemetry.spans import traceparent_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from opentelemetry.context import Context
     from opentelemetry.metrics import MeterProvider
-    from opentelemetry.trace import TracerProvider
+    from opentelemetry.trace import Span, Tracer, TracerProvider
+
+    from superstep.runtime.telemetry.careful import Parent
 
 __all__ = ["Telemetry"]
 
@@ -47,10 +51,31 @@ class Telemetry:
         metered: bool,
         content: bool,
     ) -> None:
-        release = _version()
-        self.tracer = CarefulTracer(trace.get_tracer(_SCOPE, release, spans)) if traces else NoOpTracer()
-        self.instruments = Instruments(metrics.get_meter(_SCOPE, release, meters)) if metered else None
+        self._release = _version()
+        self._spans = spans
+        self._tracer: Tracer | None = None if traces else NoOpTracer()
+        self.instruments = Instruments(metrics.get_meter(_SCOPE, self._release, meters)) if metered else None
         self.content = content
+
+    @property
+    def tracer(self) -> Tracer:
+        """Asked anew until the application has set its provider."""
+        if self._tracer is not None:
+            return self._tracer
+        found = trace.get_tracer(_SCOPE, self._release, self._spans)
+        if isinstance(found, ProxyTracer):
+            return found
+        if "opentelemetry.sdk.trace" in sys.modules:
+            from superstep.runtime.telemetry.light import lightened
+
+            found = lightened(found, _SCOPE, self._release)
+        self._tracer = CarefulTracer(found)
+        return self._tracer
+
+    def below(self, span: Span) -> Parent:
+        """What spans below this one are begun at; see `careful.begin`."""
+        tracer = self.tracer
+        return tracer.below(span) if isinstance(tracer, CarefulTracer) else span
 
     def around(self) -> Context:
         """What is current where this is called."""

@@ -36,6 +36,7 @@ _NAMES = (
     "ingestion",
     "handoffs",
     "fleet",
+    "telemetry",
 )
 MATPLOTLIB = "3.11.2"
 _TRIED = """## What falls short, and what was tried

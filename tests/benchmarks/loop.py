@@ -7,12 +7,13 @@ import gc
 import time
 import uuid
 from collections import defaultdict
+from itertools import count
 from statistics import median
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
 
-from superstep import transactional
+from superstep import current_step, transactional
 from tests.benchmarks.section import Curves, Goal, Section
 from tests.benchmarks.setting import MEMORY, OURS, UPSTREAM, savers, thread
 from tests.benchmarks.tables import number, ratio, rotated, table
@@ -40,10 +41,17 @@ class State(TypedDict):
     note: str
 
 
-def build(saver: BaseCheckpointSaver[Any], steps: int = STEPS) -> CompiledStateGraph[Any]:
-    """One node that goes round `steps` times."""
+def build(
+    saver: BaseCheckpointSaver[Any], steps: int = STEPS, *, reads_and_writes: bool = False
+) -> CompiledStateGraph[Any]:
+    """One node that goes round `steps` times; it may take 1 from an account, which is another one each time."""
+    accounts = count(1)
 
     async def work(state: State) -> State:
+        if reads_and_writes:
+            step, account = current_step(), next(accounts) % 10000 + 1
+            balance = await step.fetchval("SELECT balance FROM account WHERE id = $1", account)
+            step.stage("UPDATE account SET balance = $2 WHERE id = $1", account, balance - 1)
         return {"n": state["n"] + 1, "note": f"step {state['n']}"}
 
     builder = StateGraph(State)

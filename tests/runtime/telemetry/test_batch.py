@@ -1,0 +1,121 @@
+"""Durations of super-steps and commits are noted some at a time, and none is lost."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from opentelemetry import context
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from superstep import telemetry
+from superstep.runtime.telemetry import instruments
+from superstep.runtime.telemetry.instruments import Batch, Instruments
+from superstep.runtime.telemetry.switch import active
+from tests.support.graphs import chain
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
+    from superstep.checkpointer import TransactionalSaver
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(instruments, "time", made)
+    return made
+
+
+@pytest.fixture
+def reader() -> InMemoryMetricReader:
+    return InMemoryMetricReader()
+
+
+@pytest.fixture
+def batch(reader: InMemoryMetricReader) -> Batch:
+    made = Instruments(MeterProvider([reader], shutdown_on_exit=False).get_meter("superstep"))
+    return Batch(made, {"gen_ai.workflow.name": "g"}, context.Context())
+
+
+def noted(reader: InMemoryMetricReader, name: str) -> int:
+    data: Any = reader.get_metrics_data()
+    metrics = [each for all_of in data.resource_metrics for scope in all_of.scope_metrics for each in scope.metrics]
+    return sum(point.count for each in metrics if each.name == name for point in each.data.data_points) if data else 0
+
+
+STEPS = "superstep.step.duration"
+
+
+def test_the_first_is_noted_at_once_and_the_next_ones_together(
+    batch: Batch, reader: InMemoryMetricReader, clock: Clock
+) -> None:
+    batch.add("steps", 0.1)
+    assert noted(reader, STEPS) == 1
+    for _ in range(31):
+        batch.add("steps", 0.1)
+    assert noted(reader, STEPS) == 1
+    batch.add("steps", 0.1)
+    assert noted(reader, STEPS) == 33
+
+
+def test_what_has_waited_for_a_second_is_noted_with_the_next(
+    batch: Batch, reader: InMemoryMetricReader, clock: Clock
+) -> None:
+    batch.add("steps", 0.1)
+    batch.add("steps", 0.1)
+    clock.now += 1.0
+    batch.add("steps", 0.1)
+    assert noted(reader, STEPS) == 3
+
+
+def test_the_rest_is_noted_at_the_end(batch: Batch, reader: InMemoryMetricReader, clock: Clock) -> None:
+    for _ in range(5):
+        batch.add("commits", 0.1)
+    batch.note()
+    batch.note()
+    assert noted(reader, "superstep.commit.duration") == 5
+
+
+def test_threads_lose_none(batch: Batch, reader: InMemoryMetricReader) -> None:
+    start = threading.Barrier(4)
+
+    def add(_: int) -> None:
+        start.wait()
+        for _ in range(1000):
+            batch.add("steps", 0.1)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(add, range(4)))
+    batch.note()
+    assert noted(reader, STEPS) == 4000
+
+
+async def test_super_steps_of_plain_langgraph_are_noted_at_once(
+    saver: TransactionalSaver, thread: RunnableConfig, reader: InMemoryMetricReader
+) -> None:
+    """It never says that a run is over."""
+
+    async def one(state: Any) -> Any:
+        return {"n": 1}
+
+    async def two(state: Any) -> Any:
+        return {"n": 2}
+
+    telemetry(traces=False, meter_provider=MeterProvider([reader], shutdown_on_exit=False))
+    try:
+        assert active.telemetry is not None
+        await chain(saver, one, two).ainvoke({"n": 0}, thread)
+        assert noted(reader, STEPS) == 2
+    finally:
+        telemetry(traces=False, metrics=False)
