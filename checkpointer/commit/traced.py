@@ -64,7 +64,7 @@ async def _traced(barrier: Barrier, trace: RunTrace) -> None:
 
 
 def _facts(step: SuperStep) -> dict[str, Any]:
-    effects = step.effects()
+    effects = step.tasks.effects
     return {
         names.READS: sum(len(effect.reads) for effect in effects),
         names.WRITES: sum(len(effect.staged) for effect in effects),

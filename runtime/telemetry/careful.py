@@ -79,9 +79,22 @@ def begin(
         return INVALID_SPAN
 
 
-def end(span: Span) -> None:
-    """End a span."""
+def end(span: Span, said: dict[str, AnyValue] | None = None, name: str | None = None) -> None:
+    """End a span.
+
+    Args:
+        span: one of ours.
+        said: attributes that it ends with: few, of plain values.
+        name: its name from here on.
+    """
     try:
+        if said is not None and (light := getattr(span, "light_end", None)) is not None:  # see light.py
+            light(said, name)
+            return
+        if said and span.is_recording():
+            span.set_attributes(said)
+            if name is not None:
+                span.update_name(name)
         span.end()
     except Exception as error:  # noqa: BLE001 - of whatever the application has configured
         _say("end", error)

@@ -151,12 +151,25 @@ class LightSpan(Span):
 
     def end(self, end_time: int | None = None) -> None:
         """See the SDK."""
+        self._end(end_time, {}, None)
+
+    def light_end(self, said: dict[str, AnyValue], name: str | None = None) -> None:
+        """End it with these attributes, which are few and plain, and under this name."""
+        self._end(None, said, name)
+
+    def _end(self, at: int | None, said: dict[str, AnyValue], name: str | None) -> None:
         with self._lock:
-            light = self._plain is not None and self._end_time is None
-            if light:
-                self._end_time = time.time_ns() if end_time is None else end_time
-        if not light:
-            super().end(end_time)
+            plain = self._plain if self._end_time is None else None
+            if plain is not None:
+                self._end_time = time.time_ns() if at is None else at
+                plain.update(said)
+                self._name = name or self._name
+        if plain is None:
+            if name is not None:
+                super().update_name(name)
+            if said:
+                super().set_attributes(said)
+            super().end(at)
             return
         processor = self._kit.maker.span_processor
         processor._on_ending(self)  # noqa: SLF001 - as the SDK's own spans do

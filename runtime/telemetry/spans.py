@@ -117,10 +117,7 @@ class StepTrace:
         self._end(outcome, sorted(self._nodes), {})
 
     def _end(self, outcome: str, nodes: Sequence[str], said: Mapping[str, Any]) -> None:
-        if self.span.is_recording():
-            self.span.update_name(titled(nodes))
-            self.span.set_attributes({names.NODES: tuple(nodes), names.OUTCOME: outcome, **said})
-        end(self.span)
+        end(self.span, {names.NODES: tuple(nodes), names.OUTCOME: outcome, **said}, titled(nodes))
         self.run.ended(self.at)
 
 
@@ -215,13 +212,13 @@ class TaskTrace:
         if self._ended:
             return
         self._ended = True
-        self.span.set_attribute(names.OUTCOME, outcome)
         if outcome == "interrupted":
             self.span.add_event(names.INTERRUPT_EVENT)
         if isinstance(failure, BaseException):
+            self.span.set_attribute(names.OUTCOME, outcome)
             end_as(self.span, failure)
         else:
-            end(self.span)
+            end(self.span, {names.OUTCOME: outcome})
 
 
 def end_as(span: Span, failure: BaseException) -> None:

@@ -27,7 +27,7 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from superstep import telemetry
-from superstep.runtime.telemetry import light
+from superstep.runtime.telemetry import careful, light
 from superstep.runtime.telemetry.light import LightSpan, LightTracer, lightened
 from superstep.runtime.telemetry.switch import active
 
@@ -112,7 +112,7 @@ def test_it_shows_what_a_span_of_the_sdk_shows(
         span = tracer.start_span("below", around, SpanKind.CLIENT, dict(attributes), start_time=1)
         for operation, arguments in told:
             getattr(span, operation)(*arguments)
-        span.end(9)
+        careful.end(span, {"end": "said"}, "its name at the end")
         assert not span.is_recording()
     one, other = here.kept.get_finished_spans()
     assert seen(one) == seen(other)
