@@ -22,7 +22,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from opentelemetry import trace
-from opentelemetry.sdk.environment_variables import OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace import Tracer as SdkTracer
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["LightSpan", "LightTracer", "fits", "lightened"]
 
 _UNSET: Final = Status(StatusCode.UNSET)
+_COUNTS_SPANS: Final = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"  # of the SDK
 _ENOUGH: Final = 32  # attributes: more than any span of ours has. Under a lower limit the SDK counts them
 _PLAIN: Final = frozenset({str, bool, int, float})  # values that the SDK leaves as they are
 
@@ -226,7 +226,7 @@ class LightTracer(Tracer):
             _records_below(tracer.sampler)
             and limits.max_span_attribute_length is None
             and (limits.max_span_attributes is None or limits.max_span_attributes >= _ENOUGH)
-            and not os.environ.get(OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED)  # the SDK counts its own spans
+            and not os.environ.get(_COUNTS_SPANS)  # the SDK counts its own spans
             and fits()
         )
 

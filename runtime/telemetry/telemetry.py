@@ -65,11 +65,7 @@ class Telemetry:
         found = trace.get_tracer(_SCOPE, self._release, self._spans)
         if isinstance(found, ProxyTracer):
             return found
-        if "opentelemetry.sdk.trace" in sys.modules:
-            from superstep.runtime.telemetry.light import lightened
-
-            found = lightened(found, _SCOPE, self._release)
-        self._tracer = CarefulTracer(found)
+        self._tracer = CarefulTracer(_lightened(found, self._release))
         return self._tracer
 
     def below(self, span: Span) -> Parent:
@@ -133,6 +129,17 @@ class Telemetry:
     def call(self, route: str) -> CallTrace:
         """A call of a model begins here."""
         return CallTrace(self, route)
+
+
+def _lightened(tracer: Tracer, release: str) -> Tracer:
+    """One that makes light spans, if the application has loaded the SDK and that has all they are made of."""
+    if "opentelemetry.sdk.trace" not in sys.modules:
+        return tracer
+    try:
+        from superstep.runtime.telemetry.light import lightened
+    except ImportError:
+        return tracer
+    return lightened(tracer, _SCOPE, release)
 
 
 def _remote(traceparent: str | None) -> Context | None:

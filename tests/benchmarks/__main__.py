@@ -62,7 +62,7 @@ their key.
 *Searching and inserting.* The same CPU, for steps that think 0.1 s.
 
 *Telemetry.* About 5 %, with turns that differ by as much from each other. Tried: spans that skip what the SDK does for
-rare cases (a fifth of the cost of its own), super-steps told once they are over, the run's span made current once a run,
+rare cases (a fifth of the cost of its own), super-steps told once they are over, the run's span made current once,
 durations noted 32 at a time. It was 12 % without reads and 20 % with.
 """
 _PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"

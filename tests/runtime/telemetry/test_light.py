@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry import trace
-from opentelemetry.sdk.environment_variables import OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED
 from opentelemetry.sdk.trace import Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -248,8 +248,20 @@ def test_with_an_sdk_that_does_not_fit_the_spans_are_its_own(monkeypatch: pytest
     assert isinstance(Traced().below(), LightSpan)
 
 
+def test_with_an_sdk_that_lacks_something_the_tracer_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Traced()
+    monkeypatch.setitem(sys.modules, "superstep.runtime.telemetry.light", None)
+    telemetry(metrics=False, tracer_provider=here.provider)
+    try:
+        assert active.telemetry is not None
+        span = active.telemetry.tracer.start_span("a", trace.set_span_in_context(here.above))
+        assert type(span) is type(here.above)
+    finally:
+        telemetry(traces=False, metrics=False)
+
+
 def test_an_sdk_that_counts_its_spans_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED, "true")
+    monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     assert not isinstance(Traced().below(), LightSpan)
 
 
