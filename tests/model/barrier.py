@@ -46,7 +46,7 @@ from tests.model.world import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tests.model.world import CkptId
 
@@ -134,7 +134,7 @@ class Barrier(Tasks):
         if tx is None:
             tx = begun(s, w.flow)
             moved = self.moved(f, tx.rows)
-            tx = tx._replace(reads=keys_of(f))
+            tx = tx._replace(reads=keys_of(f), waiting=self.waiting(s, i) if f.ns == ROOT else ())
         if "a commit validates nothing" in self.switches:
             moved = set()
         root = w.frames[0]
@@ -183,10 +183,11 @@ class Barrier(Tasks):
         if locked(s, w.flow, shared=f.ns != ROOT) or keys_locked(s, {write.key for write in writes}):
             return
         name = self.name(f)
-        again = changed(s, i, with_frame(w, f._replace(tx=None, phase=TASKS)))
+        again = self.again(changed(s, i, with_frame(w, f._replace(tx=None, phase=TASKS))), f.tx.members)
         if s.threads[w.flow].version != f.tx.row_version:
             yield f"{name} meets another transaction (the thread's row)", again
         elif moved:
+            assert not f.tx.members, "no scenario has tasks side by side in a transaction of several"
             yield f"{name}: siblings have moved facts of {sorted(moved)}", self._refused(s, i, w, f, moved)
         elif self._is_there(s, w, f) and f.ns == ROOT:
             yield f"{name} is there already", self.committed(s, i, w, f)
@@ -224,11 +225,13 @@ class Barrier(Tasks):
         ckpt_id, tx = self._id(w, f), f.tx or begun(s, w.flow)
         stale = s.threads[w.flow].token != w.token
         commit = Commit(w.flow, f.ns, ckpt_id, tx.start, tx.rows, tx.reads, writes, parts, stale)
+        if tx.waiting:
+            commit = commit._replace(together=(tx.start, tx.waiting))
         basis = () if writes else f.basis
         ckpt = Ckpt(w.flow, f.ns, ckpt_id, f.parent, writes, basis)
         if rests_on_anything(f):
             f = f._replace(noted=self._noted(s, w, f, overlay(tx.rows, writes) if writes else None))
-        return Pending(i, f.ns != ROOT, commit, ckpt, f.noted)
+        return Pending(i, f.ns != ROOT, commit, ckpt, f.noted, others=tx.members)
 
     def _noted(self, s: State, w: Worker, f: Frame, rows: tuple[int, ...] | None) -> tuple[tuple[object, Saved], ...]:
         """What is to be stored with a checkpoint of a subgraph: what its caller has read, and is not stored yet."""
@@ -269,10 +272,29 @@ class Barrier(Tasks):
         if self._is_slow:
             sent = changed(s, i, with_frame(w, f._replace(phase=SENT)))
             yield f"{name} sends COMMIT", sent._replace(pending=(*s.pending, p))
-        elif admitted(s.history, p.commit, serializable="snapshot isolation" not in self.switches):
-            yield f"{name} commits", self.committed(applied(s, p), i, w, f)
+        elif admitted(s, p, serializable="snapshot isolation" not in self.switches):
+            yield f"{name} commits", self.all_committed(applied(s, p), i, w, f, p)
         else:
             yield f"{name} meets another transaction", again
+
+    def all_committed(self, s: State, i: int, w: Worker, f: Frame, p: Pending) -> State:
+        """The runs of all super-steps that this COMMIT was for go on."""
+        s = self.committed(s, i, w, f)
+        for other in p.others:
+            its = s.workers[other.worker]
+            s = self.committed(s, other.worker, its, its.frames[0])
+        return s
+
+    def again(self, s: State, others: Iterable[Pending], phase: str = TASKS) -> State:
+        """These super-steps, which had handed their transaction on, are to be committed anew, or looked up."""
+        for other in others:
+            its = s.workers[other.worker]
+            s = changed(s, other.worker, with_frame(its, its.frames[0]._replace(tx=None, phase=phase)))
+        return s
+
+    def waiting(self, s: State, i: int) -> tuple[tuple[int, int], ...]:
+        """See `together`."""
+        raise NotImplementedError
 
     @property
     def _is_slow(self) -> bool:
@@ -282,13 +304,14 @@ class Barrier(Tasks):
         """COMMIT is under way: it is answered, or the connection is lost."""
         (p,) = [each for each in s.pending if each.worker == i and each.heard]
         rest = s._replace(pending=tuple(each for each in s.pending if each is not p))
-        if admitted(s.history, p.commit, serializable="snapshot isolation" not in self.switches):
-            yield f"{self.name(f)} is committed", self.committed(applied(rest, p), i, w, f)
+        if admitted(s, p, serializable="snapshot isolation" not in self.switches):
+            yield f"{self.name(f)} is committed", self.all_committed(applied(rest, p), i, w, f, p)
         else:
-            again = with_frame(w, f._replace(tx=None, phase=TASKS))
-            yield f"{self.name(f)} meets another transaction", changed(rest, i, again)
+            again = changed(rest, i, with_frame(w, f._replace(tx=None, phase=TASKS)))
+            yield f"{self.name(f)} meets another transaction", self.again(again, p.others)
         if s.losses < self.scenario.losses:
-            lost = rest._replace(pending=(*rest.pending, p._replace(heard=False)), losses=s.losses + 1)
+            lost = self.again(rest, p.others, LOOKUP)
+            lost = lost._replace(pending=(*rest.pending, p._replace(heard=False)), losses=s.losses + 1)
             name = f"{self.name(f)} loses the connection during COMMIT"
             if "a lost COMMIT is repeated without a look-up" in self.switches:
                 yield name, changed(lost, i, with_frame(w, f._replace(tx=None, phase=TASKS)))

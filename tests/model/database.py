@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from tests.model.world import Commit, State, Thread, Tx, overlay, put
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.model.world import By, Pending
 
 OUTSIDE: By = (-1, 0)
@@ -28,25 +30,40 @@ def begun(s: State, flow: int) -> Tx:
 
 def locked(s: State, thread: int, *, shared: bool = False) -> bool:
     """Whether a COMMIT under way keeps this lock of a thread's row out. Those of subgraphs hold a shared one."""
-    return any(p.commit.thread == thread and not (shared and p.nested) for p in s.pending)
+    return any(p.commit.thread == thread and not (shared and p.nested) for p in _holding(s))
 
 
 def keys_locked(s: State, keys: set[int]) -> bool:
     """Whether a COMMIT under way has written one of these keys."""
-    return any(write.key in keys for p in s.pending for write in p.commit.writes)
+    return any(write.key in keys for p in _holding(s) for write in p.commit.writes)
+
+
+def _holding(s: State) -> Iterator[Pending]:
+    """Super-steps whose locks are held: their COMMIT is under way, or they have handed their transaction on."""
+    for p in s.pending:
+        yield from (*p.others, p)
+    if s.handed is not None:
+        yield from s.handed.members
+
+
+def admitted(s: State, p: Pending, *, serializable: bool = True) -> bool:
+    """Whether a transaction may commit now."""
+    return _admitted(s.history, tuple(each.commit for each in (*p.others, p)), serializable)
 
 
 @lru_cache(maxsize=200_000)
-def admitted(history: tuple[Commit, ...], new: Commit, *, serializable: bool = True) -> bool:
-    """Whether a transaction may commit now."""
-    written = {write.key for write in new.writes}
-    if any(write.key in written for each in history[new.start :] for write in each.writes):
+def _admitted(history: tuple[Commit, ...], new: tuple[Commit, ...], serializable: bool) -> bool:
+    written = {write.key for each in new for write in each.writes}
+    if any(write.key in written for each in history[new[0].start :] for write in each.writes):
         return False
-    return not serializable or not _closes_a_circle((*history, new))
+    return not serializable or not _closes_a_circle((*history, *new))
 
 
 def _closes_a_circle(txs: tuple[Commit, ...]) -> bool:
-    """Whether the last of them is on a circle of dependencies. Those before it are on none."""
+    """Whether the last of them is on a circle of dependencies. Those before it are on none.
+
+    What was committed together is one transaction.
+    """
     keys = [({write.key for write in tx.writes}, tx.reads) for tx in txs]
 
     def before(a: int, b: int) -> bool:
@@ -57,11 +74,16 @@ def _closes_a_circle(txs: tuple[Commit, ...]) -> bool:
             return True  # b has read what a wrote
         return txs[a].start <= b and bool(a_reads & b_writes)  # a has not seen what b writes
 
-    last, todo, seen = len(txs) - 1, [len(txs) - 1], set()
+    of: dict[object, list[int]] = {}
+    for n, tx in enumerate(txs):
+        of.setdefault(n if tx.together is None else tx.together, []).append(n)
+    last = next(reversed(of))
+    todo: list[object] = [last]
+    seen: set[object] = set()
     while todo:
         at = todo.pop()
-        for other in range(len(txs)):
-            if other != at and other not in seen and before(at, other):
+        for other in of:
+            if other != at and other not in seen and any(before(a, b) for a in of[at] for b in of[other]):
                 if other == last:
                     return True
                 seen.add(other)
@@ -71,6 +93,8 @@ def _closes_a_circle(txs: tuple[Commit, ...]) -> bool:
 
 def applied(s: State, p: Pending) -> State:
     """The database, and what the invariants are told, when a commit has landed."""
+    for other in p.others:
+        s = applied(s, other)
     commit, ckpt = p.commit, p.ckpt
     threads, row = s.threads, s.threads[commit.thread]
     saved = s.saved

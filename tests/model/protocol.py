@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.model.barrier import Barrier
 from tests.model.database import OUTSIDE, admitted, applied, keys_locked
 from tests.model.frames import changed, is_writing
+from tests.model.together import Together
 from tests.model.world import ENDS, KEYS, ROOT, Answer, Commit, State, Thread, Worker, Write, overlay
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Model"]
 
 
-class Model(Barrier):
+class Model(Together):
     """A scenario under the protocol, or under one that is broken by `switches`."""
 
     def __init__(self, scenario: Scenario, switches: Iterable[str] = ()) -> None:
@@ -64,7 +64,7 @@ class Model(Barrier):
             if not p.heard:
                 rest = s._replace(pending=tuple(each for each in s.pending if each is not p))
                 yield "a COMMIT nobody waits for is rolled back", rest
-                if admitted(s.history, p.commit):
+                if admitted(s, p):
                     yield "a COMMIT nobody waits for lands", applied(rest, p)
 
     def _worker(self, s: State, i: int, w: Worker) -> Next:

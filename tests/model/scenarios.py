@@ -31,6 +31,7 @@ class Scenario(NamedTuple):
         tries: attempts that a run may have: the fewest that suffice for every one.
         slow: commits take a while even if no connection can be lost.
         ahead: the next super-step may begin while one is being committed.
+        shares: the flows are of one process, and commit in one transaction when they wait for each other.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Scenario(NamedTuple):
     tries: int = 3
     slow: bool = False
     ahead: bool = False
+    shares: bool = False
 
 
 def read(key: int) -> Op:
@@ -92,6 +94,24 @@ ALL = {
         ),
         Scenario(
             "aborts for no reason", (((WRITE_X,),), ((WRITE_Y,),)), outside=((X, 7),), aborts=2, losses=1, tries=3
+        ),
+        Scenario(
+            "two flows commit in one transaction",
+            ((((read(X), stage(X, 1)),), (WRITE_Y,)), (((read(Y), stage(Y, 10)),),)),
+            outside=((Y, 7),),
+            losses=1,
+            aborts=1,
+            shares=True,
+            tries=3,
+        ),
+        Scenario(
+            "two flows that meet commit in one transaction",
+            (((WRITE_X,), (WRITE_Y,)), ((WRITE_Y,),)),
+            outside=((X, 7),),
+            holds=False,
+            losses=1,
+            shares=True,
+            tries=4,
         ),
         Scenario(
             "parallel tasks share a snapshot",

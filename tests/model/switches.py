@@ -27,6 +27,7 @@ _SIBLINGS = "siblings read each other's writes"
 _DIES = "a process dies"
 _LATE = "a paused worker wakes up late"
 _LOST = "the answer to a COMMIT is lost"
+_TOGETHER = "two flows commit in one transaction"
 _HUMAN = "a human is asked, and the facts move"
 _CALLER = "a subgraph writes what its caller has read"
 _BELOW = "a caller drifts while its subgraph commits"
@@ -68,4 +69,8 @@ SWITCHES = (
     ),
     _one("commits below begin before they validate", 15, _CALLER),
     _one("siblings are not validated", 16, _SIBLINGS),
+    _one("who goes on validates nothing", 4, _TOGETHER),
+    _one("whoever comes may go on in a transaction", 6, _TOGETHER),
+    _one("what drifts in a transaction stays in it", 2, _TOGETHER),
+    _one("members are told before COMMIT", 8, _TOGETHER),
 )

@@ -23,6 +23,15 @@ MOST = 60_000
 REACHES = {
     "two flows, two steps": ("meets another transaction", "pins: facts of [0] have moved", "gives its snapshot back"),
     "aborts for no reason": ("is aborted for no reason", "is not found"),
+    "two flows commit in one transaction": (
+        "hands its transaction on",
+        "sends COMMIT, in a transaction of several",
+        "is aborted for no reason, in a transaction of several",
+        "goes on in a transaction: facts of [0] have moved in it",
+        "nobody goes on in the transaction",
+        "nobody hears of its COMMIT",
+        "is found",
+    ),
     "parallel tasks share a snapshot": ("siblings have moved facts of [1]",),
     "siblings read each other's writes": ("siblings have moved facts of [1]", "meets another transaction"),
     "a process dies": (
@@ -65,7 +74,7 @@ def test_a_broken_protocol_is_found_out(switch: Switch) -> None:
 
 
 def test_every_switch_is_tried() -> None:
-    files = ("results.py", "tasks.py", "barrier.py", "protocol.py")
+    files = ("results.py", "tasks.py", "barrier.py", "together.py", "protocol.py")
     text = "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in files)
     asked = set(re.findall(r'"([^"]+)" (?:not )?in self\.switches', text))
     assert asked == {name for switch in SWITCHES for name in switch.names}

@@ -91,10 +91,12 @@ class Tx(NamedTuple):
     rows: Rows
     row_version: int  # of its thread's row
     reads: frozenset[int] = frozenset()
+    waiting: tuple[tuple[int, int], ...] = ()  # who may go on in it: workers, with the versions of their threads' rows
+    members: tuple[Any, ...] = ()  # COMMITs of super-steps that have left their writes in it (`Pending`)
 
 
 # A frame is between `TASKS` and the end of its commit in one of these.
-TASKS, PINNED, WRITING, SENT, LOOKUP = "tasks", "pinned", "writing", "sent", "look up"
+TASKS, PINNED, WRITING, HANDED, SENT, LOOKUP = "tasks", "pinned", "writing", "handed on", "sent", "look up"
 
 
 class Frame(NamedTuple):
@@ -189,6 +191,7 @@ class Commit(NamedTuple):
     writes: tuple[Write, ...]
     parts: tuple[Part, ...] = ()
     stale: bool = False  # the run did not own the thread any more
+    together: Any = None  # the transaction, if others have committed in it too
 
 
 class Pending(NamedTuple):
@@ -200,6 +203,7 @@ class Pending(NamedTuple):
     ckpt: Ckpt
     noted: tuple[tuple[Any, Saved], ...]
     heard: bool = True  # somebody waits for its answer
+    others: tuple[Any, ...] = ()  # of super-steps that are committed by it too, before this one (`Pending`)
 
 
 class State(NamedTuple):
@@ -215,6 +219,7 @@ class State(NamedTuple):
     answers: tuple[tuple[int, Answer], ...] = ()  # by thread: one on its way to the task that asked
     leading: tuple[tuple[Any, frozenset[int]], ...] = ()  # by thread and checkpoint (`step_attempt.comes_first`)
     pending: tuple[Pending, ...] = ()
+    handed: Tx | None = None  # an open transaction on its way from one super-step to the next
     outside: int = 0  # writes of the outside writer that are done
     crashes: int = 0
     losses: int = 0
