@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from superstep.checkpointer.threads.tracing import step_of
 from superstep.runtime.telemetry import names
+from superstep.runtime.telemetry.beginning import Beginning
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -37,18 +37,23 @@ async def _traced(barrier: Barrier, trace: RunTrace) -> None:
     """Commits without reads and staged writes are one statement, and have no span of their own."""
     run, at = barrier.run, (barrier.ns, barrier.parent_id or "")
     step = run.steps.get(at)
-    if step is None or barrier.is_one_statement:
-        namespace = run.namespaces[barrier.ns]
-        above, began = namespace.above, time.time_ns() - int(namespace.ms_since_last() * 1e6)
+    bare = step is None or barrier.is_one_statement
+    if bare and not barrier.ns:
+        namespace = run.namespaces[""]
+        began = Beginning.ago(namespace.ms_since_last())
         try:
             await barrier.commit()
         except BaseException:
-            trace.step(at, above, began)  # which stays until the run says how it ended
+            trace.step(at, namespace.above, began)  # which stays until the run says how it ended
             raise
-        trace.passed(at, above, began, barrier.nodes, {} if step is None else _costs(step))
+        trace.passed(at, began, barrier.nodes, {} if step is None else _costs(step))
         return
     traced = step_of(run, trace, at)
-    repairs, began = step.costs.repairs, time.time_ns()
+    if step is None or bare:
+        await barrier.commit()
+        traced.committed(barrier.nodes, {} if step is None else _costs(step))
+        return
+    repairs, began = step.costs.repairs, Beginning.ago()
     kind = "direct" if step.snapshot.is_held or not step.has_reads else "replay"
     try:
         await barrier.commit()

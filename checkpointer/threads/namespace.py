@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 from langgraph.checkpoint.base import Checkpoint, copy_checkpoint
@@ -137,7 +138,11 @@ class Namespace:
         """Have the waits end if no commit is under way for a while from now."""
         self._expected = time.monotonic()
         if self._limit is None:
-            self._limit = asyncio.get_running_loop().call_later(_PATIENCE, self._give_up)
+            self._limit = self._later(_PATIENCE)
+
+    def _later(self, seconds: float) -> asyncio.TimerHandle:
+        """In a context of its own: the loop keeps timers that are cancelled, and would keep the run's with them."""
+        return asyncio.get_running_loop().call_later(seconds, self._give_up, context=Context())
 
     def _give_up(self) -> None:
         self._limit = None
@@ -145,7 +150,7 @@ class Namespace:
             return
         left = self._expected + _PATIENCE - time.monotonic()
         if left > 0:
-            self._limit = asyncio.get_running_loop().call_later(left, self._give_up)
+            self._limit = self._later(left)
         else:
             self.fail(
                 StaleRun(

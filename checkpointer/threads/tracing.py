@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
+
+from superstep.runtime.telemetry.beginning import Beginning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ __all__ = ["enter", "handed_in", "step_of"]
 def step_of(run: Run, trace: RunTrace, at: tuple[str, str]) -> StepTrace:
     """The span of the super-step that began at a checkpoint of a namespace."""
     namespace = run.namespaces[at[0]]
-    return trace.step(at, namespace.above, time.time_ns() - int(namespace.ms_since_last() * 1e6))
+    return trace.step(at, namespace.above, Beginning.ago(namespace.ms_since_last()))
 
 
 def enter(run: Run, trace: RunTrace, at: tuple[str, str], attempt: Attempt) -> None:

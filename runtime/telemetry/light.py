@@ -42,6 +42,8 @@ __all__ = ["LightSpan", "LightTracer", "fits", "lightened"]
 _UNSET: Final = Status(StatusCode.UNSET)
 _COUNTS_SPANS: Final = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"  # of the SDK
 _ENOUGH: Final = 32  # attributes: more than any span of ours has. Under a lower limit the SDK counts them
+_BOUNDED: Final = frozenset({"_attributes", "_events", "_links"})
+_FLAGS: Final = (1, 3)  # sampled, with a random trace id or not: children have the same
 _PLAIN: Final = frozenset({str, bool, int, float})  # values that the SDK leaves as they are
 
 
@@ -120,8 +122,9 @@ class LightSpan(Span):
         began: int,
     ) -> None:
         maker, scope, self._limits = kit
+        info = maker.instrumentation_info
         ReadableSpan.__init__(
-            self, name, context, parent, maker.resource, attributes, (), (), kind, None, _UNSET, began, None, scope
+            self, name, context, parent, maker.resource, attributes, (), (), kind, info, _UNSET, began, None, scope
         )
         self._lock = threading.Lock()
         self._kit = kit
@@ -137,17 +140,29 @@ class LightSpan(Span):
 
     def set_attribute(self, key: str, value: AnyValue) -> None:
         """See the SDK."""
-        self.set_attributes({key: value})
+        if not self._take({key: value}):
+            super().set_attribute(key, value)
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
         """See the SDK."""
+        if not self._take(attributes):
+            super().set_attributes(attributes)
+
+    def _take(self, attributes: Mapping[str, AnyValue]) -> bool:
+        """Whether these are plain, and are its own now. If not, it is one of the SDK's."""
         if self._plain is not None and (plain := _plain(attributes)) is not None:
             with self._lock:
                 if (mine := self._plain) is not None and self._end_time is None and len(mine) + len(plain) <= _ENOUGH:
-                    mine.update(plain)
-                    return
+                    self._set(mine, plain)
+                    return True
         self._become_full()
-        super().set_attributes(attributes)
+        return False
+
+    def _set(self, mine: dict[str, AnyValue], plain: dict[str, AnyValue]) -> None:
+        """In place of those that it has: whoever reads those at the moment goes on reading them."""
+        if not mine.keys().isdisjoint(plain):
+            mine = {key: value for key, value in mine.items() if key not in plain}
+        self._attributes = self._plain = {**mine, **plain}
 
     def end(self, end_time: int | None = None) -> None:
         """See the SDK."""
@@ -158,11 +173,13 @@ class LightSpan(Span):
         self._end(None, said, name)
 
     def _end(self, at: int | None, said: dict[str, AnyValue], name: str | None) -> None:
+        if said and len(self._attributes or ()) + len(said) > _ENOUGH:
+            self._become_full()
         with self._lock:
             plain = self._plain if self._end_time is None else None
             if plain is not None:
                 self._end_time = time.time_ns() if at is None else at
-                plain.update(said)
+                self._set(plain, said)
                 self._name = name or self._name
         if plain is None:
             if name is not None:
@@ -173,7 +190,7 @@ class LightSpan(Span):
             return
         processor = self._kit.maker.span_processor
         processor._on_ending(self)  # noqa: SLF001 - as the SDK's own spans do
-        processor.on_end(self)
+        processor.on_end(self._readable_span())
 
     # All else is the SDK's.
 
@@ -188,25 +205,30 @@ class LightSpan(Span):
         super().add_link(context, attributes)
 
     def _become_full(self) -> None:
-        """Have all that the SDK's constructor gives a span. One that has ended stays as the processors got it."""
+        """Have all that the SDK's constructor gives a span. One that has ended stays as the processors got it.
+
+        Another one is built, and what it has is put in place of the little there is, under the lock that all wait for:
+        no thread sees a span without its beginning, its status or its attributes.
+        """
         with self._lock:
             if self._plain is None or self._end_time is not None:
                 return
-            began, status = self._start_time, self._status
-            # The lock is a new one from here on: whoever has waited for the old one looks at `_plain` again.
-            Span.__init__(
-                self,
+            full = _Full(
                 self._name,
                 self.get_span_context(),
-                parent=self._parent,
-                resource=self._resource,
                 attributes=self._plain,
-                kind=self._kind,
-                span_processor=self._kit.maker.span_processor,
+                resource=self._resource,
                 limits=self._limits,
-                instrumentation_scope=self._instrumentation_scope,
+                span_processor=self._kit.maker.span_processor,
             )
-            self._start_time, self._status, self._plain = began, status, None
+            has = vars(self)
+            missing = {name: value for name, value in vars(full).items() if name not in has or name in _BOUNDED}
+            has.update(missing)
+            self._plain = None
+
+
+class _Full(Span):
+    """One of the SDK's, for what is in it."""
 
 
 class LightTracer(Tracer):
@@ -233,7 +255,13 @@ class LightTracer(Tracer):
     def below(self, span: trace.Span) -> Above | None:
         """Where spans below this one are made; `None` if they have to be the SDK's."""
         above = span.get_span_context()
-        if self._can and span.is_recording() and above.trace_flags.sampled and not above.is_remote and self._enabled():
+        if (
+            self._can
+            and span.is_recording()
+            and above.trace_flags in _FLAGS
+            and not above.is_remote
+            and self._enabled()
+        ):
             return Above(self._kit, above)
         return None
 

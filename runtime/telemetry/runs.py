@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from opentelemetry import context, trace
 
 from superstep.runtime.telemetry import names
+from superstep.runtime.telemetry.beginning import Beginning
 from superstep.runtime.telemetry.careful import begin, end
 from superstep.runtime.telemetry.instruments import Batch
 from superstep.runtime.telemetry.spans import (
@@ -19,7 +20,6 @@ from superstep.runtime.telemetry.spans import (
     about,
     end_as,
     holding,
-    seconds_since,
     titled,
     traceparent_of,
 )
@@ -68,6 +68,7 @@ class RunTrace:
         self.traceparent = anchor or traceparent_of(trace.get_current_span(self.context))
         self.around = trace.get_current_span(around)
         self._steps: dict[tuple[str, str], StepTrace] = {}
+        self._is_over = False  # a commit whose run was cancelled may end later
         self._lock = threading.Lock()
         self._began = time.perf_counter()
         labels = {names.WORKFLOW: graph or ""}
@@ -117,13 +118,13 @@ class RunTrace:
 
     # -- super-steps ----------------------------------------------------------------------------------------------
 
-    def step(self, at: tuple[str, str], above: Mapping[str, str], began: int | None = None) -> StepTrace:
+    def step(self, at: tuple[str, str], above: Mapping[str, str], began: Beginning | None = None) -> StepTrace:
         """The super-step that began at a checkpoint of a namespace.
 
         Args:
             at: namespace and checkpoint.
             above: for each graph around, the checkpoint that its running super-step began at.
-            began: nanoseconds since 1970, for when this is the first that is heard of it; now, if `None`.
+            began: for when this is the first that is heard of it; now, if `None`.
         """
         found = self._steps.get(at)
         if found is None:
@@ -131,24 +132,25 @@ class RunTrace:
             with self._lock:
                 found = self._steps.get(at)
                 if found is None:
-                    found = self._steps[at] = StepTrace(self, at, parent, began)
+                    found = self._steps[at] = StepTrace(self, at, parent, began or Beginning.ago())
         return found
 
     def parent(self, context: Context) -> Parent:
         """What spans begin at whose parent is the current span of this context."""
         return self._parent if context is self.context else trace.get_current_span(context)
 
-    def passed(
-        self, at: tuple[str, str], above: Mapping[str, str], began: int, nodes: Sequence[str], said: dict[str, Any]
-    ) -> None:
-        """A super-step is committed of which nothing was heard before: see `step` and `StepTrace.committed`."""
+    def passed(self, at: tuple[str, str], began: Beginning, nodes: Sequence[str], said: dict[str, Any]) -> None:
+        """A super-step of the outermost graph is committed of which nothing was heard before.
+
+        See `step` and `StepTrace.committed`.
+        """
         if (found := self._steps.get(at)) is not None:
             found.committed(nodes, said)
             return
-        context = self._above(at[0], above)
         attributes = {**about(self, at), names.NODES: tuple(nodes), names.OUTCOME: "committed", **said}
-        end(begin(self.telemetry.tracer, self.parent(context), titled(nodes), context, attributes, began=began))
-        self.measure("steps", seconds_since(began))
+        tracer = self.telemetry.tracer
+        end(begin(tracer, self._parent, titled(nodes), self.context, attributes, began=began.at))
+        self.measure("steps", began.seconds())
 
     def known(self, at: tuple[str, str]) -> StepTrace | None:
         """The super-step, if it has a span already."""
@@ -184,6 +186,7 @@ class RunTrace:
         """The run is over: "completed", "interrupted", "failed", or "unfinished" if it was cancelled or left."""
         for step in list(self._steps.values()):
             step.leave(status)
+        self._is_over = True
         if self.span is None:
             return
         self.span.set_attribute(names.STATUS, status)
@@ -206,7 +209,7 @@ class RunTrace:
         """
         if self._batch is not None:
             self._batch.add(what, seconds)
-            if self.span is None:
+            if self.span is None or self._is_over:
                 self._batch.note()  # nobody will say that the run is over
 
     def count(self, what: str, more: int) -> None:

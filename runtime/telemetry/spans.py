@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
+    from superstep.runtime.telemetry.beginning import Beginning
     from superstep.runtime.telemetry.ports import RunSpan
 
 
@@ -38,7 +39,6 @@ __all__ = [
     "about",
     "end_as",
     "holding",
-    "seconds_since",
     "titled",
     "traceparent_of",
 ]
@@ -61,12 +61,12 @@ class StepTrace:
 
     __slots__ = ("_began", "_nodes", "_tasks", "at", "context", "run", "span")
 
-    def __init__(self, run: RunSpan, at: tuple[str, str], parent: Context, began: int | None) -> None:
+    def __init__(self, run: RunSpan, at: tuple[str, str], parent: Context, began: Beginning) -> None:
         self.run = run
         self.at = at
-        self._began = time.time_ns() if began is None else began
+        self._began = began
         said = about(run, at)
-        self.span = begin(run.telemetry.tracer, run.parent(parent), names.STEP_SPAN, parent, said, began=self._began)
+        self.span = begin(run.telemetry.tracer, run.parent(parent), names.STEP_SPAN, parent, said, began=began.at)
         self.context = holding(self, self.span, parent)
         self._tasks: dict[str, TaskTrace] = {}
         self._nodes: set[str] = set()
@@ -86,27 +86,27 @@ class StepTrace:
         if self.run.span is None and outcome != "finished":
             self.leave(outcome)  # nobody will say that the run is over
 
-    def commit(self, began: int, said: dict[str, Any], failure: BaseException | None = None) -> None:
+    def commit(self, began: Beginning, said: dict[str, Any], failure: BaseException | None = None) -> None:
         """Its reads were validated and its staged writes applied, or this has failed.
 
         Args:
-            began: when, in nanoseconds since 1970.
+            began: when.
             said: attributes of the span. They are the span's from here on.
             failure: what was raised.
         """
-        span = begin(self.run.telemetry.tracer, self.span, names.COMMIT_SPAN, self.context, said, began=began)
+        span = begin(self.run.telemetry.tracer, self.span, names.COMMIT_SPAN, self.context, said, began=began.at)
         if failure is not None:
             end_as(span, failure)
             return
         end(span)
-        self.run.measure("commits", seconds_since(began))
+        self.run.measure("commits", began.seconds())
 
     def committed(self, nodes: Sequence[str], said: Mapping[str, Any]) -> None:
         """It is committed. `said`: attributes of its span."""
         for task in list(self._tasks.values()):
             task.end("finished")
         self._end("committed", nodes, said)
-        self.run.measure("steps", seconds_since(self._began))
+        self.run.measure("steps", self._began.seconds())
 
     def leave(self, outcome: str) -> None:
         """The run ends, and it is not committed."""
@@ -251,11 +251,6 @@ def traceparent_of(span: Span) -> str | None:
 def _verb(sql: str) -> str:
     word = sql.lstrip()[:12].partition(" ")[0].partition("\n")[0]
     return word.upper() if word.isalpha() else "other"
-
-
-def seconds_since(began: int) -> float:
-    """Seconds. The clock may have been set back."""
-    return max(0, time.time_ns() - began) / 1e9
 
 
 def about(run: RunSpan, at: tuple[str, str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry import trace
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -90,13 +93,14 @@ def seen(span: ReadableSpan) -> dict[str, Any]:
         "kind": span.kind,
         "parent": span.parent,
         "start": span.start_time,
-        "attributes": dict(span.attributes or {}),
+        "attributes": list((span.attributes or {}).items()),
         "events": events,
         "links": [(each.context, dict(each.attributes or {})) for each in span.links],
         "status": (span.status.status_code, span.status.description),
         "dropped": (span.dropped_attributes, span.dropped_events, span.dropped_links),
         "resource": span.resource,
         "scope": span.instrumentation_scope,
+        "info": span._instrumentation_info,
         "ended": span.end_time is not None,
     }
 
@@ -228,6 +232,113 @@ def test_threads_that_tell_it_things_at_once_lose_none() -> None:
         (found,) = here.kept.get_finished_spans()
         assert len(found.attributes or {}) == 20
         assert len(found.events) == 5
+
+
+class Hooked(BoundedAttributes):
+    """Does something, in another thread, where a span gets attributes with bounds."""
+
+    hook: Callable[[], None] | None = None
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        hook, Hooked.hook = Hooked.hook, None
+        if hook is not None:
+            thread = threading.Thread(target=hook)
+            thread.start()
+            thread.join(0.1)  # or it waits for the one that waits here
+
+
+TOLD: dict[str, tuple[Callable[[trace.Span], None], Callable[[ReadableSpan], bool]]] = {
+    "attribute": (lambda span: span.set_attribute("other", 1), lambda found: (found.attributes or {})["other"] == 1),
+    "status": (
+        lambda span: span.set_status(Status(StatusCode.ERROR)),
+        lambda found: found.status.status_code is StatusCode.ERROR,
+    ),
+    "event": (lambda span: span.add_event("other"), lambda found: "other" in [each.name for each in found.events]),
+    "name": (lambda span: span.update_name("other"), lambda found: found.name == "other"),
+    "end": (lambda span: careful.end(span, {"other": 1}), lambda found: (found.attributes or {})["other"] == 1),
+}
+
+
+@pytest.mark.parametrize("what", TOLD)
+def test_what_a_thread_tells_it_while_another_makes_it_full_is_kept(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell, is_kept = TOLD[what]
+    monkeypatch.setattr(sdk, "BoundedAttributes", Hooked)
+    here = Traced()
+    span = here.below(attributes={"a": 1}, start_time=1)
+    done = threading.Event()
+
+    def other() -> None:
+        tell(span)
+        done.set()
+
+    Hooked.hook = other
+    span.add_event("first")
+    assert done.wait(10)
+    span.end()
+    (found,) = here.kept.get_finished_spans()
+    assert is_kept(found)
+    assert found.start_time == 1
+    assert (found.attributes or {})["a"] == 1
+
+
+def test_attributes_can_be_read_while_others_are_set() -> None:
+    span = Traced().below(attributes={"a": 1})
+    assert isinstance(span, LightSpan)
+    reading = iter((span.attributes or {}).items())
+    next(reading)
+    span.set_attribute("b", 2)
+    assert list(reading) == []
+    assert dict(span.attributes or {}) == {"a": 1, "b": 2}
+
+
+def test_what_is_set_again_comes_last_as_in_the_sdk() -> None:
+    here = Traced()
+    for tracer in (here.tracer, here.light):
+        span = tracer.start_span("below", trace.set_span_in_context(here.above), attributes={"a": 1, "b": 2})
+        span.set_attribute("a", 3)
+        assert isinstance(span, Span)
+        assert list(span.attributes or {}) == ["b", "a"]
+
+
+def test_a_limit_is_kept_by_what_it_ends_with() -> None:
+    here = Traced(limits=SpanLimits(max_span_attributes=32))
+    span = here.below(attributes={"a": 1, "b": 2})
+    span.set_attributes({f"key {each}": each for each in range(30)})
+    careful.end(span, {"superstep.outcome": "finished"})
+    (found,) = here.kept.get_finished_spans()
+    assert (len(found.attributes or {}), found.dropped_attributes) == (32, 1)
+
+
+def test_keys_that_are_no_texts_are_dropped_as_in_the_sdk() -> None:
+    here = Traced()
+    span = here.below()
+    key: Any = 1
+    span.set_attribute(key, 1)
+    span.end()
+    (found,) = here.kept.get_finished_spans()
+    assert dict(found.attributes or {}) == {}
+
+
+def test_flags_that_the_sdk_would_not_hand_down_are_not() -> None:
+    class Others(NonRecordingSpan):
+        def is_recording(self) -> bool:
+            return True
+
+    here = Traced()
+    other = Others(SpanContext(5, 5, is_remote=False, trace_flags=TraceFlags(0x05)))
+    for tracer in (here.tracer, here.light):
+        span = tracer.start_span("below", trace.set_span_in_context(other))
+        assert span.get_span_context().trace_flags == 0x01
+
+
+def test_what_processors_get_where_it_ends_is_a_copy_and_no_more() -> None:
+    here = Traced()
+    span = here.below(attributes={"a": 1})
+    span.end()
+    (found,) = here.kept.get_finished_spans()
+    assert not isinstance(found, Span)
+    assert copy.deepcopy(found).to_json() == found.to_json()
 
 
 def test_the_sdk_that_is_installed_fits() -> None:
