@@ -3,9 +3,9 @@
 A super-step that reads and writes has four spans, begun and ended within a millisecond or two. Most of what the SDK
 does for a span is for cases that do not arise in ours: attributes are copied and checked value by value, events and
 links get lists with bounds, the sampler is asked whether the child of a recorded span is recorded. `LightSpan` is the
-SDK's own class with a constructor that fills in the fields and no more. Whatever it is told beyond plain attributes (an event, a link, an exception, a value that has to be cleaned) makes it
-first what the SDK would have made of it at once, so that none who hold it see a difference: nodes, which find the span
-of their task as the current one, and processors, which get it where it begins and where it ends.
+SDK's own class with a constructor that fills in the fields and no more. Whatever it is told beyond plain attributes (an
+event, a link, an exception, a value that has to be cleaned) makes it first what the SDK would have made of it at once,
+so that none who hold it see a difference: nodes, which find the span of their task as the current one, and processors.
 
 `LightTracer` makes them where nothing would have been decided otherwise: the parent is a recorded span of this process,
 the sampler records the children of those, and no limits are set that attributes would have to be cut to. In all other
