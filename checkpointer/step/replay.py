@@ -52,17 +52,30 @@ class Transaction(Asks, Protocol):
     async def ask(self, sql: str, args: Sequence[Any], view: Sequence[Staged] = ()) -> Answer:
         """What the database says to a read."""
 
+    async def protect(self) -> None:
+        """What is read from here on cannot write."""
+
+    async def execute_staged(self, staged: Staged) -> str:
+        """Apply a staged write."""
+
+    async def check_open(self, sql: str) -> None:
+        """After a statement of the user's: it is still there."""
+
+    def spoil(self) -> None:
+        """A statement has failed."""
+
 
 class Replay:
     """What reads have returned in one transaction after the other.
+
+    It does not keep the snapshot whose transactions they are, which keeps it: neither would be freed with its step.
 
     Attributes:
         moved: the reads that said something else in the latest `run`.
     """
 
-    def __init__(self, transaction: Transaction, apart: Recent) -> None:
+    def __init__(self, apart: Recent) -> None:
         self.moved: list[tuple[Task, Read]] = []
-        self._transaction = transaction
         self._apart = apart
         self._seen: dict[tuple[Any, ...], Answer] = {}
 
@@ -74,8 +87,8 @@ class Replay:
         """A read was made in the transaction."""
         self._seen[key_of(read, view)] = answer.without_rows
 
-    async def run(self, log: Log) -> list[Task]:
-        """Run what of a log has not been read in this transaction: the tasks for which it says something else.
+    async def run(self, transaction: Transaction, log: Log) -> list[Task]:
+        """Run what of a log has not been read in the open transaction: the tasks for which it says something else.
 
         All of it, in its order, if the same question was answered in two ways: it rests on what was set in between.
         """
@@ -85,7 +98,7 @@ class Replay:
             return []
         in_order = rests_on_settings(log)
         if not in_order:
-            await self._ask_together(log)
+            await self._ask_together(transaction, log)
         moved: list[Task] = []
         for task, reads, view in log:
             for read in reads:
@@ -93,25 +106,24 @@ class Replay:
                     break
                 key = key_of(read, view)
                 if in_order or key not in self._seen:
-                    self._seen[key] = await self._ask(read, view if read.after else ())
-                if not await still_holds(self._transaction.connection, read, self._seen[key]):
+                    self._seen[key] = await self._ask(transaction, read, view if read.after else ())
+                if not await still_holds(transaction.connection, read, self._seen[key]):
                     moved.append(task)
                     self.moved.append((task, read))
         self._seen = {key: answer.without_rows for key, answer in self._seen.items()}
         return moved
 
-    async def _ask_together(self, log: Log) -> None:
+    async def _ask_together(self, transaction: Transaction, log: Log) -> None:
         """Have all that were not asked here noted in one round trip, if they say what they said before."""
         new = {key: read for _, reads, view in log for read in reads if (key := key_of(read, view)) not in self._seen}
         if len(new) < 2:
             return
-        await self._transaction.cover(read.sql for read in new.values())
-        await self._transaction.view.show(())
-        if await all_hold(self._transaction, list(new.values()), self._apart):
+        await transaction.cover(read.sql for read in new.values())
+        await transaction.view.show(transaction, ())
+        if await all_hold(transaction, list(new.values()), self._apart):
             self._seen.update({key: Answer(read.digest) for key, read in new.items()})
 
-    async def _ask(self, read: Read, view: Sequence[Staged]) -> Answer:
-        transaction = self._transaction
+    async def _ask(self, transaction: Transaction, read: Read, view: Sequence[Staged]) -> Answer:
         try:
             return await transaction.ask(read.sql, read.args, view)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as e:

@@ -83,15 +83,15 @@ class Snapshot:
         self.lock = asyncio.Lock()
         self.state = SnapshotState.CLOSED
         self.conn: Connection | None = None
-        self.replay = Replay(self, database.apart)
+        self.replay = Replay(database.apart)
         self.asks_again = False
         self.began = 0.0
         self._shared: SharedTransaction | None = None
         self._connections = database.connections
-        self._rest = Rest(database, self)
+        self._rest = Rest(database)
         self._reductions = reductions
         self.protection = Protection(database.harmless, at_once=database.connections.hold_idle < LIMIT)
-        self.view = View(self, reductions)
+        self.view = View(reductions)
         self._leftovers = Leftovers()
 
     @property
@@ -126,7 +126,7 @@ class Snapshot:
             The tasks for which the log says something else now. With any, the snapshot is BARE: results are taken back
             on this very connection, since a step that waited for a second one could wait for ever.
         """
-        self._rest.end()
+        self._rest.end(self)
         if self.state is SnapshotState.DIRTY:
             await (self.mend() if self.protection.is_on else self.roll_back())
         if self.state is SnapshotState.CLOSED:
@@ -138,9 +138,9 @@ class Snapshot:
             if self.state is SnapshotState.BARE:
                 log = [*log, *others]
                 await self._open(self.connection, self.protection.begin(log, more, for_commit=for_commit))
-                moved = await self.replay.run(log)
+                moved = await self.replay.run(self, log)
             else:
-                moved = await self.replay.run(others)
+                moved = await self.replay.run(self, others)
             if moved:
                 await self.roll_back()
         except BaseException as e:
@@ -157,7 +157,7 @@ class Snapshot:
             view: staged writes to read on top of: applied for the read, and never kept.
         """
         await self.cover((sql,))
-        await self.view.show(view)
+        await self.view.show(self, view)
         try:
             rows = await self.fetch(sql, args)
         except StatementRefused:
@@ -237,7 +237,7 @@ class Snapshot:
         """After this read: keep the transaction for a while, unless a task waits for its connection."""
         if self.state is SnapshotState.CLOSED:
             return
-        if not self._rest.begin(after, self.began, briefly=briefly):
+        if not self._rest.begin(self, after, self.began, briefly=briefly):
             await self._give_back()
 
     async def release(self) -> None:

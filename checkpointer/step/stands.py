@@ -59,7 +59,7 @@ async def _stand_together(step: SuperStep, attempt: Attempt, facts: Sequence[Rea
         step.check(attempt)
         await step.pin([fact.sql for fact in facts])
         step.check(attempt)
-        return not await step.snapshot.replay.run([(of_the_plan, facts, ())])
+        return not await step.snapshot.replay.run(step.snapshot, [(of_the_plan, facts, ())])
 
     async def failed(error: Exception, left: int) -> None:
         again = is_serialization_failure(error) or is_lost(error, step.snapshot.conn) or is_short_of_locks(error)

@@ -46,8 +46,7 @@ class Transaction(Protocol):
 class View:
     """Of one snapshot, whose transaction is protected while there is anything in it."""
 
-    def __init__(self, snapshot: Transaction, reductions: Reductions | None) -> None:
-        self._snapshot = snapshot
+    def __init__(self, reductions: Reductions | None) -> None:
         self._reductions = reductions
         self._staged: Sequence[Staged] = ()
 
@@ -57,7 +56,7 @@ class View:
         if self._reductions is not None:
             self._reductions.clear()
 
-    async def show(self, staged: Sequence[Staged]) -> None:
+    async def show(self, snapshot: Transaction, staged: Sequence[Staged]) -> None:
         """Have these applied, and no others.
 
         A write that the database rejects leaves its reads without: the commit will reject it by name.
@@ -65,13 +64,13 @@ class View:
         if list(map(id, staged)) == list(map(id, self._staged)):
             return
         if self._staged:
-            await self._snapshot.mend()
+            await snapshot.mend()
         if staged:
-            await self._snapshot.protect()
-            await self._apply(staged)
+            await snapshot.protect()
+            await self._apply(snapshot, staged)
 
-    async def _apply(self, view: Sequence[Staged]) -> None:
-        snapshot, conn, self._staged = self._snapshot, self._snapshot.connection, tuple(view)
+    async def _apply(self, snapshot: Transaction, view: Sequence[Staged]) -> None:
+        conn, self._staged = snapshot.connection, tuple(view)
         try:
             await conn.execute(UNPROTECTED)
             for staged in view:

@@ -56,6 +56,11 @@ class RunSpan(Protocol):
         ...
 
     @property
+    def context(self) -> Context:
+        """In which its span is the current one."""
+        ...
+
+    @property
     def around(self) -> Span:
         """The span that was current where it was called."""
         ...

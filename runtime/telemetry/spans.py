@@ -118,6 +118,7 @@ class StepTrace:
 
     def _end(self, outcome: str, nodes: Sequence[str], said: Mapping[str, Any]) -> None:
         end(self.span, {names.NODES: tuple(nodes), names.OUTCOME: outcome, **said}, titled(nodes))
+        self.context = self.run.context  # its own holds this: neither would be freed with the super-step
         self.run.ended(self.at)
 
 
@@ -219,6 +220,7 @@ class TaskTrace:
             end_as(self.span, failure)
         else:
             end(self.span, {names.OUTCOME: outcome})
+        self.context = self.step.context  # as in `StepTrace`
 
 
 def end_as(span: Span, failure: BaseException) -> None:

@@ -311,5 +311,5 @@ async def test_staged_writes_that_reads_were_made_on_top_of_are_not_under_those_
         await bank.set(101, 1)  # with the debit on top of it the balance is what it was
         await snapshot.pin([])
         await snapshot.ask(BALANCE, (3,), [debit])
-        assert await snapshot.replay.run([(Task("caller"), log, ())]) != []
+        assert await snapshot.replay.run(snapshot, [(Task("caller"), log, ())]) != []
         await snapshot.lost()
