@@ -17,6 +17,7 @@ from superstep.checkpointer.step.answers import Answer
 from superstep.checkpointer.step.log_order import key_of, rests_on_settings
 from superstep.checkpointer.step.order import still_holds
 from superstep.checkpointer.step.together import Asks, all_hold
+from superstep.checkpointer.step.view import Viewed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Replay"]
 
 
-class Transaction(Asks, Protocol):
+class Transaction(Asks, Viewed, Protocol):
     """The open transaction, as `Snapshot` is one."""
 
     @property
@@ -51,18 +52,6 @@ class Transaction(Asks, Protocol):
 
     async def ask(self, sql: str, args: Sequence[Any], view: Sequence[Staged] = ()) -> Answer:
         """What the database says to a read."""
-
-    async def protect(self) -> None:
-        """What is read from here on cannot write."""
-
-    async def execute_staged(self, staged: Staged) -> str:
-        """Apply a staged write."""
-
-    async def check_open(self, sql: str) -> None:
-        """After a statement of the user's: it is still there."""
-
-    def spoil(self) -> None:
-        """A statement has failed."""
 
 
 class Replay:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from superstep.checkpointer.shared.reductions import Reductions
     from superstep.checkpointer.step.read_set import Staged
 
-__all__ = ["View"]
+__all__ = ["View", "Viewed"]
 
 
-class Transaction(Protocol):
+class Viewed(Protocol):
     """The open transaction, as `Snapshot` is one. See there."""
 
     @property
@@ -56,7 +56,7 @@ class View:
         if self._reductions is not None:
             self._reductions.clear()
 
-    async def show(self, snapshot: Transaction, staged: Sequence[Staged]) -> None:
+    async def show(self, snapshot: Viewed, staged: Sequence[Staged]) -> None:
         """Have these applied, and no others.
 
         A write that the database rejects leaves its reads without: the commit will reject it by name.
@@ -69,7 +69,7 @@ class View:
             await snapshot.protect()
             await self._apply(snapshot, staged)
 
-    async def _apply(self, snapshot: Transaction, view: Sequence[Staged]) -> None:
+    async def _apply(self, snapshot: Viewed, view: Sequence[Staged]) -> None:
         conn, self._staged = snapshot.connection, tuple(view)
         try:
             await conn.execute(UNPROTECTED)

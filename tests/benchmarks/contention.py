@@ -18,7 +18,7 @@ from superstep.checkpointer import TransactionalSaver
 from tests.benchmarks import dbos_side
 from tests.benchmarks.peers import checked, environment
 from tests.benchmarks.section import Goal, Section
-from tests.benchmarks.setting import thread
+from tests.benchmarks.setting import ACCOUNTS, thread
 from tests.benchmarks.tables import number
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_SCHEMA = """
-CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL);
-INSERT INTO account SELECT i, 1000000 FROM generate_series(1, 10000) AS i
-"""
 _READ = "SELECT balance FROM account WHERE id = $1"
 _SET = "UPDATE account SET balance = $2 WHERE id = $1"
 _THINK = 0.2
@@ -91,7 +87,7 @@ class Got:
 async def run(place: Place) -> Section:
     """The section."""
     async with await asyncpg.create_pool(place.url, min_size=1, max_size=1) as pool:
-        await pool.execute(_SCHEMA)
+        await pool.execute(ACCOUNTS)
     rows = [*await _hot(place), await _two_rows(place), *await _neighbours(place), *await _thinking(place)]
     return Section(
         f"## Contention\n\nIn the table on top. Nodes think for {_THINK} s (a sleep in the place of a model) unless "

@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
-__all__ = ["MEMORY", "OURS", "Place", "UPSTREAM", "benchmark_place", "savers", "thread", "upstream"]
+__all__ = ["ACCOUNTS", "MEMORY", "OURS", "Place", "UPSTREAM", "benchmark_place", "savers", "thread", "upstream"]
 
 OURS = "TransactionalSaver"
 UPSTREAM = "AsyncPostgresSaver"
 MEMORY = "InMemorySaver"
+ACCOUNTS = """
+CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL);
+INSERT INTO account SELECT i, 1000000 FROM generate_series(1, 10000) AS i
+"""
 
 
 @dataclass(frozen=True, slots=True)

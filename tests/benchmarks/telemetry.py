@@ -16,6 +16,7 @@ from superstep import telemetry, transactional
 from superstep.checkpointer import TransactionalSaver
 from tests.benchmarks.loop import STEPS, build, turn
 from tests.benchmarks.section import Goal, Section
+from tests.benchmarks.setting import ACCOUNTS
 from tests.benchmarks.tables import number, ratio, rotated, table
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ _FLOWS = 8
 _OFF, _TRACES, _BOTH = "off", "traces", "traces and metrics"
 _MODES = (_OFF, _TRACES, _BOTH)
 _PLAIN, _WRITING = "no reads", "1 read and 1 write"
-_SCHEMA = """
-CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL);
-INSERT INTO account SELECT i, 1000000 FROM generate_series(1, 10000) AS i
-"""
 _GOAL = 0.95
 
 
@@ -51,7 +48,7 @@ async def run(place: Place) -> Section:
     spans.add_span_processor(BatchSpanProcessor(_Nowhere()))
     meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
     async with await asyncpg.create_pool(place.url, min_size=1, max_size=1) as pool:
-        await pool.execute(_SCHEMA)
+        await pool.execute(ACCOUNTS)
     rows, goals = [], []
     async with TransactionalSaver.from_conn_string(place.url, pool_min=10, pool_max=10) as saver:
         await saver.setup()

@@ -81,7 +81,7 @@ class Together(Barrier):
             s = judged(s, f, moved, tx.rows)
             label = f"{name} goes on in a transaction: facts of {sorted(moved)} have moved in it"
             for told, after in self._for_others(s, label):
-                if not any(p.worker == tx.members[0].worker for p in after.pending) and _committed(after, tx):
+                if _committed(after, tx):
                     its = after.workers[i]
                     if "what drifts in a transaction stays in it" in self.switches:
                         writes, _, _ = self._applied(w, f._replace(tx=mine))

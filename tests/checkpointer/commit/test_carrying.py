@@ -11,7 +11,6 @@ from superstep import transactional
 from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.commit.carrying import target_of
 from superstep.checkpointer.database import failpoints
-from superstep.checkpointer.threads import provenance
 from superstep.runtime.faults import StagedWriteFailed, StaleRun, StepConflict
 from tests.support.bank import BALANCE, DEBIT, LOG, SET
 from tests.support.graphs import chain, fan, steps_of
@@ -26,11 +25,7 @@ if TYPE_CHECKING:
 
     NewThread = Callable[[], RunnableConfig]
 
-
-@pytest.fixture(autouse=True)
-def no_guards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a process that has declared a guard, what results rest on is stored with the checkpoint, and nothing else."""
-    monkeypatch.setattr(provenance, "_guarded", set())
+pytestmark = pytest.mark.usefixtures("no_guards")
 
 
 @pytest.mark.parametrize(

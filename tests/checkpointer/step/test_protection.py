@@ -12,7 +12,6 @@ from superstep.checkpointer.database.recent import Recent
 from superstep.checkpointer.step import protection
 from superstep.checkpointer.step.protection import Protection, ReadAgain
 from superstep.checkpointer.step.subtransaction import BARE, LIMITED, OPEN
-from superstep.checkpointer.threads import provenance
 from superstep.runtime.faults import ReadFailed, ReadRefused
 from tests.support.bank import BALANCE, SET
 from tests.support.graphs import chain
@@ -25,14 +24,10 @@ if TYPE_CHECKING:
 
     from tests.support.bank import Bank
 
+pytestmark = pytest.mark.usefixtures("no_guards")
+
 HARMLESS = "SELECT balance FROM account WHERE id = $1"
 SHARE = "SELECT 100 / balance FROM account WHERE id = $1"
-
-
-@pytest.fixture(autouse=True)
-def no_guards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a process that has declared a guard, what results rest on is stored with the checkpoint, and nothing else."""
-    monkeypatch.setattr(provenance, "_guarded", set())
 
 
 def begins(sent: list[str]) -> list[str]:

@@ -77,6 +77,17 @@ def said(span: ReadableSpan) -> dict[str, Any]:
     return dict(span.attributes or {})
 
 
+def measured(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
+    """Points by the name of their metric."""
+    data = reader.get_metrics_data()
+    found: dict[str, list[Any]] = {}
+    for resource in data.resource_metrics if data is not None else ():
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                found[metric.name] = list(metric.data.data_points)
+    return found
+
+
 @pytest.fixture
 def measures() -> InMemoryMetricReader:
     return InMemoryMetricReader()

@@ -15,6 +15,7 @@ from superstep import telemetry
 from superstep.runtime.telemetry import instruments
 from superstep.runtime.telemetry.instruments import Batch, Instruments
 from superstep.runtime.telemetry.switch import active
+from tests.runtime.telemetry.conftest import measured
 from tests.support.graphs import chain
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ def batch(reader: InMemoryMetricReader) -> Batch:
 
 
 def noted(reader: InMemoryMetricReader, name: str) -> int:
-    data: Any = reader.get_metrics_data()
-    metrics = [each for all_of in data.resource_metrics for scope in all_of.scope_metrics for each in scope.metrics]
-    return sum(point.count for each in metrics if each.name == name for point in each.data.data_points) if data else 0
+    return sum(point.count for point in measured(reader).get(name, []))
 
 
 STEPS = "superstep.step.duration"

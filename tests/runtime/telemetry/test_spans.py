@@ -15,7 +15,7 @@ from superstep.providers import configure
 from superstep.runtime.faults import ConflictExhausted, StagedWriteFailed
 from superstep.runtime.flow.retry import Settings
 from superstep.runtime.telemetry import names
-from tests.runtime.telemetry.conftest import id_of, parent_of, said, trace_of
+from tests.runtime.telemetry.conftest import id_of, measured, parent_of, said, trace_of
 from tests.support.bank import BALANCE, DEBIT
 from tests.support.graphs import State, chain, fan
 
@@ -37,16 +37,6 @@ def _offline() -> Iterator[None]:
     configure(None)
     yield
     configure(None)
-
-
-def measured(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
-    data = reader.get_metrics_data()
-    found: dict[str, list[Any]] = {}
-    for resource in data.resource_metrics if data is not None else ():
-        for scope in resource.scope_metrics:
-            for metric in scope.metrics:
-                found[metric.name] = list(metric.data.data_points)
-    return found
 
 
 def deciding(bank: Bank, *, moves: int = 1) -> Any:

@@ -11,6 +11,7 @@ from superstep import transactional
 from superstep.checkpointer import current_step
 from superstep.checkpointer.commit.barrier import Barrier
 from superstep.runtime.telemetry.runs import RunTrace
+from tests.runtime.telemetry.conftest import measured
 from tests.support.bank import BALANCE, DEBIT
 from tests.support.graphs import chain
 
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
     from superstep.checkpointer import TransactionalSaver
     from tests.runtime.telemetry.conftest import Spans
     from tests.support.bank import Bank
-
-
-def durations(measures: InMemoryMetricReader, name: str) -> list[Any]:
-    data: Any = measures.get_metrics_data()
-    metrics = [each for all_of in data.resource_metrics for scope in all_of.scope_metrics for each in scope.metrics]
-    return [point for each in metrics if each.name == name for point in each.data.data_points]
 
 
 async def plain(state: Any) -> Any:
@@ -74,7 +69,7 @@ async def test_a_commit_that_ends_after_its_run_is_measured(
     for _ in range(100):  # what ends the commit's task, and nothing that waits
         await asyncio.sleep(0)
     assert len(spans.named("commit")) == 1
-    assert sum(point.count for point in durations(measures, "superstep.commit.duration")) == 1
+    assert sum(point.count for point in measured(measures)["superstep.commit.duration"]) == 1
 
 
 async def test_a_clock_that_is_set_changes_no_duration(
@@ -95,7 +90,7 @@ async def test_a_clock_that_is_set_changes_no_duration(
 
     monkeypatch.setattr(time, "time_ns", lambda: real() + hours * 3600 * 10**9)
     await transactional(chain(saver, plain, node, drawing)).ainvoke({"n": 0}, thread)
-    points = durations(measures, "superstep.step.duration")
+    points = measured(measures)["superstep.step.duration"]
     assert sum(point.count for point in points) == 3
     assert max(point.max for point in points) < 3000
 
