@@ -21,7 +21,7 @@ class Lease:
 
     Attributes:
         thread_id: the thread.
-        key: identifies the run's latest attempt, see `keys.run_key`.
+        key: identifies the run's latest attempt, see `keys.run_key`; `None` before the first, and once it is over.
         taken_from: the run that was left, or cut off, and whose thread this one has taken over.
         stopping: a later call wants the thread: the run is to end after its super-step.
         on_claim: called on the saver's loop when the run has claimed the thread in the database.
@@ -51,6 +51,10 @@ class Lease:
     def take(self) -> None:
         """Another run has the thread from here on."""
         self._taken = True
+
+    def over(self) -> None:
+        """Its run has ended: a control that asks it whether to stop keeps it, so it keeps no control any more."""
+        self.key = self.taken_from = self.on_claim = None
 
     def wait_for_consumer(self) -> None:
         """A stream gives an item away: whether its consumer comes back is not known."""
@@ -111,3 +115,4 @@ class Leases:
             with self.lock:
                 if self._held.get(thread_id) is lease:
                     del self._held[thread_id]
+            lease.over()

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -131,7 +132,7 @@ class Provenance:
     def __init__(self, run: _Run) -> None:
         self.lock = asyncio.Lock()
         self.moved_at = 0.0
-        self._run = run
+        self._run: _Run = weakref.proxy(run)  # which keeps this
         self._entries: list[Entry] | None = None  # first to last; not known before `load`
         self._outputs: dict[tuple[str, str], dict[str, frozenset[str]]] = {}
         self._inputs: set[str] = set()  # ids of tasks that write inputs

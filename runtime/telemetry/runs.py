@@ -46,7 +46,7 @@ class RunTrace:
         thread_id: the thread.
         graph: name of the graph.
         span: its span; `None` for a run of plain LangGraph.
-        context: in which its span is the current one.
+        context: in which its span is the current one, and tells that it is this run's while that lasts.
         traceparent: of the run that began the trace, or of this one: what is kept with the thread.
     """
 
@@ -63,7 +63,8 @@ class RunTrace:
         self.thread_id = thread_id
         self.graph = graph
         self.span = span
-        self.context = around if span is None else holding(self, span, around)
+        self._bare = around if span is None else trace.set_span_in_context(span, around)
+        self.context = around if span is None else holding(self, self._bare)
         self._parent = telemetry.below(trace.get_current_span(self.context))
         self.traceparent = anchor or traceparent_of(trace.get_current_span(self.context))
         self.around = trace.get_current_span(around)
@@ -72,7 +73,7 @@ class RunTrace:
         self._lock = threading.Lock()
         self._began = time.perf_counter()
         labels = {names.WORKFLOW: graph or ""}
-        self._batch = Batch(telemetry.instruments, labels, self.context) if telemetry.instruments is not None else None
+        self._batch = Batch(telemetry.instruments, labels, self._bare) if telemetry.instruments is not None else None
 
     @property
     def trace_id(self) -> str | None:
@@ -187,6 +188,7 @@ class RunTrace:
         for step in list(self._steps.values()):
             step.leave(status)
         self._is_over = True
+        self.context = self._bare  # the other holds this: neither would be freed with the run
         if self.span is None:
             return
         self.span.set_attribute(names.STATUS, status)

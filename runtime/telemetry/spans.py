@@ -67,7 +67,7 @@ class StepTrace:
         self._began = began
         said = about(run, at)
         self.span = begin(run.telemetry.tracer, run.parent(parent), names.STEP_SPAN, parent, said, began=began.at)
-        self.context = holding(self, self.span, parent)
+        self.context = holding(self, trace.set_span_in_context(self.span, parent))
         self._tasks: dict[str, TaskTrace] = {}
         self._nodes: set[str] = set()
 
@@ -138,7 +138,7 @@ class TaskTrace:
         attributes: dict[str, Any] = {names.NODE: node, names.EXECUTION: number}
         name = f"{names.TASK_SPAN} {node}"
         self.span = begin(step.run.telemetry.tracer, step.span, name, step.context, attributes)
-        self.context = holding(self, self.span, step.context)
+        self.context = holding(self, trace.set_span_in_context(self.span, step.context))
         self._ended = False
 
     def make_current(self) -> None:
@@ -237,9 +237,9 @@ def end_as(span: Span, failure: BaseException) -> None:
     end(span)
 
 
-def holding(holder: object, span: Span, around: Context) -> Context:
-    """A context in which the span of one of ours is the current one."""
-    return context.set_value(HOLDER, holder, trace.set_span_in_context(span, around))
+def holding(holder: object, around: Context) -> Context:
+    """A context that tells whose span is the current one in it: one of ours."""
+    return context.set_value(HOLDER, holder, around)
 
 
 def traceparent_of(span: Span) -> str | None:

@@ -115,8 +115,8 @@ def _a_failed_commit_counts(patch: pytest.MonkeyPatch) -> None:
 def _those_before_in_a_transaction_are_not_looked_at(patch: pytest.MonkeyPatch) -> None:
     run = replay.Replay.run
 
-    async def blind(self: Any, log: Any) -> Any:
-        return [] if self._transaction.members > 1 else await run(self, log)
+    async def blind(self: Any, transaction: Any, log: Any) -> Any:
+        return [] if transaction.members > 1 else await run(self, transaction, log)
 
     patch.setattr(replay.Replay, "run", blind)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from superstep.checkpointer import TransactionalSaver
 
 _unique = itertools.count()
+EXAMPLES = 6
 _plain = strict()
 
 
@@ -218,10 +219,10 @@ def test_every_checkpoint_that_is_left_says_what_it_was_stored_with(
     run_state_machine_as_test(
         Threads,
         settings=settings(
-            max_examples=6,
+            max_examples=EXAMPLES,
             stateful_step_count=12,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),
     )
-    assert sum(base is not None for base in bases) > len(bases) / 8, "stored whole: this proves nothing"
+    assert sum(base is not None for base in bases) >= EXAMPLES, "stored whole: this proves nothing"

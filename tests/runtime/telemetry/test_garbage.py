@@ -1,10 +1,10 @@
-"""What belongs to a super-step is freed with it, and does not wait for the collector of cyclic garbage."""
+"""What belongs to a super-step or a run is freed with it, and does not wait for the collector of cyclic garbage."""
 
 from __future__ import annotations
 
 import gc
 from collections import Counter
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import pytest
 from langgraph.graph import END, START, StateGraph
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from tests.runtime.telemetry.conftest import Spans
     from tests.support.bank import Bank
 
-STEPS = 30
+STEPS = 10
+RUNS = 5
 
 
 class Round(TypedDict):
     n: int
 
 
-def loop(saver: TransactionalSaver) -> Any:
+def loop(saver: TransactionalSaver, isolation: Literal["step", "flow"] = "step") -> Any:
     async def node(state: Round) -> Any:
         step = current_step()
         await step.fetchval(BALANCE, 1)
@@ -38,7 +39,7 @@ def loop(saver: TransactionalSaver) -> Any:
 
     builder = StateGraph(Round).add_node("node", node).add_edge(START, "node")
     builder.add_conditional_edges("node", lambda state: "node" if state["n"] < STEPS else END)
-    return transactional(builder.compile(checkpointer=saver))
+    return transactional(builder.compile(checkpointer=saver), isolation=isolation)
 
 
 @pytest.fixture
@@ -54,22 +55,25 @@ def collector() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("traced", [False, True], ids=["off", "traced"])
-async def test_a_super_step_leaves_no_circles(
+@pytest.mark.parametrize("isolation", ["step", "flow"])  # with "flow", a run keeps what its results rest on
+async def test_a_run_leaves_no_circles(
     saver: TransactionalSaver,
     bank: Bank,
     new_thread: Callable[[], RunnableConfig],
     spans: Spans,
     collector: None,
     *,
+    isolation: Literal["step", "flow"],
     traced: bool,
 ) -> None:
     if not traced:
         telemetry(traces=False, metrics=False)
-    flow = loop(saver)
-    await flow.ainvoke({"n": 0}, {**new_thread(), "recursion_limit": 100})
+    flow = loop(saver, isolation)
+    await flow.ainvoke({"n": 0}, new_thread())
     gc.collect()
     gc.garbage.clear()
-    await flow.ainvoke({"n": 0}, {**new_thread(), "recursion_limit": 100})
+    for _ in range(RUNS):
+        await flow.ainvoke({"n": 0}, new_thread())
     gc.collect()
     left = Counter(type(each).__qualname__ for each in gc.garbage if type(each).__module__.startswith("superstep"))
-    assert {name: count for name, count in left.items() if count >= STEPS} == {}
+    assert {name: count for name, count in left.items() if count >= RUNS} == {}
