@@ -6,6 +6,9 @@ the server. It is left out where nothing of the kind is to be expected: if all t
 plain scans (`statements.scanned`: names, operators, and functions known to return one value) that the database has
 answered before, in this process, when they could not write.
 
+Super-steps that commit in one transaction have their subtransactions in any case, to be rolled back alone. What is left
+out there is that it is read-only, and with that the round trip that ends it.
+
 What is given up by that: a function behind a view or a policy that did not write the first time, and does so later, is
 not refused then. What it writes is part of the super-step's transaction, and is there if and only if that commits.
 
@@ -20,7 +23,18 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from superstep.checkpointer.step.statements import scanned
-from superstep.checkpointer.step.subtransaction import BARE, LIMITED, OPEN, PROTECTION, WRITES
+from superstep.checkpointer.step.subtransaction import (
+    BARE,
+    LIMITED,
+    MEND,
+    NEXT,
+    NEXT_WRITABLE,
+    OPEN,
+    OPEN_WRITABLE,
+    PROTECTED,
+    PROTECTION,
+    WRITES,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -57,38 +71,48 @@ class Protection:
         self._harmless = harmless
         self._always = False
         self._limited = False  # the transaction has an end if its process is paused
+        self._is_writable = False  # what runs in the subtransaction
 
-    def begin(self, log: Log, more: Iterable[str] | None, *, for_commit: bool) -> str:
-        """What begins a transaction.
+    def begin(self, log: Log, more: Iterable[str] | None, *, for_commit: bool, goes_on: bool = False) -> str:
+        """What begins a transaction, or the super-step's part of one.
 
         Args:
             log: what is read in it again.
             more: what is read in it after that; `None` if it is not known, or if others are to go on in it.
             for_commit: nothing more, and writes follow.
+            goes_on: it has begun, with other super-steps.
         """
         self._limited = for_commit or self._at_once
-        self.is_on = more is None or not self._can_do_without(more) or not self._can_do_without(_statements(log))
-        if self.is_on:
-            return OPEN
-        return f"{BARE}; {LIMITED}" if self._limited else BARE
-
-    def begun(self) -> None:
-        """Another text has begun the transaction, with the subtransaction."""
-        self.is_on, self._limited = True, False
+        is_harmless = self._can_do_without(_statements(log))
+        self.is_on = goes_on or more is None or not (is_harmless and self._can_do_without(more))
+        if not self.is_on:
+            return f"{BARE}; {LIMITED}" if self._limited else BARE
+        self._is_writable = for_commit and is_harmless and (goes_on or more is None)
+        if self._is_writable:
+            return NEXT_WRITABLE if goes_on else OPEN_WRITABLE
+        return NEXT if goes_on else OPEN
 
     def covers(self, statements: Iterable[str]) -> bool:
         """Whether these may be read as it is."""
-        return self.is_on or self._can_do_without(statements)
+        return (self.is_on and not self._is_writable) or self._can_do_without(statements)
 
     async def turn_on(self, conn: Connection) -> None:
         """From here on. If it fails, nobody knows whether the subtransaction is there: the transaction is of no use."""
         if not self.is_on:
             await conn.execute(PROTECTION)
-            self.is_on = True
+            self.is_on, self._is_writable = True, False
+        elif self._is_writable:
+            await conn.execute(PROTECTED)
+            self._is_writable = False
+
+    async def mend(self, conn: Connection) -> None:
+        """Back to where the subtransaction began, and protected from there on."""
+        await conn.execute(MEND)
+        self._is_writable = False
 
     def answered(self, sql: str) -> None:
         """The database has answered this statement."""
-        if self.is_on and sql not in self._harmless and _may_be_harmless(sql):
+        if self.is_on and not self._is_writable and sql not in self._harmless and _may_be_harmless(sql):
             self._harmless.add(sql)
 
     def refuse_to_mend(self, sql: str = "") -> None:
@@ -101,7 +125,8 @@ class Protection:
     async def begin_writes(self, conn: Connection, *, goes_along: bool) -> None:
         """Let what follows write. `goes_along`: by one statement, which limits the time that its locks are held for."""
         if self.is_on:
-            await conn.execute(WRITES)
+            if not self._is_writable:
+                await conn.execute(WRITES)
         elif not (self._limited or goes_along):
             await conn.execute(LIMITED)
 

@@ -42,12 +42,7 @@ from superstep.checkpointer.step.rest import Rest
 from superstep.checkpointer.step.shared import SharedTransaction
 from superstep.checkpointer.step.snapshot_state import ALLOWED, SnapshotState, leaves_bare
 from superstep.checkpointer.step.staged_statement import execute_alike, execute_staged
-from superstep.checkpointer.step.subtransaction import (
-    LIMIT,
-    MEND,
-    NEXT,
-    ROLLED_BACK,
-)
+from superstep.checkpointer.step.subtransaction import LIMIT, ROLLED_BACK
 from superstep.checkpointer.step.transitions import illegal_transition
 from superstep.checkpointer.step.view import View
 from superstep.runtime.faults import StatementRefused
@@ -137,7 +132,9 @@ class Snapshot:
                 await self.roll_back()
             if self.state is SnapshotState.BARE:
                 log = [*log, *others]
-                await self._open(self.connection, self.protection.begin(log, more, for_commit=for_commit))
+                goes_on = self._shared is not None
+                begin = self.protection.begin(log, more, for_commit=for_commit, goes_on=goes_on)
+                await self._open(self.connection, begin)
                 moved = await self.replay.run(self, log)
             else:
                 moved = await self.replay.run(self, others)
@@ -308,11 +305,7 @@ class Snapshot:
         self.began = time.monotonic() if self._shared is None else self._shared.began
         self._become(SnapshotState.OPEN)  # at once: a call that is cancelled may have begun it all the same
         try:
-            if self._shared is None:
-                await conn.execute(begin)
-            else:
-                self.protection.begun()
-                await conn.execute(NEXT)
+            await conn.execute(begin)
         except BaseException as e:
             if self._shared is not None:  # whose subtransaction it is now is not known: none may be committed
                 self._settle(e)
@@ -332,7 +325,7 @@ class Snapshot:
             self._become(SnapshotState.DIRTY)
         self.protection.refuse_to_mend()
         conn = self.connection
-        await conn.execute(MEND)
+        await self.protection.mend(conn)
         await self._leftovers.set_again(conn)
         self.view.clear()
         self._become(SnapshotState.OPEN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
@@ -23,6 +23,7 @@ from superstep.runtime.telemetry.switch import active
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from langchain_core.runnables import RunnableConfig
     from langgraph.cache.base import BaseCache
@@ -345,8 +346,15 @@ class Attempts:
         self._trace = self._telemetry.run(self._around, self._thread_id, self._flow.label, before, resumed=resumed)
 
     def traced(self, stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
-        """The stream of an attempt; with telemetry, what it does belongs to the run's span."""
-        return stream if self._trace is None else self._trace.inside(stream, whole=self._whole)
+        """The stream of an attempt; with telemetry, what it does belongs to the run's span.
+
+        That of one whose items nobody waits for one by one is taken in `current`.
+        """
+        return stream if self._trace is None or self._whole else self._trace.inside(stream)
+
+    def current(self) -> AbstractAsyncContextManager[None]:
+        """See `traced`."""
+        return self._trace.current() if self._trace is not None and self._whole else nullcontext()
 
     def traced_sync(self, stream: Generator[Any, None, None]) -> Generator[Any, None, None]:
         """As `traced`, for streams that block."""

@@ -204,7 +204,8 @@ class Transactional(_Graph):
                     while True:
                         try:
                             stream = super().astream(run.given, **run.begin())
-                            async with aclosing(run.traced(cast("AsyncGenerator[Any, None]", stream))) as chunks:
+                            chunks = run.traced(cast("AsyncGenerator[Any, None]", stream))
+                            async with run.current(), aclosing(chunks):
                                 async for raw in chunks:
                                     chunk = run.gate.shape.read(raw)
                                     if (commit := run.awaited(chunk)) is not None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
+
+from opentelemetry.context import Context
 
 from superstep.runtime.telemetry import names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from opentelemetry.context import Context
     from opentelemetry.metrics import Histogram, Meter
 
 __all__ = ["Batch", "Instruments"]
@@ -24,6 +26,7 @@ _STEP_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 
 
 _MANY: Final = 32
 _LONG: Final = 1.0
+_NOWHERE: Final = Context()  # in which no span is the current one
 
 
 class Instruments:
@@ -67,7 +70,8 @@ class Instruments:
 class Batch:
     """Durations of one run's super-steps and commits, noted some at a time: one by one each costs three times as much.
 
-    Those that were added last wait for the next, if that comes within a second or so, or for the end of the run.
+    The slowest of them is an exemplar, with the run's span. Those that were added last wait for the next, if that comes
+    within a second or so, or for the end of the run.
 
     Args:
         instruments: where they are noted.
@@ -95,8 +99,11 @@ class Batch:
         with self._lock:
             waiting, self._waiting = self._waiting, []
         self._noted = time.monotonic()
-        for what, seconds in waiting:
-            getattr(self._instruments, what).record(seconds, self._labels, self._context)
+        slowest = max(waiting, key=itemgetter(1), default=None)
+        for each in waiting:
+            what, seconds = each
+            around = self._context if each is slowest else _NOWHERE
+            getattr(self._instruments, what).record(seconds, self._labels, around)
 
     def run(self, seconds: float, status: str) -> None:
         """The run itself is over."""

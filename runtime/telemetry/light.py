@@ -86,13 +86,25 @@ class Above:
             kind: as in the SDK.
             began: nanoseconds since 1970; now, if `None`.
         """
-        above, kit = self._context, self._kit
-        new = SpanContext(
-            above.trace_id, kit.maker.id_generator.generate_span_id(), False, above.trace_flags, above.trace_state
-        )
-        span = LightSpan(name, new, above, kit, attributes, kind, time.time_ns() if began is None else began)
-        kit.maker.span_processor.on_start(span, parent_context=context)
-        return span
+        return _below(self._context, self._kit, name, context, attributes, kind, began)
+
+
+def _below(
+    above: SpanContext,
+    kit: Kit,
+    name: str,
+    context: Context | None,
+    attributes: dict[str, AnyValue],
+    kind: SpanKind,
+    began: int | None,
+) -> LightSpan:
+    maker = kit.maker
+    new = SpanContext(
+        above.trace_id, maker.id_generator.generate_span_id(), False, above.trace_flags, above.trace_state
+    )
+    span = LightSpan(name, new, above, kit, attributes, kind, time.time_ns() if began is None else began)
+    maker.span_processor.on_start(span, parent_context=context)
+    return span
 
 
 class LightSpan(Span):
@@ -133,7 +145,7 @@ class LightSpan(Span):
         self, name: str, context: Context, attributes: dict[str, AnyValue], kind: SpanKind, began: int | None
     ) -> LightSpan:
         """See `Above`."""
-        return Above(self._kit, self.get_span_context()).light_child(name, context, attributes, kind, began)
+        return _below(self.get_span_context(), self._kit, name, context, attributes, kind, began)
 
     # What is plain stays so.
 
@@ -178,7 +190,8 @@ class LightSpan(Span):
             plain = self._plain if self._end_time is None else None
             if plain is not None:
                 self._end_time = time.time_ns() if at is None else at
-                self._set(plain, said)
+                if said:
+                    self._set(plain, said)
                 self._name = name or self._name
         if plain is None:
             if name is not None:
@@ -189,7 +202,7 @@ class LightSpan(Span):
             return
         processor = self._kit.maker.span_processor
         processor._on_ending(self)  # noqa: SLF001 - as the SDK's own spans do
-        processor.on_end(self._readable_span())
+        processor.on_end(self)  # a copy would say the same: it has ended, and refuses what it is told from here on
 
     # All else is the SDK's.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import aclosing, closing
+from contextlib import aclosing, asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import context, trace
@@ -25,7 +25,7 @@ from superstep.runtime.telemetry.spans import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
@@ -83,20 +83,21 @@ class RunTrace:
 
     # -- what is current ------------------------------------------------------------------------------------------
 
-    async def inside(self, items: AsyncGenerator[T, None], *, whole: bool = False) -> AsyncGenerator[T, None]:
-        """The items of a stream, each waited for with the run's span as the current one. Closes it.
+    @asynccontextmanager
+    async def current(self) -> AsyncIterator[None]:
+        """Have its span be the current one: where whoever takes a stream does nothing of its own until its end."""
+        token = context.attach(self.context)
+        try:
+            yield
+        finally:
+            context.detach(token)
 
-        With `whole`, whoever takes the items does nothing of its own in between, and never leaves before the end: the
-        span stays the current one until then.
-        """
+    async def inside(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        """The items of a stream, each waited for with the run's span as the current one. Closes it."""
         async with aclosing(items):
             while True:
                 token = context.attach(self.context)
                 try:
-                    if whole:
-                        async for item in items:
-                            yield item
-                        return
                     item = await anext(items)
                 except StopAsyncIteration:
                     return

@@ -13,9 +13,11 @@ is a pause. Of errors the type is told and never the text, which may quote value
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import context, trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from superstep.runtime.faults import ConflictExhausted, StepConflict
@@ -25,7 +27,6 @@ from superstep.runtime.telemetry.careful import begin, end
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from superstep.runtime.telemetry.beginning import Beginning
@@ -47,6 +48,8 @@ T = TypeVar("T")
 
 HOLDER = context.create_key("superstep-span")  # in a context: which of ours has made its span the current one there
 _FAILED = Status(StatusCode.ERROR)
+_KEYS = list(trace.set_span_in_context(trace.INVALID_SPAN, Context()))
+_SPAN = _KEYS[0] if len(_KEYS) == 1 else None  # what a context has the current span under
 
 
 class StepTrace:
@@ -67,7 +70,7 @@ class StepTrace:
         self._began = began
         said = about(run, at)
         self.span = begin(run.telemetry.tracer, run.parent(parent), names.STEP_SPAN, parent, said, began=began.at)
-        self.context = holding(self, trace.set_span_in_context(self.span, parent))
+        self.context = _current(self, self.span, parent)
         self._tasks: dict[str, TaskTrace] = {}
         self._nodes: set[str] = set()
 
@@ -138,7 +141,7 @@ class TaskTrace:
         attributes: dict[str, Any] = {names.NODE: node, names.EXECUTION: number}
         name = f"{names.TASK_SPAN} {node}"
         self.span = begin(step.run.telemetry.tracer, step.span, name, step.context, attributes)
-        self.context = holding(self, trace.set_span_in_context(self.span, step.context))
+        self.context = _current(self, self.span, step.context)
         self._ended = False
 
     def make_current(self) -> None:
@@ -176,7 +179,7 @@ class TaskTrace:
         telemetry = self.step.run.telemetry
         if telemetry.content:
             said[names.STATEMENT] = sql
-        above = trace.get_current_span(parent)
+        above = self.span if parent is self.context else trace.get_current_span(parent)
         return begin(telemetry.tracer, above, names.READ_SPAN, parent, said, SpanKind.CLIENT, began)
 
     def called(self, model: str | None, read: int, written: int, began: float) -> None:
@@ -250,6 +253,14 @@ def traceparent_of(span: Span) -> str | None:
     return f"00-{found.trace_id:032x}-{found.span_id:016x}-{found.trace_flags:02x}"
 
 
+def _current(holder: StepTrace | TaskTrace, span: Span, around: Context) -> Context:
+    """A context in which the span of one of ours is the current one."""
+    if _SPAN is None:
+        return holding(holder, trace.set_span_in_context(span, around))
+    return Context({**around, _SPAN: span, HOLDER: holder})  # two keys, and one copy
+
+
+@lru_cache(maxsize=1024)
 def _verb(sql: str) -> str:
     word = sql.lstrip()[:12].partition(" ")[0].partition("\n")[0]
     return word.upper() if word.isalpha() else "other"

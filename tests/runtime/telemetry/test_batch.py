@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from opentelemetry import context
+from opentelemetry import context, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -66,6 +66,18 @@ def test_the_first_is_noted_at_once_and_the_next_ones_together(
     assert noted(reader, STEPS) == 1
     batch.add("steps", 0.1)
     assert noted(reader, STEPS) == 33
+
+
+def test_the_slowest_of_those_noted_together_says_which_run_it_was(reader: InMemoryMetricReader, clock: Clock) -> None:
+    span = trace.NonRecordingSpan(trace.SpanContext(7, 8, is_remote=False, trace_flags=trace.TraceFlags(1)))
+    made = Instruments(MeterProvider([reader], shutdown_on_exit=False).get_meter("superstep"))
+    batch = Batch(made, {}, trace.set_span_in_context(span, context.Context()))
+    batch.add("steps", 0.1)
+    for seconds in (0.3, 5.0, 0.2):
+        batch.add("steps", seconds)
+    batch.note()
+    (point,) = measured(reader)[STEPS]
+    assert [(each.value, each.trace_id, each.span_id) for each in point.exemplars] == [(0.1, 7, 8), (5.0, 7, 8)]
 
 
 def test_what_has_waited_for_a_second_is_noted_with_the_next(

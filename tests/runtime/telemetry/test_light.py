@@ -329,13 +329,20 @@ def test_flags_that_the_sdk_would_not_hand_down_are_not() -> None:
         assert span.get_span_context().trace_flags == 0x01
 
 
-def test_what_processors_get_where_it_ends_is_a_copy_and_no_more() -> None:
+@settings(max_examples=100)
+@given(st.lists(OPERATIONS, min_size=1, max_size=5))
+def test_what_it_is_told_after_its_end_changes_nothing_of_what_processors_got(
+    told: list[tuple[str, tuple[Any, ...]]],
+) -> None:
     here = Traced()
     span = here.below(attributes={"a": 1})
-    span.end()
+    careful.end(span, {"b": 2}, "c")
     (found,) = here.kept.get_finished_spans()
-    assert type(found) is ReadableSpan
-    assert found is not span
+    before, ended = seen(found), found.end_time
+    for operation, arguments in told:
+        getattr(span, operation)(*arguments)
+    assert (seen(found), found.end_time) == (before, ended)
+    assert len(here.kept.get_finished_spans()) == 1
 
 
 def test_the_sdk_that_is_installed_fits() -> None:
