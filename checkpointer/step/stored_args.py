@@ -8,7 +8,9 @@ next one. All else is stored as it is, so logs without any of these can be read 
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import uuid
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -23,11 +25,16 @@ __all__ = ["copied", "restored", "storable"]
 
 _TAG = "superstep:argument"
 _INT64 = 2**63
+_UNCHANGING = frozenset(
+    {int, str, bool, float, bytes, type(None), Decimal, uuid.UUID, dt.date, dt.datetime, dt.timedelta}
+)
 
 
 def copied(value: Any) -> Any:
     """A copy of an argument: what is done to a list or an array after it was passed does not change what was asked."""
     cls = type(value)
+    if cls in _UNCHANGING:
+        return value
     if cls in (list, tuple):
         return cls(map(copied, value))
     if cls is dict:

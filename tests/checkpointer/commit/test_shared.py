@@ -11,6 +11,7 @@ import pytest
 from superstep import transactional
 from superstep.checkpointer import current_step
 from superstep.checkpointer.database import failpoints
+from superstep.checkpointer.step.protection import Protection
 from superstep.runtime.faults import StagedWriteFailed, StaleRun, StepConflict
 from tests.support.bank import BALANCE, DEBIT, LOG
 from tests.support.graphs import chain, config_of, fan, steps_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tests.support.bank import Bank
 
 FLOWS = 5
+SHARE = "SELECT 100 / balance FROM account WHERE id = $1"
 NOTE = "INSERT INTO journal (line) VALUES ($1 || ' ' || pg_current_xact_id())"
 
 
@@ -68,8 +70,16 @@ class Together:
         return transactional(graph) if wrap else graph
 
 
-@pytest.fixture
-def together(saver: TransactionalSaver, new_thread: Callable[[], RunnableConfig]) -> Together:
+@pytest.fixture(params=["harmless", "protected"])
+def together(
+    saver: TransactionalSaver,
+    new_thread: Callable[[], RunnableConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Together:
+    """With reads that are known not to write, and with such as might."""
+    if request.param == "protected":
+        monkeypatch.setattr(Protection, "_can_do_without", lambda *_: False)
     return Together(saver, new_thread)
 
 
@@ -120,6 +130,23 @@ async def test_one_whose_facts_moved_is_rejected_alone(together: Together, bank:
     assert list(transactions) == list("034")
     # Those before it were committed at once, and it went on by itself.
     assert transactions["0"] != transactions["3"] == transactions["4"]
+
+
+async def test_one_whose_read_is_rejected_after_those_before_it_is_alone_with_that(
+    together: Together, bank: Bank
+) -> None:
+    """It has seen rows, and the writes of another make the statement fail. That ends nobody's transaction."""
+
+    async def decide(at: int) -> None:
+        await current_step().fetchval(SHARE, 1 if at == 2 else 2)
+        current_step().stage(*("UPDATE account SET balance = 0 WHERE id = 1",) if at == 1 else (NOTE, str(at)))
+
+    together.decide = decide
+    ends = await together.run()
+    assert isinstance(ends[2], StepConflict)
+    assert [end["n"] for at, end in enumerate(ends) if at != 2] == [10, 11, 13, 14]
+    assert await bank.balance() == 0
+    assert list(_transactions(await bank.journal())) == list("034")
 
 
 async def test_one_whose_write_is_rejected_fails_alone(together: Together, bank: Bank) -> None:

@@ -11,7 +11,18 @@ from superstep.checkpointer import TransactionalSaver, current_step
 from superstep.checkpointer.database.recent import Recent
 from superstep.checkpointer.step import protection
 from superstep.checkpointer.step.protection import Protection, ReadAgain
-from superstep.checkpointer.step.subtransaction import BARE, LIMITED, OPEN
+from superstep.checkpointer.step.read_set import Read
+from superstep.checkpointer.step.subtransaction import (
+    BARE,
+    LIMITED,
+    MEND,
+    NEXT,
+    NEXT_WRITABLE,
+    OPEN,
+    OPEN_WRITABLE,
+    PROTECTED,
+    WRITES,
+)
 from superstep.runtime.faults import ReadFailed, ReadRefused
 from tests.support.bank import BALANCE, SET
 from tests.support.graphs import chain
@@ -27,6 +38,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("no_guards")
 
 HARMLESS = "SELECT balance FROM account WHERE id = $1"
+OTHER = "SELECT note FROM account WHERE id = $1"
 SHARE = "SELECT 100 / balance FROM account WHERE id = $1"
 
 
@@ -79,6 +91,66 @@ def test_what_failed_without_protection_is_not_taken_to_be_harmless_any_more() -
     assert HARMLESS not in known
     assert made.begin([], [], for_commit=True) == OPEN, "and this snapshot is protected from now on"
     made.refuse_to_mend(HARMLESS)
+
+
+class Told:
+    """A connection that is told something."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    async def execute(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["first", "next"])
+async def test_with_others_in_the_transaction_harmless_reads_need_no_end_of_read_only(goes_on: bool) -> None:
+    known = Recent(10)
+    known.add(HARMLESS)
+    made, conn = Protection(known, at_once=False), Told()
+    log = [(None, [Read(HARMLESS, (1,), b"")], ())]
+    assert made.begin(log, None, for_commit=True, goes_on=goes_on) == (NEXT_WRITABLE if goes_on else OPEN_WRITABLE)
+    assert made.is_on
+    await made.begin_writes(conn, goes_along=False)  # type: ignore[arg-type]
+    assert conn.texts == []
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["first", "next"])
+@pytest.mark.parametrize("unknown", [SHARE, None], ids=["unknown", "on top of writes"])
+async def test_other_reads_are_protected_there_too(goes_on: bool, unknown: str | None) -> None:
+    known = Recent(10)
+    known.add(HARMLESS)
+    made, conn = Protection(known, at_once=False), Told()
+    log = [(None, [Read(unknown or HARMLESS, (1,), b"", after=unknown is None)], ())]
+    assert made.begin(log, None, for_commit=True, goes_on=goes_on) == (NEXT if goes_on else OPEN)
+    await made.begin_writes(conn, goes_along=False)  # type: ignore[arg-type]
+    assert conn.texts == [WRITES]
+
+
+async def test_what_can_write_there_is_protected_before_anything_else_is_read() -> None:
+    known = Recent(10)
+    known.add(HARMLESS)
+    made, conn = Protection(known, at_once=False), Told()
+    made.begin([], None, for_commit=True, goes_on=True)
+    made.answered(OTHER)
+    assert OTHER not in known, "it was answered where it could have written"
+    assert made.covers([HARMLESS])
+    assert not made.covers([HARMLESS, SHARE])
+    await made.turn_on(conn)  # type: ignore[arg-type]
+    assert made.covers([SHARE])
+    await made.turn_on(conn)  # type: ignore[arg-type]
+    await made.begin_writes(conn, goes_along=False)  # type: ignore[arg-type]
+    assert conn.texts == [PROTECTED, WRITES]
+
+
+async def test_after_a_failure_there_it_is_protected() -> None:
+    known = Recent(10)
+    made, conn = Protection(known, at_once=False), Told()
+    made.begin([], None, for_commit=True, goes_on=True)
+    made.refuse_to_mend(HARMLESS)
+    await made.mend(conn)  # type: ignore[arg-type]
+    await made.begin_writes(conn, goes_along=False)  # type: ignore[arg-type]
+    assert conn.texts == [MEND, WRITES]
 
 
 async def test_a_text_is_protected_the_first_time(database_url: str, new_thread: Callable[[], RunnableConfig]) -> None:
