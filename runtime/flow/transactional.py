@@ -203,9 +203,8 @@ class Transactional(_Graph):
                     await home.call(run.enter())
                     while True:
                         try:
-                            stream = super().astream(run.given, **run.begin())
-                            chunks = run.traced(cast("AsyncGenerator[Any, None]", stream))
-                            async with run.current(), aclosing(chunks):
+                            stream = cast("AsyncGenerator[Any, None]", super().astream(run.given, **run.begin()))
+                            async with run.current(), aclosing(run.traced(stream)) as chunks:
                                 async for raw in chunks:
                                     chunk = run.gate.shape.read(raw)
                                     if (commit := run.awaited(chunk)) is not None:

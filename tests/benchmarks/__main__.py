@@ -64,9 +64,9 @@ their key.
 
 *Telemetry.* 3 to 8 % without reads and 7 to 9 % with a read and a write, with turns that differ by as much from each
 other: it was 12 % and 20 %. Tried: spans that skip what the SDK does for rare cases (a fifth of the cost of its own),
-super-steps told once they are over, the run's span made current once, durations noted 32 at a time, contexts of two keys
-made at once, ended spans handed on without a copy. What is left of the four spans of a super-step that reads and writes
-is to begin and to end them, two fifths of it in the SDK, beside two milliseconds of everything else.
+super-steps told once they are over, the run's span made current once, durations noted 32 at a time, contexts of two
+keys made at once, ended spans handed on without a copy. What is left of the four spans of a super-step that reads and
+writes is to begin and to end them, two fifths of it in the SDK, beside two milliseconds of everything else.
 """
 _PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
