@@ -85,9 +85,9 @@ class Protection:
         self._limited = for_commit or self._at_once
         is_harmless = self._can_do_without(_statements(log))
         self.is_on = goes_on or more is None or not (is_harmless and self._can_do_without(more))
+        self._is_writable = self.is_on and for_commit and is_harmless
         if not self.is_on:
             return f"{BARE}; {LIMITED}" if self._limited else BARE
-        self._is_writable = for_commit and is_harmless and (goes_on or more is None)
         if self._is_writable:
             return NEXT_WRITABLE if goes_on else OPEN_WRITABLE
         return NEXT if goes_on else OPEN

@@ -52,7 +52,7 @@ class Lease:
         """Another run has the thread from here on."""
         self._taken = True
 
-    def over(self) -> None:
+    def end(self) -> None:
         """Its run has ended: a control that asks it whether to stop keeps it, so it keeps no control any more."""
         self.key = self.taken_from = self.on_claim = None
 
@@ -115,4 +115,4 @@ class Leases:
             with self.lock:
                 if self._held.get(thread_id) is lease:
                     del self._held[thread_id]
-            lease.over()
+            lease.end()

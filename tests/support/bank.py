@@ -22,6 +22,7 @@ BALANCE = "SELECT balance FROM account WHERE id = $1"
 DEBIT = "UPDATE account SET balance = balance - 1 WHERE id = $1"
 SET = "UPDATE account SET balance = $1 WHERE id = $2"
 LOG = "INSERT INTO journal (line) VALUES ($1)"
+SHARE = "SELECT 100 / balance FROM account WHERE id = $1"  # rejected while the balance is 0
 
 
 class Bank:

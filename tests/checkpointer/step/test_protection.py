@@ -24,7 +24,7 @@ from superstep.checkpointer.step.subtransaction import (
     WRITES,
 )
 from superstep.runtime.faults import ReadFailed, ReadRefused
-from tests.support.bank import BALANCE, SET
+from tests.support.bank import BALANCE, SET, SHARE
 from tests.support.graphs import chain
 from tests.support.statements import Log, logged_saver
 
@@ -39,7 +39,13 @@ pytestmark = pytest.mark.usefixtures("no_guards")
 
 HARMLESS = "SELECT balance FROM account WHERE id = $1"
 OTHER = "SELECT note FROM account WHERE id = $1"
-SHARE = "SELECT 100 / balance FROM account WHERE id = $1"
+
+
+def knowing(*harmless: str) -> Recent:
+    known = Recent(10)
+    for each in harmless:
+        known.add(each)
+    return known
 
 
 def begins(sent: list[str]) -> list[str]:
@@ -73,8 +79,7 @@ def test_only_plain_scans_are_taken_to_be_harmless(sql: str, harmless: bool) -> 
 
 
 def test_what_is_answered_without_protection_says_nothing() -> None:
-    known = Recent(10)
-    known.add(HARMLESS)
+    known = knowing(HARMLESS)
     made = Protection(known, at_once=True)
     assert made.begin([], [HARMLESS], for_commit=False) == f"{BARE}; {LIMITED}"
     made.answered(SHARE)
@@ -82,8 +87,7 @@ def test_what_is_answered_without_protection_says_nothing() -> None:
 
 
 def test_what_failed_without_protection_is_not_taken_to_be_harmless_any_more() -> None:
-    known = Recent(10)
-    known.add(HARMLESS)
+    known = knowing(HARMLESS)
     made = Protection(known, at_once=False)
     made.begin([], [HARMLESS], for_commit=True)
     with pytest.raises(ReadAgain):
@@ -94,7 +98,7 @@ def test_what_failed_without_protection_is_not_taken_to_be_harmless_any_more() -
 
 
 class Told:
-    """A connection that is told something."""
+    """In the place of a connection: what it is told."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -103,53 +107,51 @@ class Told:
         self.texts.append(text)
 
 
+def told(known: Recent) -> tuple[Protection, Any]:
+    return Protection(known, at_once=False), Told()
+
+
 @pytest.mark.parametrize("goes_on", [False, True], ids=["first", "next"])
 async def test_with_others_in_the_transaction_harmless_reads_need_no_end_of_read_only(goes_on: bool) -> None:
-    known = Recent(10)
-    known.add(HARMLESS)
-    made, conn = Protection(known, at_once=False), Told()
+    made, conn = told(knowing(HARMLESS))
     log = [(None, [Read(HARMLESS, (1,), b"")], ())]
     assert made.begin(log, None, for_commit=True, goes_on=goes_on) == (NEXT_WRITABLE if goes_on else OPEN_WRITABLE)
     assert made.is_on
-    await made.begin_writes(conn, goes_along=False)  # type: ignore[arg-type]
+    await made.begin_writes(conn, goes_along=False)
     assert conn.texts == []
 
 
 @pytest.mark.parametrize("goes_on", [False, True], ids=["first", "next"])
 @pytest.mark.parametrize("unknown", [SHARE, None], ids=["unknown", "on top of writes"])
 async def test_other_reads_are_protected_there_too(goes_on: bool, unknown: str | None) -> None:
-    known = Recent(10)
-    known.add(HARMLESS)
-    made, conn = Protection(known, at_once=False), Told()
+    made, conn = told(knowing(HARMLESS))
     log = [(None, [Read(unknown or HARMLESS, (1,), b"", after=unknown is None)], ())]
     assert made.begin(log, None, for_commit=True, goes_on=goes_on) == (NEXT if goes_on else OPEN)
-    await made.begin_writes(conn, goes_along=False)  # type: ignore[arg-type]
+    await made.begin_writes(conn, goes_along=False)
     assert conn.texts == [WRITES]
 
 
 async def test_what_can_write_there_is_protected_before_anything_else_is_read() -> None:
-    known = Recent(10)
-    known.add(HARMLESS)
-    made, conn = Protection(known, at_once=False), Told()
+    known = knowing(HARMLESS)
+    made, conn = told(known)
     made.begin([], None, for_commit=True, goes_on=True)
     made.answered(OTHER)
     assert OTHER not in known, "it was answered where it could have written"
     assert made.covers([HARMLESS])
     assert not made.covers([HARMLESS, SHARE])
-    await made.turn_on(conn)  # type: ignore[arg-type]
+    await made.turn_on(conn)
     assert made.covers([SHARE])
-    await made.turn_on(conn)  # type: ignore[arg-type]
-    await made.begin_writes(conn, goes_along=False)  # type: ignore[arg-type]
+    await made.turn_on(conn)
+    await made.begin_writes(conn, goes_along=False)
     assert conn.texts == [PROTECTED, WRITES]
 
 
 async def test_after_a_failure_there_it_is_protected() -> None:
-    known = Recent(10)
-    made, conn = Protection(known, at_once=False), Told()
+    made, conn = told(knowing())
     made.begin([], None, for_commit=True, goes_on=True)
     made.refuse_to_mend(HARMLESS)
-    await made.mend(conn)  # type: ignore[arg-type]
-    await made.begin_writes(conn, goes_along=False)  # type: ignore[arg-type]
+    await made.mend(conn)
+    await made.begin_writes(conn, goes_along=False)
     assert conn.texts == [MEND, WRITES]
 
 

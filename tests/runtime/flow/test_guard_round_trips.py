@@ -10,7 +10,7 @@ from langgraph.graph import END, START, StateGraph
 from superstep import guard, transactional
 from superstep.checkpointer import current_step
 from superstep.checkpointer.threads import provenance
-from tests.support.bank import BALANCE
+from tests.support.bank import BALANCE, SHARE
 from tests.support.statements import Log, logged_saver
 
 if TYPE_CHECKING:
@@ -89,7 +89,6 @@ async def test_a_write_that_makes_the_plans_read_fail_is_committed(
 
     The failure is then what the fact says after the run's own write: no move for a guard that comes later.
     """
-    share = "SELECT 100 / balance FROM account WHERE id = $1"
     log, runs = Log(), list[str]()
 
     async def plans(state: Plan) -> Plan:
@@ -97,7 +96,7 @@ async def test_a_write_that_makes_the_plans_read_fail_is_committed(
         step = current_step()
         for _ in range(reads - 1):
             await step.fetchval(BALANCE, 1)
-        return {"plan": await step.fetchval(share, 1)}
+        return {"plan": await step.fetchval(SHARE, 1)}
 
     async def empties(state: Plan) -> Plan:
         runs.append("empty")
